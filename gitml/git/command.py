@@ -1,0 +1,117 @@
+"""How git is run: one place for arguments, environment and failures.
+
+Hooks inherit `GIT_DIR`, `GIT_INDEX_FILE` and friends; passed on to a git command for another repository or
+index they silently redirect it. So children start from an allow-list, and a `Git` names its repository
+explicitly.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gitml.errors import GitmlError
+
+# What users set to steer git itself rather than to name a repository (pre-commit keeps a similar list).
+_KEPT = frozenset(
+    {
+        "GIT_ASKPASS", "GIT_ALLOW_PROTOCOL", "GIT_CEILING_DIRECTORIES", "GIT_CONFIG_COUNT", "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_SYSTEM", "GIT_DEFAULT_HASH", "GIT_EXEC_PATH",
+        "GIT_HTTP_PROXY_AUTHMETHOD", "GIT_PROTOCOL", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO",
+        "GIT_SSL_NO_VERIFY", "GIT_TEMPLATE_DIR", "GIT_TERMINAL_PROMPT", "GIT_TRACE", "GIT_TRACE2",
+    }
+)  # fmt: skip
+
+
+def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`environ` without the variables that bind git to one repository, index or object directory."""
+    source = os.environ if environ is None else environ
+    return {
+        name: value
+        for name, value in source.items()
+        if not name.startswith("GIT_")
+        or name in _KEPT
+        or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_AUTHOR_", "GIT_COMMITTER_"))
+    }
+
+
+class GitError(GitmlError):
+    """A git command failed. Carries its `arguments`, `status` and `stderr`."""
+
+    def __init__(self, arguments: Sequence[str], status: int, stderr: bytes) -> None:
+        text = stderr.decode("utf-8", "replace").strip()
+        last = text.splitlines()[-1] if text else f"exit status {status}"
+        super().__init__(f"git {arguments[0] if arguments else ''} failed: {last}")
+        self.arguments = tuple(arguments)
+        self.status = status
+        self.stderr = text
+
+
+class Git:
+    """Runs git for one repository.
+
+    `git_dir` is the directory of this worktree (`.git`, or `.git/worktrees/<name>`); `worktree` is its top
+    level, None in a bare repository.
+    """
+
+    def __init__(self, git_dir: Path, worktree: Path | None) -> None:
+        self.git_dir = git_dir
+        self.worktree = worktree
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argument vector that runs git here."""
+        place = [f"--git-dir={self.git_dir}"]
+        if self.worktree is not None:
+            place.append(f"--work-tree={self.worktree}")
+        return ["git", *place, *arguments]
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment for git children, with `extra` on top."""
+        return {**clean_environment(), "GIT_OPTIONAL_LOCKS": "0", **(extra or {})}
+
+    def run(
+        self,
+        *arguments: str,
+        input: bytes | None = None,  # noqa: A002 - named as in subprocess.run
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run git to its end with output captured; raise `GitError` if it fails and `check` is set."""
+        done = subprocess.run(
+            self.command(*arguments),
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            check=False,
+            cwd=self.worktree or self.git_dir,
+            env=self.environment(env),
+        )
+        if check and done.returncode != 0:
+            raise GitError(arguments, done.returncode, done.stderr)
+        return done
+
+    def output(self, *arguments: str, input: bytes | None = None, env: Mapping[str, str] | None = None) -> bytes:  # noqa: A002
+        """What git prints on standard output; raise `GitError` if it fails."""
+        return self.run(*arguments, input=input, env=env).stdout
+
+    def line(self, *arguments: str) -> str:
+        """The one line that git prints, decoded (undecodable bytes as in file names); raise `GitError`."""
+        return os.fsdecode(self.output(*arguments)).rstrip("\n")
+
+    def lines(self, *arguments: str) -> list[str]:
+        """The lines that git prints."""
+        return os.fsdecode(self.output(*arguments)).splitlines()
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether git exits with 0."""
+        return self.run(*arguments, check=False).returncode == 0
+
+    def popen(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start git with pipes on standard input and output; its messages go to our standard error."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=self.worktree or self.git_dir,
+            env=self.environment(env),
+        )

@@ -1,0 +1,75 @@
+"""The object database as the store sees it: small protocols, and one in memory.
+
+The store never imports `gitml.git`; whoever calls it passes in something that reads or writes objects.
+"""
+
+from typing import Protocol
+
+from gitml.errors import MissingDataError
+from gitml.oid import ObjectFormat, Oid
+
+Kind = str
+"""'blob', 'tree', 'commit' or 'tag'."""
+
+
+class MissingObjectError(MissingDataError):
+    """An object is not in the database. Carries its `oid`."""
+
+    def __init__(self, oid: Oid) -> None:
+        super().__init__(f"object {oid} is missing", hint="fetch it: git ml install")
+        self.oid = oid
+
+
+class ObjectReader(Protocol):
+    """Reads objects by name."""
+
+    @property
+    def format(self) -> ObjectFormat:
+        """The hash that names the objects."""
+        ...
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        """The object's kind and content; raise `MissingObjectError`."""
+        ...
+
+    def has(self, oid: Oid) -> bool:
+        """Whether the object is here."""
+        ...
+
+
+class ObjectWriter(Protocol):
+    """Writes objects; what is written becomes readable when the writer's owner says so."""
+
+    @property
+    def format(self) -> ObjectFormat:
+        """The hash that names the objects."""
+        ...
+
+    def write(self, kind: Kind, data: bytes | memoryview) -> Oid:
+        """Store an object (at most once) and give its name."""
+        ...
+
+
+class MemoryOdb:
+    """An object database in a dict: for tests and dry runs."""
+
+    def __init__(self, object_format: ObjectFormat = ObjectFormat.SHA1) -> None:
+        self.format = object_format
+        self.objects: dict[Oid, tuple[Kind, bytes]] = {}
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        """The object's kind and content; raise `MissingObjectError`."""
+        try:
+            return self.objects[oid]
+        except KeyError:
+            raise MissingObjectError(oid) from None
+
+    def has(self, oid: Oid) -> bool:
+        """Whether the object is here."""
+        return oid in self.objects
+
+    def write(self, kind: Kind, data: bytes | memoryview) -> Oid:
+        """Store an object and give its name."""
+        oid = self.format.oid_of(kind, data)
+        self.objects[oid] = (kind, bytes(data))
+        return oid
