@@ -1,0 +1,1 @@
+"""`pipeline.json`: Pachyderm's pipeline specification, parsed into values and checked."""

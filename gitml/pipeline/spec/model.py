@@ -1,0 +1,146 @@
+"""A checked pipeline as values. Whoever holds one need not look at JSON again.
+
+Paths are repository paths in bytes, as git stores them. Durations are seconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PfsInput:
+    """Files of a repository path or of an upstream stage's output, split into datums by a glob."""
+
+    name: str
+    """Where a task sees it: `/pfs/<name>`."""
+    repo: str
+    """What the specification calls it: a repository path or the name of a stage."""
+    path: bytes
+    """The repository path it resolves to; for an upstream stage, that stage's output directory."""
+    upstream: str | None
+    """The stage whose output this is, None for data of the user."""
+    glob: str
+    """Normalised: with a leading slash, without a trailing one (but `/` itself)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossInput:
+    """Every combination of one datum from each input."""
+
+    inputs: tuple["Input", ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnionInput:
+    """The datums of all inputs, one after the other."""
+
+    inputs: tuple["Input", ...]
+
+
+Input = PfsInput | CrossInput | UnionInput
+
+
+def leaves(node: Input) -> Iterator[PfsInput]:
+    """The pfs inputs below `node`, in order."""
+    if isinstance(node, PfsInput):
+        yield node
+    else:
+        for inner in node.inputs:
+            yield from leaves(inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """How a stage runs its code."""
+
+    cmd: tuple[str, ...]
+    stdin: tuple[str, ...] = ()
+    """Lines given to the command, each ended by a newline; empty: no standard input."""
+    err_cmd: tuple[str, ...] = ()
+    err_stdin: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    """Sorted by name."""
+    accept_return_code: tuple[int, ...] = ()
+    working_dir: str | None = None
+    """Relative to the top of the workspace, or absolute where the code is mounted; None: the top."""
+    image: str | None = None
+    """The image the specification names, part of the key; `images` said what stands for it here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeMount:
+    """Repository files that a task gets as its code."""
+
+    source: bytes
+    """A file or directory of the repository; `b""` is its top."""
+    target: str
+    """Absolute path (`/code`) under the sandbox, or a path relative to the top of the workspace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamRef:
+    """Parameters a stage reads: a whole file, or one key of it."""
+
+    path: bytes
+    key: str | None
+    """Dotted (`train.alpha`); None selects the whole file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A file of numbers among the outputs, and how to judge one of them."""
+
+    path: str
+    """JSON, YAML or TOML file, relative to the output directory."""
+    name: str | None = None
+    """Dotted key inside the file; None: every number in it, without judgement."""
+    goal: str | None = None
+    """'max', 'min' or None."""
+    tolerance: float = 0.0
+    """Changes up to this size are not changes."""
+    gate: tuple[float | None, float | None] = (None, None)
+    """Least and greatest acceptable value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the pipeline."""
+
+    name: str
+    description: str = ""
+    transform: Transform
+    input: Input | None
+    """None: one datum without inputs."""
+    output: bytes
+    """Repository path of the output directory."""
+    code: tuple[CodeMount, ...] | None = None
+    """None: found from `cmd`, `stdin` and `err_cmd`."""
+    params: tuple[ParamRef, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    parallelism: int = 1
+    datum_tries: int = 3
+    datum_timeout: float | None = None
+    salt: str = ""
+    where: str = "pipeline.json"
+    """File and JSON path of the specification, for messages."""
+
+    @property
+    def inputs(self) -> tuple[PfsInput, ...]:
+        """The pfs inputs, in order."""
+        return tuple(leaves(self.input)) if self.input is not None else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """All stages, in an order in which every stage comes after those it reads."""
+
+    stages: tuple[Stage, ...]
+    notices: tuple[str, ...] = field(default=())
+    """Fields that were accepted but mean nothing here, one sentence each."""
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`; raise `KeyError`."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)

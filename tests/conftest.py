@@ -1,0 +1,60 @@
+"""The sealed environment of every test, and real repositories to work in."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No test sees the user's home, configuration, hooks or inherited git variables."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("GIT_", "GITML", "XDG_", "PYTHON", "VIRTUAL_ENV", "CONDA")) or name in {"CI", "EMAIL"}:
+            monkeypatch.delenv(name)
+    templates = home / "git-templates"
+    templates.mkdir()
+    config = home / ".gitconfig"
+    config.write_text(
+        "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
+        f"\ttemplateDir = {templates}\n[core]\n\teditor = false\n[protocol \"file\"]\n\tallow = always\n"
+        "[advice]\n\tdetachedHead = false\n[gc]\n\tauto = 0\n"
+    )
+    for name, value in {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(config),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_EDITOR": "false",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "NO_COLOR": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield home
+
+
+Run = Callable[..., str]
+
+
+def run_git(cwd: Path, *arguments: str, check: bool = True, stdin: bytes | None = None) -> str:
+    """Run git in `cwd`; give its standard output without the last newline."""
+    done = subprocess.run(["git", *arguments], cwd=cwd, input=stdin, capture_output=True, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"git {' '.join(arguments)}: {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}")
+    return os.fsdecode(done.stdout).removesuffix("\n")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """An empty repository with a worktree."""
+    where = tmp_path / "repo"
+    where.mkdir()
+    run_git(where, "init", "-q")
+    return where
