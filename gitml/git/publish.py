@@ -1,0 +1,164 @@
+"""Putting a result commit on a branch without touching anything of the user's.
+
+Objects first, then a compare-and-swap of the branch, then only the published paths of index and worktree.
+No hook runs, no index but the published entries changes, nothing has to be rolled back.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gitml.errors import BusyError
+from gitml.git.commits import Commit, Signature, format_commit, parse_commit
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.refs import RefMovedError, RefUpdate, update_refs
+from gitml.git.repository import Repository
+from gitml.git.state import reasons_to_wait, worktrees
+from gitml.git.worktree import sync_published
+from gitml.oid import Oid
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The result commit is on the branch. `kept` are paths that the user had changed and that stayed so."""
+
+    commit: Oid
+    kept: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Not published now: `reason` says what is in the way. The results are in the run cache."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The branch has another tip now; nothing was done."""
+
+
+Outcome = Published | Parked | Moved
+
+COMMITTER = (b"gitml", b"gitml@localhost")
+
+
+def result_commit(odb: GitOdb, tip: Oid, tree: Oid, message: bytes) -> Commit:
+    """The commit that puts `tree` on `tip`: deterministic, so equal results of two machines are one commit.
+
+    The author is the tip's author, the committer is gitml; both dates are the tip's committer date.
+    """
+    source = parse_commit(odb.read(tip)[1])
+    when, offset = source.committer.time, source.committer.offset
+    author = Signature(source.author.name, source.author.email, when, offset)
+    return Commit(
+        tree=tree, parents=(tip,), author=author, committer=Signature(*COMMITTER, when, offset), message=message
+    )
+
+
+def wait_until_free(repo: Repository, branch: str, seconds: float, stopped: Callable[[], bool]) -> str | None:
+    """Wait up to `seconds` for a moment to publish; None when it has come, else what is in the way."""
+    end = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        reason = next(reasons_to_wait(repo, branch), None)
+        if reason is None or time.monotonic() >= end or stopped():
+            return reason
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+
+
+def publish(
+    repo: Repository,
+    odb: GitOdb,
+    branch: str,
+    tip: Oid,
+    tree: Oid,
+    message: bytes,
+    paths: Iterable[bytes],
+    *,
+    wait: float,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Commit `tree` on `branch` if its tip still is `tip`, and bring `paths` up to date where it is checked out.
+
+    Waits up to `wait` seconds while a commit is written, the index is locked or a merge, rebase or the like is
+    under way.
+    """
+    with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
+        commit_id = pack.write("commit", format_commit(result_commit(odb, tip, tree, message)))
+        pack.finish()
+    reason = wait_until_free(repo, branch, wait, stopped)
+    if reason is not None:
+        return Parked(reason)
+    published = tuple(paths)
+    _note_intent(repo, branch, tip, commit_id, published)
+    try:
+        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], message="gitml: results")
+    except RefMovedError:
+        _forget_intent(repo)
+        return Moved()
+    kept = _bring_up_to_date(repo, odb, branch, tip, commit_id, published)
+    _forget_intent(repo)
+    return Published(commit_id, kept)
+
+
+def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
+    """Do what a publisher that was killed after moving the branch left undone in index and worktree."""
+    try:
+        intent = json.loads((repo.state_dir / _INTENT).read_bytes())
+        branch, tip, commit_id = str(intent["branch"]), Oid.parse(intent["tip"]), Oid.parse(intent["commit"])
+        paths = tuple(os.fsencode(path) for path in intent["paths"])
+    except (OSError, ValueError, KeyError, TypeError):
+        _forget_intent(repo)
+        return
+    if repo.try_resolve(branch) == commit_id:
+        _bring_up_to_date(repo, odb, branch, tip, commit_id, paths)
+    _forget_intent(repo)
+
+
+_INTENT = "publishing.json"
+
+
+def _note_intent(repo: Repository, branch: str, tip: Oid, commit_id: Oid, paths: tuple[bytes, ...]) -> None:
+    repo.state_dir.mkdir(parents=True, exist_ok=True)
+    intent = {
+        "branch": branch,
+        "tip": tip.hex(),
+        "commit": commit_id.hex(),
+        "paths": [os.fsdecode(path) for path in paths],
+    }
+    temporary = repo.state_dir / f"{_INTENT}.tmp"
+    temporary.write_text(json.dumps(intent))
+    temporary.replace(repo.state_dir / _INTENT)
+
+
+def _forget_intent(repo: Repository) -> None:
+    (repo.state_dir / _INTENT).unlink(missing_ok=True)
+
+
+def _bring_up_to_date(
+    repo: Repository, odb: GitOdb, branch: str, tip: Oid, commit_id: Oid, paths: tuple[bytes, ...]
+) -> tuple[bytes, ...]:
+    old_tree, new_tree = (parse_commit(odb.read(commit)[1]).tree for commit in (tip, commit_id))
+    kept: list[bytes] = []
+    for place in worktrees(repo):
+        if place.branch == branch:
+            here = Repository(
+                git_dir=place.git_dir, common_dir=repo.common_dir, worktree=place.path, format=repo.format
+            )
+            kept += _sync_patiently(here, old_tree, new_tree, paths)
+    return tuple(kept)
+
+
+def _sync_patiently(here: Repository, old_tree: Oid, new_tree: Oid, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    # another git may take the index for an instant (an editor's `git status`); the branch has moved already
+    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+        try:
+            return tuple(sync_published(here, old_tree, new_tree, paths))
+        except BusyError:
+            time.sleep(pause)
+    return tuple(sync_published(here, old_tree, new_tree, paths))

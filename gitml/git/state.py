@@ -1,0 +1,125 @@
+"""What is going on in a repository's worktrees: branches checked out, operations under way, commits being written."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitml.git.repository import Repository
+
+COMMIT_MARKER = "ml/committing"
+"""Below a worktree's git directory: the process id of a `git commit` that is being written (left by our hooks)."""
+
+_SEQUENCES = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase or 'git am'",
+    "sequencer": "a cherry-pick or revert of several commits",
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "BISECT_LOG": "a bisect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """One worktree: its top level, its git directory, the ref it has checked out (None: detached)."""
+
+    path: Path
+    git_dir: Path
+    branch: str | None
+
+
+def worktrees(repo: Repository) -> list[Worktree]:
+    """All worktrees of the repository that are there; bare ones are left out.
+
+    A worktree in a rebase or bisect counts for the branch that it will come back to.
+    """
+    found: list[Worktree] = []
+    for block in os.fsdecode(repo.git.output("worktree", "list", "--porcelain", "-z")).split("\0\0"):
+        fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
+        path = Path(fields.get("worktree", ""))
+        if "bare" in fields or "prunable" in fields or not path.is_dir():
+            continue
+        git_dir = _git_dir_of(path)
+        if git_dir is not None:
+            found.append(Worktree(path, git_dir, fields.get("branch") or _returning_branch(git_dir)))
+    if repo.worktree is not None and all(tree.git_dir != repo.git_dir for tree in found):
+        # `core.worktree`, or GIT_DIR away from the worktree: git lists it by its git directory only
+        head = (repo.git_dir / "HEAD").read_text().strip()
+        branch = head.removeprefix("ref: ") if head.startswith("ref: ") else _returning_branch(repo.git_dir)
+        found.append(Worktree(repo.worktree, repo.git_dir, branch))
+    return found
+
+
+def _git_dir_of(worktree: Path) -> Path | None:
+    dot_git = worktree / ".git"
+    if dot_git.is_dir():
+        return dot_git
+    try:
+        text = dot_git.read_text().strip()
+    except OSError:
+        return None
+    return (worktree / text.removeprefix("gitdir: ")).resolve() if text.startswith("gitdir: ") else None
+
+
+def _returning_branch(git_dir: Path) -> str | None:
+    for name in ("rebase-merge/head-name", "rebase-apply/head-name"):
+        head = _read(git_dir / name)
+        if head is not None and head.startswith("refs/"):
+            return head
+    bisect = _read(git_dir / "BISECT_START")
+    return f"refs/heads/{bisect}" if bisect else None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def sequence_under_way(git_dir: Path) -> str | None:
+    """The operation that a worktree is in the middle of, in words; None if none."""
+    return next((words for name, words in _SEQUENCES.items() if (git_dir / name).exists()), None)
+
+
+def rebase_under_way(git_dir: Path) -> bool:
+    """Whether commits are being replayed: hooks fire for each, and only the end counts."""
+    return (git_dir / "rebase-merge").exists() or (git_dir / "rebase-apply").exists()
+
+
+def commit_under_way(git_dir: Path) -> bool:
+    """Whether a live `git commit` holds the marker: moving the branch now would make the user's commit fail."""
+    text = _read(git_dir / COMMIT_MARKER)
+    if text is None or not text.isdigit():
+        return False
+    try:
+        os.kill(int(text), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    command = _command_line(int(text))
+    return command is None or b"git" in command
+
+
+def _command_line(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None  # not Linux: the process id alone must do
+
+
+def reasons_to_wait(repo: Repository, branch: str) -> Iterator[str]:
+    """Why results must not be published on `branch` (a full ref name) at this moment, in words."""
+    for worktree in worktrees(repo):
+        if worktree.branch != branch:
+            continue
+        if commit_under_way(worktree.git_dir):
+            yield "a commit is being written"
+        under_way = sequence_under_way(worktree.git_dir)
+        if under_way is not None:
+            yield f"{under_way} is under way"
+        if (worktree.git_dir / "index.lock").exists():
+            yield "the index is locked"

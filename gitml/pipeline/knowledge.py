@@ -1,0 +1,94 @@
+"""What is known of earlier runs: the run cache, and the records in history.
+
+Records in history count as runs too, so a clone without `refs/ml/runs` decides as every other does.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gitml.errors import CorruptError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.plan import FailureInfo
+from gitml.provenance.record import Record, parse_record, record_path
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A commit that changed a stage's record, and what it says there (None: removed or unreadable)."""
+
+    commit: Oid
+    record: Record | None
+
+
+KeyAt = Callable[[Oid, str], str | None]
+"""(commit, stage name) → the stage key of that commit's own tree, None if it has none."""
+
+
+class RepositoryKnowledge:
+    """`plan.Knowledge` of one repository, as seen from one commit.
+
+    History is read only when the record in the tree and the run cache leave a question open.
+    """
+
+    def __init__(self, repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, key_at: KeyAt) -> None:
+        self._repo = repo
+        self._odb = odb
+        self._cache = cache
+        self._commit = commit
+        self._key_at = key_at
+        self._history: dict[str, list[RecordChange]] = {}
+
+    def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
+        """The output trees of successful runs for this key."""
+        known = dict.fromkeys(self._cache.outputs(key))
+        for change in self.history(stage_name):
+            if change.record is not None and change.record.key == key:
+                known[change.record.output_tree] = None
+        return list(known)
+
+    def failed(self, stage_name: str, key: str) -> FailureInfo | None:  # noqa: ARG002 - the key says it all here
+        """Why the stage failed for this key, if it did."""
+        return self._cache.failure(key)
+
+    def is_output(self, stage_name: str, oid: Oid) -> bool:
+        """Whether `oid` is an output of any recorded run of the stage."""
+        return self._cache.is_output(stage_name, oid) or any(
+            change.record is not None and change.record.output_tree == oid for change in self.history(stage_name)
+        )
+
+    def rolled_back(self, stage_name: str, key: str) -> bool:
+        """Whether the output was changed after the result for `key` had been committed, the inputs staying.
+
+        The newest genuine change of the record decides, one whose key is the stage key of its own commit: a
+        revert or a cherry-pick of a result brings a record that belongs to other inputs.
+        """
+        for change in self.history(stage_name):
+            if change.record is not None and self._key_at(change.commit, stage_name) == change.record.key:
+                return change.record.key == key
+        return False
+
+    def task_done(self, task_key: str) -> bool:
+        """Whether the task's result is in the cache."""
+        return self._cache.task(task_key) is not None
+
+    def history(self, stage_name: str) -> list[RecordChange]:
+        """The commits that changed the stage's record, newest first."""
+        if stage_name not in self._history:
+            self._history[stage_name] = list(self._read_history(stage_name))
+        return self._history[stage_name]
+
+    def _read_history(self, stage_name: str) -> Iterator[RecordChange]:
+        path = record_path(stage_name).decode()
+        for line in self._repo.git.lines("log", "--format=%H", self._commit.hex(), "--", f":(top,literal){path}"):
+            commit = Oid.parse(line)
+            found = self._odb.lookup(f"{commit}:{path}")
+            record = None
+            if found is not None and found[1] == "blob":
+                try:
+                    record = parse_record(found[2])
+                except CorruptError:
+                    record = None  # a conflict or a hand edit: says nothing of a run
+            yield RecordChange(commit, record)

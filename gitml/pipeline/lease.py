@@ -1,0 +1,168 @@
+"""Who is running: the runner's lock, what others asked of it meanwhile, and the state it shows to the world.
+
+Liveness is a held `flock`: the kernel lets go of it with the process, however that ends, and process ids that
+were used again cannot mislead. Readers never take the lock.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from gitml.git.repository import Repository
+
+_KEPT_RUNS = 20
+
+
+@dataclass(slots=True)
+class StageProgress:
+    """How far a stage is, in datums. `state` is a state of the plan, 'running' or 'waiting'."""
+
+    state: str
+    total: int = 0
+    done: int = 0
+    cached: int = 0
+    failed: int = 0
+    recovered: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class RunState:
+    """What a run shows while it goes on and leaves when it ends.
+
+    `status` is 'running', or how it ended: 'published', 'nothing', 'parked', 'failed', 'stopped', 'error'.
+    """
+
+    run: str
+    branch: str | None
+    tip: str
+    pid: int
+    host: str
+    boot: str
+    started: float
+    status: str = "running"
+    message: str = ""
+    published: str | None = None
+    updated: float = 0.0
+    stages: dict[str, StageProgress] = field(default_factory=dict)
+
+
+def boot_id() -> str:
+    """What tells one boot of this machine from the next; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+class Lease:
+    """The runner's place in one repository."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._dir = repo.state_dir
+        self._lock = self._dir / "runner.lock"
+        self._requests = self._dir / "requests"
+        self.runs_dir = self._dir / "runs"
+        self.log = self._dir / "runner.log"
+
+    @contextmanager
+    def acquire(self) -> Iterator[bool]:
+        """Hold the lock during the block; gives False at once if another runner has it."""
+        self._dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def is_held(self) -> bool:
+        """Whether a runner lives at this moment."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def request(self, branch: str) -> None:
+        """Ask whoever runs, or runs next, to look at `branch`; asking twice is asking once."""
+        self._requests.mkdir(parents=True, exist_ok=True)
+        (self._requests / quote(branch, safe="")).touch()
+
+    def requests(self) -> list[str]:
+        """The branches that wait to be looked at."""
+        try:
+            return sorted(unquote(name) for name in os.listdir(self._requests))
+        except FileNotFoundError:
+            return []
+
+    def take_request(self) -> str | None:
+        """One waiting branch, which no longer waits."""
+        for branch in self.requests():
+            try:
+                (self._requests / quote(branch, safe="")).unlink()
+            except FileNotFoundError:
+                continue
+            return branch
+        return None
+
+    def run_dir(self, run: str) -> Path:
+        """The directory of a run: state, logs, workspaces while it lasts."""
+        return self.runs_dir / run
+
+    def write_state(self, state: RunState) -> None:
+        """Show the state; readers see the old or the new one whole."""
+        state.updated = time.time()
+        directory = self.run_dir(state.run)
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / "state.json.tmp"
+        temporary.write_text(json.dumps(asdict(state)))
+        temporary.replace(directory / "state.json")
+        link = self._dir / "latest.tmp"
+        link.write_text(state.run)
+        link.replace(self._dir / "latest")
+
+    def read_state(self, run: str | None = None) -> RunState | None:
+        """The state of a run, by default the latest; None if there is none or it cannot be read."""
+        try:
+            name = run if run is not None else (self._dir / "latest").read_text().strip()
+            value = json.loads((self.run_dir(name) / "state.json").read_bytes())
+            return _state_of(value)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def is_lost(self, state: RunState) -> bool:
+        """Whether the run ended without saying how: killed, or the machine went down."""
+        return state.status == "running" and not self.is_held()
+
+    def forget_old_runs(self) -> list[Path]:
+        """The directories of all but the latest runs, for their owner to remove."""
+        try:
+            entries = [path for path in self.runs_dir.iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return []
+        entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return entries[_KEPT_RUNS:]
+
+
+def _state_of(value: Mapping[str, Any]) -> RunState:
+    members = dict(value)
+    members["stages"] = {name: StageProgress(**progress) for name, progress in members["stages"].items()}
+    return RunState(**members)
