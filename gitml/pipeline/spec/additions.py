@@ -1,0 +1,180 @@
+"""gitml's own fields: `code`, `params`, `metrics`, and the table `images`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, printable, quoted
+from gitml.pipeline.spec.model import CodeMount, Metric, ParamRef
+from gitml.pipeline.spec.paths import Outputs, entry_at, relative, repository_path
+from gitml.pipeline.spec.reading import Ignored, Node, mismatch, read_object
+from gitml.store.tree import Snapshot
+
+NUMBER_FILES = (".json", ".yaml", ".yml", ".toml")
+"""Endings of the files from which single values can be taken."""
+_TAKEN = ("/pfs", "/proc", "/sys", "/dev")
+_GOALS = ("max", "min")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the paths of a stage are checked against."""
+
+    snapshot: Snapshot
+    outputs: Outputs
+
+
+def working_dir(node: Node | None) -> str | None:
+    """The value of a field `working_dir`, None if absent; raise `SpecError` for one that leaves the workspace."""
+    if node is None or not node.value:
+        return None
+    text = str(node.value)
+    if ".." in text.split("/"):
+        raise SpecError(node.place, f"{quoted(text)} leaves the workspace", hint="write it without '..'")
+    return text.rstrip("/") or "/" if text.startswith("/") else relative(text, node.place, "the workspace") or None
+
+
+def code(node: Node, around: Surroundings) -> tuple[CodeMount, ...]:
+    """The mounts that a field `code` names, in order; raise `SpecError`."""
+    pairs: list[tuple[str | None, Node]] = []
+    for item in [node] if isinstance(node.value, dict) else node.value:
+        if isinstance(item.value, dict):
+            pairs += [(target, source) for target, source in sorted(item.value.items()) if source.value is not None]
+        else:
+            pairs.append((None, item))
+    mounts: dict[str, CodeMount] = {}
+    for target, source in pairs:
+        path = repository_path(source.value, source.place)
+        at = _target(target, source.place) if target is not None else path.decode()
+        _check_source(path, source.place, around)
+        if at in mounts:
+            raise SpecError(source.place, f"two paths are mounted at {quoted(at or '.')}")
+        mounts[at] = CodeMount(source=path, target=at)
+    return tuple(mounts.values())
+
+
+def _target(text: str, place: Place) -> str:
+    if not text.startswith("/"):
+        target = relative(text, place, "the workspace")
+        if target.split("/")[0] == "pfs":
+            raise SpecError(place, "code cannot be mounted at 'pfs', where inputs and outputs lie")
+        return target
+    target = "/" + relative(text.lstrip("/"), place, "'/'")
+    if target == "/" or any(target == taken or target.startswith(taken + "/") for taken in _TAKEN):
+        raise SpecError(place, f"code cannot be mounted at {quoted(target)}", hint="choose a directory such as '/code'")
+    return target
+
+
+def _check_source(path: bytes, place: Place, around: Surroundings, expected: str = "either") -> None:
+    """Raise `SpecError` unless the file is the user's: one in an output would be read without being an input."""
+    owner = around.outputs.above(path)
+    if owner is not None:
+        raise SpecError(
+            place, f"{quoted(path)} lies in the output of stage {quoted(owner)}", hint="read it as an input"
+        )
+    owner = around.outputs.below(path)
+    if owner is not None:
+        raise SpecError(
+            place,
+            f"{quoted(path or '.')} holds the output of stage {quoted(owner)}, so every result would change it",
+            hint="name the files or directories that the command needs",
+        )
+    if path:
+        entry_at(around.snapshot, path, place, expected=expected)
+
+
+def params(nodes: list[Node], around: Surroundings) -> tuple[ParamRef, ...]:
+    """The parameters that a field `params` names, in order; raise `SpecError`."""
+    found: dict[ParamRef, None] = {}
+    for node in nodes:
+        text, colon, key = node.value.rpartition(":") if ":" in node.value else (node.value, "", "")
+        if colon and not all(key.split(".")):
+            raise SpecError(node.place, f"{quoted(node.value)} names no key", hint='write "params.yaml:train.alpha"')
+        path = repository_path(text, node.place)
+        if not path:
+            raise SpecError(node.place, f"{quoted(node.value)} names no file")
+        if colon and not text.lower().endswith(NUMBER_FILES):
+            raise SpecError(node.place, f"{quoted(text)} has no keys", hint=f"name a {_one_of(NUMBER_FILES)} file")
+        _check_source(path, node.place, around, "a file")
+        ref = ParamRef(path=path, key=key if colon else None)
+        if ref in found:
+            raise SpecError(node.place, f"{quoted(node.value)} is named twice")
+        found[ref] = None
+    return tuple(found)
+
+
+def metrics(nodes: list[Node]) -> tuple[Metric, ...]:
+    """The metrics that a field `metrics` names, in order; raise `SpecError`."""
+    found: dict[tuple[str, str | None], Metric] = {}
+    for node in nodes:
+        metric = _metric(node) if isinstance(node.value, dict) else Metric(path=_result(node))
+        if (metric.path, metric.name) in found:
+            raise SpecError(node.place, f"{quoted(metric.path)} is named twice", hint="tell them apart by 'name'")
+        found[metric.path, metric.name] = metric
+    return tuple(found.values())
+
+
+def _result(node: Node) -> str:
+    path = relative(node.value, node.place, "the output directory")
+    if not path.lower().endswith(NUMBER_FILES):
+        raise SpecError(node.place, f"{quoted(node.value)} is not a file of numbers", hint=_one_of(NUMBER_FILES))
+    return path
+
+
+def _metric(node: Node) -> Metric:
+    path = _result(node.require("path"))
+    name = node.text("name") or None
+    judged = [field for field in ("goal", "tolerance", "gate") if node.get(field) is not None]
+    if judged and name is None:
+        raise SpecError(node.place, f"{quoted(judged[0])} without 'name'", hint="'name' says which number is judged")
+    goal, tolerance, gate = node.get("goal"), node.get("tolerance"), node.get("gate")
+    if goal is not None and goal.value not in _GOALS:
+        raise SpecError(goal.place, f"expected 'max' or 'min', got {quoted(goal.value)}")
+    if tolerance is not None and tolerance.value < 0:
+        raise SpecError(tolerance.place, "less than 0")
+    return Metric(
+        path=path,
+        name=name,
+        goal=goal.value if goal is not None else None,
+        tolerance=tolerance.value if tolerance is not None else 0.0,
+        gate=_gate(gate) if gate is not None else (None, None),
+    )
+
+
+def _gate(node: Node) -> tuple[float | None, float | None]:
+    least, greatest = node.get("min"), node.get("max")
+    if least is None and greatest is None:
+        raise SpecError(node.place, "neither 'min' nor 'max' is given")
+    if least is not None and greatest is not None and least.value > greatest.value:
+        raise SpecError(node.place, "'min' is greater than 'max', so nothing would pass")
+    return (least.value if least is not None else None, greatest.value if greatest is not None else None)
+
+
+def _one_of(endings: tuple[str, ...]) -> str:
+    return f"{', '.join(endings[:-1])} or {endings[-1]}"
+
+
+class Images:
+    """What stands for container images on this machine: the table `images`."""
+
+    def __init__(self, value: object, place: Place) -> None:
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise mismatch(value, "an object from image to what stands for it", place)
+        self._entries: Mapping[str, Node] = {
+            name: read_object(entry, place.field(name), "image", Ignored()) for name, entry in value.items()
+        }
+
+    def entry(self, image: Node) -> Node:
+        """What stands for the image that a stage names; raise `SpecError` if nothing does."""
+        found = self._entries.get(image.value)
+        if found is not None:
+            return found
+        hint = did_you_mean(image.value, self._entries)
+        if hint is None:
+            hint = (
+                f'say what stands for it in "images" of pipeline.json: {{"{printable(image.value)}": '
+                '{"code": {"/code": "path"}, "working_dir": "/code"}}, or take \'image\' out to run on the host; '
+                "running it in docker, podman or apptainer comes with a later version"
+            )
+        raise SpecError(image.place, f"nothing stands for the image {quoted(image.value)}", hint=hint)

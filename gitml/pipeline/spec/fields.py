@@ -1,0 +1,362 @@
+"""Every field that a specification may hold, and what becomes of it.
+
+One table, for the reader (`reading`), the JSON Schema (`schema`) and the tests. It lists Pachyderm's fields (messages
+`CreatePipelineRequest`, `Transform`, `Input`, `PFSInput` of its pps.proto, and those of the 1.x releases) and our
+own. Names are in snake_case; camelCase is derived. A new field is one row here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+LONGEST_NAME = 200
+"""Characters of a stage name: a file name made of it must stay below 255 bytes."""
+STAGE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
+"""Pachyderm's pipeline names, and `.` and `/`."""
+
+
+class Kind(Enum):
+    """The shape of a value."""
+
+    STRING = "a string"
+    BOOLEAN = "true or false"
+    INTEGER = "an integer"
+    NUMBER = "a number"
+    DURATION = 'a duration such as "60s"'
+    STRINGS = "a list of strings"
+    INTEGERS = "a list of integers"
+    STRING_MAP = "an object of strings"
+    OBJECT = "an object"
+    OBJECTS = "a list of objects"
+    CODE = "a list of paths, or an object from mount point to path"
+    METRICS = "a list of files or objects"
+    ANY = "any value"
+
+
+class Disposition(Enum):
+    """What becomes of a field."""
+
+    SUPPORTED = "supported"
+    IGNORED = "means nothing without a cluster: accepted with a notice"
+    LATER = "a later version brings it: an error"
+    NEVER = "refused for good: an error"
+    REMOVED = "a field of Pachyderm 1.x: an error that names its replacement"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of one object."""
+
+    kind: Kind = Kind.ANY
+    disposition: Disposition = Disposition.SUPPORTED
+    about: str
+    """Supported: what it means. Otherwise: why it is not (to follow the place and a colon)."""
+    hint: str | None = None
+    """What to do instead."""
+    object: str | None = None
+    """Name in `OBJECTS` of the object that stands here."""
+    harmless: tuple[str, ...] = ()
+    """Values that mean the same as leaving the field out, besides false, 0, "" and an empty list."""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    """More that the JSON Schema can say of the value."""
+
+
+def _object(name: str, about: str) -> Field:
+    return Field(kind=Kind.OBJECT, object=name, about=about)
+
+
+def _ignored(kind: Kind, about: str, of: str | None = None) -> Field:
+    return Field(kind=kind, disposition=Disposition.IGNORED, about=about, object=of)
+
+
+def _later(about: str, hint: str, *harmless: str) -> Field:
+    return Field(disposition=Disposition.LATER, about=about, hint=hint, harmless=harmless)
+
+
+def _never(about: str, hint: str) -> Field:
+    return Field(disposition=Disposition.NEVER, about=about, hint=hint)
+
+
+def _removed(hint: str) -> Field:
+    return Field(disposition=Disposition.REMOVED, about="a field of Pachyderm 1.x, removed since", hint=hint)
+
+
+_PIPELINE = {
+    "name": Field(
+        kind=Kind.STRING,
+        about="Name of the stage, and of its output directory. Letters, digits, '_', '-', '.'; '/' between parts.",
+        schema={"pattern": f"^{STAGE_NAME}$", "maxLength": LONGEST_NAME},
+    ),
+    "project": _object("project", "Namespace of Pachyderm; only 'default' for now."),
+}
+
+_PROJECT = {
+    "name": _later(
+        "projects come with a later version",
+        'until then put the project into the name of the stage: "project/name"',
+        "default",
+    ),
+}
+
+_PARALLELISM = {
+    "constant": Field(
+        kind=Kind.INTEGER, about="Number of datums that are processed at the same time.", schema={"minimum": 0}
+    ),
+    "strategy": _removed("use 'constant'"),
+    "coefficient": _removed("use 'constant'"),
+}
+
+_STAGE = {
+    "pipeline": _object("pipeline", "What the stage is called."),
+    "description": Field(kind=Kind.STRING, about="What the stage does, for people."),
+    "transform": _object("transform", "How the stage runs its code."),
+    "input": _object("input", "What the stage reads; without it the command runs once, without inputs."),
+    "parallelism_spec": _object("parallelism_spec", "How many datums are processed at the same time."),
+    "datum_tries": Field(
+        kind=Kind.INTEGER, about="Attempts at a datum before it counts as failed; 3 unless told.", schema={"minimum": 0}
+    ),
+    "datum_timeout": Field(kind=Kind.DURATION, about='Time after which an attempt at a datum is stopped: "60s".'),
+    "salt": Field(kind=Kind.STRING, about="Any text; a new one makes every datum be computed again."),
+    "output": Field(
+        kind=Kind.STRING, about="Directory of the repository that the results go to; the stage's name unless told."
+    ),
+    "code": Field(
+        kind=Kind.CODE,
+        about="Files and directories of the repository that the command needs: paths, or objects from mount point to "
+        "path. Unless told: the tracked files named in 'cmd', 'stdin' and 'err_cmd'.",
+    ),
+    "params": Field(
+        kind=Kind.STRINGS, about='Parameters that the stage depends on: "params.yaml" or "params.yaml:train.alpha".'
+    ),
+    "metrics": Field(
+        kind=Kind.METRICS,
+        object="metric",
+        about="Files of numbers among the results, relative to the output directory, and how to judge them.",
+    ),
+    "plots": _later(
+        "plots come with a later version", "until then write the image to /pfs/out; it is committed with the results"
+    ),
+    "egress": _later(
+        "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"
+    ),
+    "output_branch": _later(
+        "output branches other than 'master' come with a later version",
+        "take it out; results go to the branch that was committed to",
+        "master",
+    ),
+    "s3_out": _later("S3 gateways come with a later version", "write to /pfs/out"),
+    "service": _later("services come with a later version", "take the stage out; start the server by hand"),
+    "spout": _later(
+        "spouts come with a later version", "let the producer commit files to a path, and read that as 'input.pfs'"
+    ),
+    "job_timeout": _later("job timeouts come with a later version", "until then use 'datum_timeout'"),
+    "reprocess_spec": _later(
+        "'every_job' comes with a later version",
+        "until then change 'salt' to compute everything again",
+        "until_success",
+    ),
+    "resource_requests": _ignored(Kind.OBJECT, "there is no cluster to schedule on", "resources"),
+    "resource_limits": _ignored(Kind.OBJECT, "limits are not enforced on this machine", "resources"),
+    "sidecar_resource_requests": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
+    "sidecar_resource_limits": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
+    "datum_set_spec": _ignored(Kind.OBJECT, "datums are handed out one by one", "datum_set_spec"),
+    "autoscaling": _ignored(Kind.BOOLEAN, "there is no cluster to scale"),
+    "scheduling_spec": _ignored(Kind.OBJECT, "there is no cluster to schedule on", "scheduling_spec"),
+    "tolerations": _ignored(Kind.OBJECTS, "there is no cluster to schedule on", "toleration"),
+    "pod_patch": _ignored(Kind.STRING, "there are no pods"),
+    "metadata": _ignored(Kind.OBJECT, "there are no Kubernetes objects to label", "metadata"),
+    "maximum_expected_uptime": _ignored(Kind.DURATION, "there are no workers that stay up"),
+    "update": _ignored(Kind.BOOLEAN, "it belongs to a request to pachd"),
+    "reprocess": _ignored(Kind.BOOLEAN, "it belongs to a request to pachd; change 'salt' to compute everything again"),
+    "dry_run": _ignored(Kind.BOOLEAN, "it belongs to a request to pachd"),
+    "spec_commit": _ignored(Kind.ANY, "it belongs to a request to pachd"),
+    "pod_spec": _never("not supported: there are no pods to patch", "take it out"),
+    "determined": _never("not supported: gitml creates no users elsewhere", "take it out"),
+    "tf_job": _never("not supported: Pachyderm refuses it as well", "run the training as the command of the stage"),
+    "inputs": _removed("use 'input' with 'cross', and a 'glob' in place of 'method'"),
+    "parallelism": _removed("use 'parallelism_spec': {\"constant\": 1}"),
+    "chunk_spec": _removed("use 'datum_set_spec'"),
+    "standby": _removed("use 'autoscaling'"),
+    "scale_down_threshold": _removed("use 'autoscaling'"),
+    "no_skip": _removed("use 'reprocess_spec'"),
+    "enable_stats": _removed("take it out; statistics are always kept"),
+    "incremental": _removed("take it out; finished datums are always reused"),
+    "batch": _removed("take it out"),
+    "cache_size": _removed("take it out"),
+    "max_queue_size": _removed("take it out"),
+    "hashtree_spec": _removed("take it out"),
+    "gc_policy": _removed("take it out"),
+    "no_archive": _removed("take it out"),
+    "resource_spec": _removed("use 'resource_requests' and 'resource_limits'"),
+}
+
+_TRANSFORM = {
+    "image": Field(
+        kind=Kind.STRING,
+        about="Container image. 'images' says what stands for it; without one the host runs the command.",
+    ),
+    "cmd": Field(
+        kind=Kind.STRINGS, about="The command and its arguments, run without a shell.", schema={"minItems": 1}
+    ),
+    "stdin": Field(kind=Kind.STRINGS, about="Lines given to the command as standard input."),
+    "err_cmd": Field(kind=Kind.STRINGS, about="Run when the command fails; if it succeeds the datum is set aside."),
+    "err_stdin": Field(kind=Kind.STRINGS, about="Lines given to 'err_cmd' as standard input."),
+    "env": Field(kind=Kind.STRING_MAP, about="Environment variables of the command."),
+    "accept_return_code": Field(kind=Kind.INTEGERS, about="Return codes that mean success, besides 0."),
+    "working_dir": Field(
+        kind=Kind.STRING, about="Directory in which the command runs; the top of the workspace unless told."
+    ),
+    "secrets": _later("secrets come with a later version", "take them out; tasks get no secrets until then"),
+    "datum_batching": _later(
+        "batching comes with a later version", "take it out, and let the command end after the files of one datum"
+    ),
+    "image_pull_secrets": _ignored(Kind.STRINGS, "no image is pulled"),
+    "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
+    "debug": _ignored(Kind.BOOLEAN, "there are no workers whose logs it could lengthen"),
+    "memory_volume": _ignored(Kind.BOOLEAN, "workspaces lie where the runner keeps them"),
+    "dockerfile": _ignored(Kind.STRING, "no image is built"),
+    "build": _removed("name what the command needs in 'code'"),
+    "overwrite": _removed("take it out; the output always holds exactly the results of the current datums"),
+}
+
+_INPUT = {
+    "pfs": _object("pfs", "Files of the repository or of an upstream stage."),
+    "cross": Field(
+        kind=Kind.OBJECTS,
+        object="input",
+        about="Every combination of one datum from each input.",
+        schema={"minItems": 1},
+    ),
+    "union": Field(
+        kind=Kind.OBJECTS,
+        object="input",
+        about="The datums of all inputs, one after the other.",
+        schema={"minItems": 1},
+    ),
+    "join": _later(
+        "joins come with a later version", "until then cross the inputs, and skip other pairs in the command"
+    ),
+    "group": _later(
+        "groups come with a later version", "until then use a glob that matches one directory for each group"
+    ),
+    "cron": _later("cron inputs come with a later version", "until then let a system timer commit a file"),
+    "atom": _removed("use 'pfs'"),
+    "git": _removed("use 'pfs': the repository itself is the input"),
+}
+
+_PFS = {
+    "repo": Field(kind=Kind.STRING, about="Name of an upstream stage, or path of a directory of this repository."),
+    "name": Field(
+        kind=Kind.STRING, about="The command sees the files in /pfs/<name>; the last part of 'repo' unless told."
+    ),
+    "glob": Field(kind=Kind.STRING, about="What one datum is: '/' everything, '/*' each entry of the top directory."),
+    "branch": _later(
+        "branches other than 'master' come with a later version",
+        "take it out; the files are those of the commit being evaluated",
+        "master",
+    ),
+    "repo_type": _later(
+        "repository types other than 'user' come with a later version", "take it out, and name files in 'repo'", "user"
+    ),
+    "project": _later("projects come with a later version", "put the path of the files into 'repo'", "default"),
+    "commit": _later(
+        "pinned commits come with a later version",
+        "until then commit those files to a path of their own, and read that",
+    ),
+    "join_on": _later(
+        "joins come with a later version", "until then cross the inputs, and skip other pairs in the command"
+    ),
+    "outer_join": _later("joins come with a later version", "until then use a cross or a union"),
+    "group_by": _later(
+        "groups come with a later version", "until then use a glob that matches one directory for each group"
+    ),
+    "lazy": _later("lazy inputs come with a later version", "take it out; the files are there when the command starts"),
+    "empty_files": _later("empty files come with a later version", "take it out; the command then sees the content"),
+    "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
+    "trigger": _later("triggers come with a later version", "take it out; the stage then runs on every change"),
+    "propagation_spec": _later(
+        "inputs that start nothing come with a later version", "take it out; the stage then runs on every change"
+    ),
+    "reference": _later(
+        "reference inputs come with a later version", "take it out; the stage then runs on every change"
+    ),
+    "from_commit": _removed("take it out; what was processed once is not processed again"),
+}
+
+_RESOURCES = {
+    "cpu": Field(kind=Kind.NUMBER, about="Cores."),
+    "memory": Field(kind=Kind.STRING, about="Bytes, with a unit."),
+    "disk": Field(kind=Kind.STRING, about="Bytes, with a unit."),
+    "gpu": _object("gpu", "Graphics processors."),
+}
+
+_METRIC = {
+    "path": Field(kind=Kind.STRING, about="JSON, YAML or TOML file, relative to the output directory."),
+    "name": Field(kind=Kind.STRING, about="Dotted key of one number in the file; every number unless told."),
+    "goal": Field(kind=Kind.STRING, about="Which direction is better.", schema={"enum": ["max", "min"]}),
+    "tolerance": Field(kind=Kind.NUMBER, about="Changes up to this size are not changes.", schema={"minimum": 0}),
+    "gate": _object("gate", "Bounds of what is acceptable."),
+}
+
+_DOCUMENT = {
+    "$schema": Field(kind=Kind.STRING, about="Where an editor finds the JSON Schema."),
+    "stages": Field(about="The stages: specifications, or paths or globs of files that hold some."),
+    "defaults": _object("stage", "Fields of every stage that does not say otherwise."),
+    "images": Field(about="What stands for a container image on this machine, by the name of the image."),
+}
+
+OBJECTS: Mapping[str, Mapping[str, Field]] = {
+    "document": _DOCUMENT,
+    "stage": _STAGE,
+    "pipeline": _PIPELINE,
+    "project": _PROJECT,
+    "transform": _TRANSFORM,
+    "input": _INPUT,
+    "pfs": _PFS,
+    "parallelism_spec": _PARALLELISM,
+    "metric": _METRIC,
+    "gate": {
+        "min": Field(kind=Kind.NUMBER, about="Least acceptable value."),
+        "max": Field(kind=Kind.NUMBER, about="Greatest acceptable value."),
+    },
+    "image": {
+        "code": Field(kind=Kind.CODE, about="Stands for the files in the image, as the field 'code' of a stage."),
+        "working_dir": Field(kind=Kind.STRING, about="Stands for the working directory of the image."),
+    },
+    "resources": _RESOURCES,
+    "gpu": {
+        "type": Field(kind=Kind.STRING, about="Kind of device."),
+        "number": Field(kind=Kind.INTEGER, about="How many."),
+    },
+    "datum_set_spec": {
+        "number": Field(kind=Kind.INTEGER, about="Datums in a set."),
+        "size_bytes": Field(kind=Kind.INTEGER, about="Bytes in a set."),
+        "per_worker": Field(kind=Kind.INTEGER, about="Sets for each worker."),
+    },
+    "scheduling_spec": {
+        "node_selector": Field(kind=Kind.STRING_MAP, about="Labels of the node."),
+        "priority_class_name": Field(kind=Kind.STRING, about="Priority class."),
+    },
+    "toleration": {
+        "key": Field(kind=Kind.STRING, about="Key of the taint."),
+        "operator": Field(about="How the value is compared."),
+        "value": Field(kind=Kind.STRING, about="Value of the taint."),
+        "effect": Field(about="Effect of the taint."),
+        "toleration_seconds": Field(kind=Kind.INTEGER, about="For how long."),
+    },
+    "metadata": {
+        "annotations": Field(kind=Kind.STRING_MAP, about="Annotations."),
+        "labels": Field(kind=Kind.STRING_MAP, about="Labels."),
+    },
+}
+"""Fields by object. `$schema` may stand in a stage too; it is dropped before."""
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {"pipeline": ("name",), "pfs": ("repo", "glob"), "metric": ("path",)}
+"""Fields that an object must hold once `defaults` are merged in."""
+
+
+def camel(name: str) -> str:
+    """The camelCase twin of a field name, as protobuf's JSON mapping derives it."""
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)

@@ -1,0 +1,125 @@
+"""The input of a stage: what it names in the tree or upstream, under which name a task sees it."""
+
+from gitml.pipeline.spec.additions import Surroundings
+from gitml.pipeline.spec.error import Place, SpecError, nearest, printable, quoted
+from gitml.pipeline.spec.model import CrossInput, Input, PfsInput, UnionInput, leaves
+from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
+from gitml.pipeline.spec.reading import Node
+
+_KINDS = ("pfs", "cross", "union")
+_FORBIDDEN = frozenset({"out", ".env", ".", ".."})
+
+
+class InputReader:
+    """Reads the inputs of one stage.
+
+    `stages` maps every stage of the pipeline to its output directory. Inputs of a cross or union come sorted
+    by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
+    """
+
+    def __init__(self, stage: str, stages: dict[str, bytes], around: Surroundings) -> None:
+        self._stage = stage
+        self._stages = stages
+        self._around = around
+
+    def read(self, node: Node) -> Input:
+        """The input at `node`; raise `SpecError`."""
+        kinds = [kind for kind in _KINDS if node.get(kind) is not None]
+        if len(kinds) != 1:
+            problem = (
+                f"{quoted(kinds[0])} and {quoted(kinds[1])} in one input" if kinds else "no kind of input is given"
+            )
+            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cross' and 'union'")
+        inner = node.require(kinds[0])
+        if kinds[0] == "pfs":
+            return self._pfs(inner)
+        if not inner.value:
+            raise SpecError(inner.place, "an empty list")
+        inputs = [self.read(item) for item in inner.value]
+        if kinds[0] == "cross":
+            _check_distinct(inputs, inner)
+        ordered = tuple(sorted(inputs, key=lambda one: next(leaves(one)).name))
+        return CrossInput(inputs=ordered) if kinds[0] == "cross" else UnionInput(inputs=ordered)
+
+    def _pfs(self, node: Node) -> PfsInput:
+        repo = node.require("repo")
+        path, upstream = self._resolve(repo)
+        name = node.get("name")
+        chosen = name.value if name is not None and name.value else repo.value.rstrip("/").rpartition("/")[2]
+        _check_name(chosen, name.place if name is not None else repo.place)
+        glob = node.require("glob")
+        if not glob.value:
+            raise SpecError(
+                glob.place, "an empty glob", hint='"/" makes one datum of everything, "/*" one of each entry'
+            )
+        return PfsInput(name=chosen, repo=repo.value, path=path, upstream=upstream, glob="/" + glob.value.strip("/"))
+
+    def _resolve(self, repo: Node) -> tuple[bytes, str | None]:
+        """The repository path that `repo` names, and the stage whose output it is or lies in."""
+        text = repo.value
+        if not text:
+            raise SpecError(repo.place, "an empty name", hint="name an upstream stage or a directory")
+        if text in self._stages:
+            path: bytes = self._stages[text]
+            upstream: str | None = text
+        else:
+            path = repository_path(text, repo.place)
+            upstream = self._around.outputs.above(path)
+        if upstream == self._stage:
+            raise SpecError(repo.place, f"stage {quoted(self._stage)} reads its own output {quoted(path)}")
+        if upstream is None:
+            self._check_data(path, repo)
+        return path, upstream
+
+    def _check_data(self, path: bytes, repo: Node) -> None:
+        """Raise `SpecError` unless `path` is a directory of the user's data."""
+        below = self._around.outputs.below(path)
+        if below is not None:
+            whose = "its own output" if below == self._stage else f"the output of stage {quoted(below)}"
+            raise SpecError(
+                repo.place,
+                f"the input {quoted(path or '.')} holds {whose}, {quoted(self._stages[below])}",
+                hint="keep data and results in directories of their own",
+            )
+        snapshot = self._around.snapshot
+        entry = snapshot.get(path)
+        if entry is None:
+            raise SpecError(
+                repo.place, f"no stage and no path {quoted(repo.value)}", hint=self._remedy(path, repo.value)
+            )
+        if entry.is_file:
+            parent, _, name = path.decode().rpartition("/")
+            hint = f'write "repo": "{printable(parent)}", "glob": "/{printable(name)}"' if parent else "move it to one"
+            raise SpecError(repo.place, f"{quoted(path)} is a file, expected a directory", hint=hint)
+        if not entry.is_tree:
+            raise SpecError(repo.place, f"{quoted(path)} is {kind_name(entry)}, expected a directory")
+
+    def _remedy(self, path: bytes, text: str) -> str:
+        found = nearest(text, self._stages) or nearest_path(self._around.snapshot, path)
+        if found is not None:
+            return f"did you mean {quoted(found)}?"
+        return "commit a file there; git keeps no empty directories"
+
+
+def _check_name(name: str, place: Place) -> None:
+    """Raise `SpecError` unless `/pfs/<name>` and the environment variable `<name>` can exist."""
+    if name in _FORBIDDEN or not name:
+        raise SpecError(place, f"an input cannot be called {quoted(name)}", hint="give it another 'name'")
+    if "/" in name or "=" in name or not name.isprintable() or len(name.encode()) > 255:
+        raise SpecError(
+            place,
+            f"an input cannot be called {quoted(name)}",
+            hint="give it a 'name' of printable characters without '/' and '='",
+        )
+
+
+def _check_distinct(inputs: list[Input], node: Node) -> None:
+    """Raise `SpecError` if two inputs of a cross would lie in the same place; branches of a union may."""
+    seen: set[str] = set()
+    for one, place in zip(inputs, node.value, strict=True):
+        names = {leaf.name for leaf in leaves(one)}
+        for name in sorted(names & seen):
+            raise SpecError(
+                place.place, f"two inputs are called {quoted(name)}", hint="give one of them another 'name'"
+            )
+        seen |= names
