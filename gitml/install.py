@@ -4,6 +4,7 @@ Everything is local to the clone. Foreign hooks are kept and called first; what 
 for byte on uninstall.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -92,6 +93,12 @@ def installed_hooks(repo: Repository) -> list[str]:
     return [name for name in HOOKS if _is_ours(directory / name)]
 
 
+def chained_hooks(repo: Repository) -> list[str]:
+    """The hooks of the user's own that ours call first."""
+    directory = hooks_dir(repo)
+    return [name for name in HOOKS if (directory / f"{name}.gitml-orig").exists()]
+
+
 def uninstall(repo: Repository) -> list[str]:
     """Take everything back that `install` did; give the hooks that were restored. Data and results stay."""
     restored: list[str] = []
@@ -106,6 +113,7 @@ def uninstall(repo: Repository) -> list[str]:
             restored.append(name)
     for section in ("filter.ml", "merge.ml"):
         repo.git.run("config", "--local", "--remove-section", section, check=False)
+    repo.git.run("config", "--local", "--unset-all", "ml.path", check=False)
     for remote in repo.git.lines("remote"):
         unconfigure_remote(repo, remote)
     _edit_attributes(repo, "")
@@ -171,6 +179,26 @@ def _is_ours(path: Path) -> bool:
         return _SIGNATURE in path.read_bytes()[:200]
     except OSError:
         return False
+
+
+def remember_path(repo: Repository) -> None:
+    """Keep the PATH that the user works with, for hooks that a graphical client starts with another one."""
+    path = os.environ.get("PATH")
+    if path:
+        repo.git.run("config", "--local", "ml.path", path)
+
+
+def normalised_pattern(repo: Repository, pattern: str) -> str:
+    """`pattern` as it should stand in `.gitattributes`: a directory means all below it; raise `UserError`."""
+    if not pattern.strip() or "\0" in pattern or "\n" in pattern:
+        raise UserError(f"'{pattern}' is not a pattern of .gitattributes")
+    if pattern.startswith("!"):
+        raise UserError(
+            "negative patterns do not exist in .gitattributes", hint="write the exception there by hand: PATTERN -filter"
+        )
+    if pattern.endswith("/") or (repo.worktree is not None and (repo.worktree / pattern).is_dir()):
+        return pattern.rstrip("/") + "/**"
+    return pattern
 
 
 def track(repo: Repository, patterns: Iterable[str]) -> list[str]:

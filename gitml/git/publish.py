@@ -14,7 +14,7 @@ from gitml.errors import BusyError
 from gitml.git.commits import Commit, Signature, format_commit, parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
-from gitml.git.refs import RefMovedError, RefUpdate, update_refs
+from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.git.state import reasons_to_wait, worktrees
 from gitml.git.worktree import sync_published
@@ -97,10 +97,13 @@ def publish(
     published = tuple(paths)
     _note_intent(repo, branch, tip, commit_id, published)
     try:
-        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], message="gitml: results")
+        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], reason="gitml: results")
     except RefMovedError:
         _forget_intent(repo)
         return Moved()
+    except RefLockedError as error:
+        _forget_intent(repo)
+        return Parked(error.message)
     kept = _bring_up_to_date(repo, odb, branch, tip, commit_id, published)
     _forget_intent(repo)
     return Published(commit_id, kept)

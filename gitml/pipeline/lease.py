@@ -69,6 +69,7 @@ class Lease:
         self._dir = repo.state_dir
         self._lock = self._dir / "runner.lock"
         self._requests = self._dir / "requests"
+        self._parked = self._dir / "parked"
         self.runs_dir = self._dir / "runs"
         self.log = self._dir / "runner.log"
 
@@ -122,6 +123,25 @@ class Lease:
                 continue
             return branch
         return None
+
+    def park(self, branch: str) -> None:
+        """Note that results for `branch` wait in the cache for a moment to be published."""
+        self._parked.mkdir(parents=True, exist_ok=True)
+        (self._parked / quote(branch, safe="")).touch()
+
+    def unpark(self, branch: str) -> None:
+        """Nothing waits for `branch` any more."""
+        (self._parked / quote(branch, safe="")).unlink(missing_ok=True)
+
+    def request_parked(self) -> bool:
+        """Ask for every branch that results wait for; whether there is one."""
+        try:
+            names = os.listdir(self._parked)
+        except FileNotFoundError:
+            return False
+        for name in names:
+            self.request(unquote(name))
+        return bool(names)
 
     def run_dir(self, run: str) -> Path:
         """The directory of a run: state, logs, workspaces while it lasts."""

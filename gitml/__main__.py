@@ -1,0 +1,33 @@
+"""The entry point. What git starts is dispatched before the command line is even imported."""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `git ml` with these arguments (default: those of the process); give the exit code."""
+    argv = sys.argv[1:] if arguments is None else list(arguments)
+    # a hook's or filter's words reach whatever git's caller reads; names may hold any bytes
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    command = argv[0] if argv else ""
+    if command == "filter-process":
+        from gitml.filter.server import main as filter_process
+
+        return filter_process()
+    if command == "hook" and len(argv) > 1:
+        from gitml.hooks import run_hook
+
+        return run_hook(argv[1], argv[2:])
+    if command == "runner" and len(argv) > 1:
+        from gitml.pipeline.background import run_in_background
+
+        return run_in_background(argv[1])
+    from gitml.cli.main import main as command_line
+
+    return command_line(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

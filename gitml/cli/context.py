@@ -1,0 +1,50 @@
+"""What a command works with, wired once: repository, objects, run cache, surveyor, lease."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gitml.errors import UserError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.spec import Pipeline
+from gitml.pipeline.survey import Survey, Surveyor
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One repository, open for one command."""
+
+    repo: Repository
+    odb: GitOdb
+    cache: RunCache
+    surveyor: Surveyor
+    lease: Lease
+
+    def commit(self, revision: str = "HEAD") -> Oid:
+        """The commit that `revision` names; raise `UserError`."""
+        if revision == "HEAD" and self.repo.try_resolve("HEAD") is None:
+            raise UserError("there is no commit yet", hint="git add . && git commit")
+        return self.repo.resolve(f"{revision}^{{commit}}")
+
+    def survey(self, revision: str = "HEAD") -> tuple[Survey, Pipeline]:
+        """The evaluation of a commit that has a pipeline; raise `UserError` for one that has none."""
+        survey = self.surveyor.survey(self.commit(revision))
+        if survey.pipeline is None:
+            raise UserError(
+                f"there is no pipeline.json in {revision}",
+                hint="write one (see docs/pipeline.md, or: git ml init --template classification), then commit it",
+            )
+        return survey, survey.pipeline
+
+
+@contextmanager
+def open_context() -> Iterator[Context]:
+    """Open the repository of the current directory."""
+    repo = Repository.discover()
+    with GitOdb(repo.git, repo.format) as odb:
+        cache = RunCache(repo, odb)
+        yield Context(repo, odb, cache, Surveyor(repo, odb, cache), Lease(repo))

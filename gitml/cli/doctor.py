@@ -1,0 +1,127 @@
+"""`git ml doctor`."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+
+import gitml
+from gitml import install as library
+from gitml.cli.output import paint, safe, show
+from gitml.errors import ExitCode, GitmlError
+from gitml.git.inventory import tracked_files
+from gitml.git.odb import GitOdb
+from gitml.git.refs import list_refs
+from gitml.git.repository import Repository
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.sandbox import probe_bubblewrap
+from gitml.pipeline.survey import Surveyor
+
+Finding = tuple[str, str, str]
+"""('ok', 'note' or 'wrong'; what; what to do about it)."""
+
+_MARKS = {"ok": ("✓", "32"), "note": ("·", "33"), "wrong": ("!", "31")}
+
+
+def doctor() -> int:
+    """Check this machine and this clone: versions, hooks, sandbox, data, runs. Exit code 1 if something is wrong."""
+    wrong = False
+    for level, text, remedy in _findings():
+        mark, colour = _MARKS[level]
+        show(f"{paint(mark, colour)} {safe(text)}")
+        if remedy:
+            show(f"    {safe(remedy)}")
+        wrong |= level == "wrong"
+    return ExitCode.DIFFERENT if wrong else ExitCode.OK
+
+
+def _findings() -> Iterator[Finding]:
+    yield "ok", f"gitml {gitml.__version__}, Python {platform.python_version()} at {sys.executable}", ""
+    repo = Repository.discover()
+    yield _git_version(repo)
+    reason = probe_bubblewrap()
+    if reason is None:
+        yield "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
+    else:
+        yield "note", f"no sandbox: {reason}", "without it tasks run in a plain directory; on Debian: apt install bubblewrap"
+    yield from _set_up(repo)
+    with GitOdb(repo.git, repo.format) as odb:
+        yield from _data(repo, odb)
+        yield from _pipeline(repo, odb)
+    yield from _runner(Lease(repo))
+
+
+def _git_version(repo: Repository) -> Finding:
+    text = repo.git.line("version").removeprefix("git version ")
+    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if numbers < (2, 30):
+        return "wrong", f"git {text} is too old", "gitml needs git 2.30 or newer"
+    return "ok", f"git {text}, at {shutil.which('git')}", ""
+
+
+def _set_up(repo: Repository) -> Iterator[Finding]:
+    if not library.is_installed(repo):
+        yield "wrong", "this clone is not set up: large files stay pointers, nothing runs by itself", "git ml install"
+        return
+    configured = repo.config("filter.ml.process") or ""
+    if not configured.startswith(library.command_line()):
+        yield "note", f"the filter starts another gitml: {configured}", "git ml install makes it this one"
+    present = library.installed_hooks(repo)
+    absent = [name for name in library.HOOKS if name not in present]
+    where = library.hooks_dir(repo)
+    if absent:
+        yield "wrong", f"hooks missing in {where}: {', '.join(absent)}", "git ml install"
+    else:
+        yield "ok", f"filter and hooks are in place ({where})", ""
+    for name in library.chained_hooks(repo):
+        yield "ok", f"{name}: your own hook runs first", ""
+
+
+def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
+    head = repo.try_resolve("HEAD")
+    if head is None:
+        yield "note", "there is no commit yet", ""
+        return
+    files = tracked_files(repo, odb, head)
+    for file in files:
+        if file.malformed:
+            yield "wrong", f"'{file.path}': {file.malformed}", f"restore it: git checkout REV -- '{file.path}'"
+    missing = [file.path for file in files if not file.here and not file.malformed]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        yield "wrong", f"content of {len(missing)} of {len(files)} files is not here: {shown}", "git ml install fetches it"
+    else:
+        yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
+    staged = list_refs(repo.git, "refs/ml/staged/")
+    if staged:
+        yield "note", f"{len(staged)} sessions of added, not yet committed data are kept", ""
+
+
+def _pipeline(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
+    head = repo.try_resolve("HEAD")
+    if head is None:
+        return
+    try:
+        survey = Surveyor(repo, odb, RunCache(repo, odb)).survey(head)
+    except GitmlError as error:
+        yield "wrong", error.message, error.hint or ""
+        return
+    if survey.pipeline is None:
+        yield "note", "there is no pipeline.json in HEAD", "docs/pipeline.md, or: git ml init --template classification"
+        return
+    yield "ok", f"pipeline.json: {len(survey.pipeline.stages)} stages", ""
+    for notice in survey.pipeline.notices:
+        yield "note", notice, ""
+
+
+def _runner(lease: Lease) -> Iterator[Finding]:
+    state = lease.read_state()
+    if state is None:
+        return
+    if lease.is_held():
+        yield "ok", f"a runner is at work (process {state.pid})", "git ml wait"
+    elif lease.is_lost(state):
+        yield "wrong", f"the runner of run {state.run} is gone without a word", "git ml run goes on where it stopped"
+    elif state.status == "error":
+        yield "wrong", f"the last run ended with an error: {state.message}", "git ml run"

@@ -1,0 +1,77 @@
+"""`git ml install` and `git ml uninstall`."""
+
+from typing import Annotated
+
+import typer
+
+from gitml import install as library
+from gitml.cli.output import count, paint, safe, show, talk
+from gitml.errors import ExitCode
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.survey import Surveyor
+from gitml.pipeline.trust import Trust
+
+
+def install(
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Write hooks even where a hook manager keeps its own (core.hooksPath).")
+    ] = False,
+    no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Do not fetch data and runs from the remotes.")] = False,
+) -> int:
+    """Set this clone up: filter, hooks, merge driver; fetch data and fill in the files.
+
+    From then on commits made here run the pipeline by themselves. The commands that stand in pipeline.json
+    now count as reviewed. Nothing outside this clone changes.
+    """
+    return set_up(Repository.discover(), force=force, fetch=not no_fetch)
+
+
+def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
+    """Install into `repo` and say what was done; give the exit code."""
+    report = library.install(repo, force=force, fetch=fetch)
+    library.remember_path(repo)
+    show(f"gitml is set up in {safe(str(repo.worktree or repo.git_dir))}")
+    for hook in report.chained:
+        show(f"  {hook}: your own hook stays and runs first")
+    for remote in report.remotes:
+        show(f"  fetched data and runs from {safe(remote)}")
+    for remote, reason in report.unreachable:
+        talk(f"{paint('warning:', '33')} nothing fetched from {safe(remote)}: {safe(reason)}")
+    code = ExitCode.OK
+    if report.materialised is not None:
+        if report.materialised.done:
+            show(f"  {count(len(report.materialised.done), 'file')} filled in")
+        if report.materialised.missing:
+            code = ExitCode.MISSING_DATA
+            talk(
+                f"{paint('warning:', '33')} the content of {count(len(report.materialised.missing), 'file')} is not here "
+                "(git ml ls shows which); whoever committed it has to push from a clone with gitml"
+            )
+    _trust_what_is_here(repo)
+    return code
+
+
+def _trust_what_is_here(repo: Repository) -> None:
+    head = repo.try_resolve("HEAD")
+    if head is None:
+        return
+    with GitOdb(repo.git, repo.format) as odb:
+        digests = Surveyor(repo, odb, RunCache(repo, odb)).command_digests(head)
+    if digests:
+        Trust(repo).add(digests.values())
+        show(f"  commits made here will run: {safe(', '.join(digests))}")
+
+
+def uninstall() -> None:
+    """Take back all that install did in this clone: hooks, filter, merge driver.
+
+    Data, results and their history stay; files that are pointers stay as they are.
+    """
+    repo = Repository.discover()
+    restored = library.uninstall(repo)
+    Trust(repo).forget()
+    show(f"gitml is no longer set up in {safe(str(repo.worktree or repo.git_dir))}")
+    for hook in restored:
+        show(f"  {hook}: your own hook is back")

@@ -1,0 +1,66 @@
+"""`git ml logs`."""
+
+from typing import Annotated
+
+import typer
+
+from gitml.cli.context import Context, open_context
+from gitml.cli.output import paint, safe, show, talk
+from gitml.errors import UserError
+
+
+def logs(
+    stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = None,
+    datum: Annotated[str | None, typer.Option("--datum", metavar="TEXT", help="Only datums whose name has TEXT.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run instead of the latest.")] = None,
+    lines: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="Only the last N lines of each.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only datums that failed.")] = False,
+) -> None:
+    """Print what the commands of the latest run wrote, datum by datum."""
+    with open_context() as context:
+        name = run or _latest(context)
+        record = context.cache.run(name)
+        if record is None:
+            raise UserError(f"there is no run '{name}'", hint="git ml status")
+        texts = context.cache.logs(name)
+        shown = 0
+        for task in record.get("tasks", ()):
+            chosen = (
+                (stage is None or task["stage"] == stage)
+                and (datum is None or datum in task["datum"])
+                and (not failed or task["state"] == "failed")
+            )
+            text = texts.get(task["key"])
+            if chosen and text is not None:
+                if shown:
+                    show()
+                state = task["state"]
+                title = f"── {task['stage']} · {task['datum']} · {state}"
+                show(paint(safe(title), "31" if state == "failed" else "1"))
+                for line in _tail(text, lines):
+                    show(safe(line))
+                shown += 1
+        if not shown:
+            _explain_nothing(context, name, stage)
+
+
+def _latest(context: Context) -> str:
+    state = context.lease.read_state()
+    if state is not None and context.cache.run(state.run) is not None:
+        return state.run
+    known = [(record.get("started", 0), run) for run in context.cache.runs() if (record := context.cache.run(run))]
+    if not known:
+        raise UserError("nothing has run yet", hint="commit something, or: git ml run")
+    return max(known)[1]
+
+
+def _tail(text: bytes, lines: int | None) -> list[str]:
+    listed = text.decode("utf-8", "replace").splitlines()
+    return listed if lines is None else listed[-lines:]
+
+
+def _explain_nothing(context: Context, run: str, stage: str | None) -> None:
+    record = context.cache.run(run) or {}
+    ran = sorted({task["stage"] for task in record.get("tasks", ())})
+    what = f"of stage '{safe(stage)}' " if stage else ""
+    talk(f"no logs {what}in run {safe(run)}" + (f", which ran: {safe(', '.join(ran))}" if ran else ""))

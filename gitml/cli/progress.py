@@ -1,0 +1,108 @@
+"""Showing a run while it goes on: one line that changes in a terminal, few lines elsewhere."""
+
+import sys
+import time
+
+from gitml.cli.output import GLYPHS, count, paint, safe, talk
+from gitml.pipeline.lease import Lease, RunState, StageProgress
+
+_START_GRACE = 15.0
+"""Seconds for a runner that was asked for to start."""
+_PLAIN_INTERVAL = 30.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Display:
+    """Draws the state of a run on standard error."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._drawn = False
+        self._finished: set[str] = set()
+        self._last = 0.0
+
+    def draw(self, state: RunState) -> None:
+        """Show what is new in `state`."""
+        for name, progress in state.stages.items():
+            if progress.state in ("fresh", "failed") and name not in self._finished and _did_something(progress):
+                self._finished.add(name)
+                self._line(describe(name, progress))
+        running = [(name, progress) for name, progress in state.stages.items() if progress.state == "running"]
+        if not running:
+            return
+        if self._terminal:
+            text = " · ".join(describe(name, progress) for name, progress in running)
+            sys.stderr.write(f"\r\x1b[K{text[:200]}")
+            sys.stderr.flush()
+            self._drawn = True
+        elif time.monotonic() - self._last >= _PLAIN_INTERVAL:
+            if self._last:
+                for name, progress in running:
+                    talk(describe(name, progress))
+            self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
+
+    def _line(self, text: str) -> None:
+        self.close()
+        talk(text)
+
+
+def _did_something(progress: StageProgress) -> bool:
+    return bool(progress.done or progress.failed or progress.reason)
+
+
+def describe(name: str, progress: StageProgress) -> str:
+    """One stage of a run in one line."""
+    glyph, colour = GLYPHS.get(progress.state, ("·", ""))
+    head = paint(f"{glyph} {safe(name)}", colour, sys.stderr)
+    parts = []
+    if progress.state == "running":
+        parts.append(f"{progress.done + progress.cached + progress.failed}/{count(progress.total, 'datum')}")
+    elif progress.done:
+        parts.append(f"{count(progress.done, 'datum')} run")
+    if progress.cached:
+        parts.append(f"{progress.cached} from cache")
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.recovered:
+        parts.append(f"{progress.recovered} recovered")
+    if progress.reason:
+        parts.append(safe(progress.reason))
+    return f"{head}  {', '.join(parts)}".rstrip()
+
+
+def follow(lease: Lease, end: float | None) -> bool:
+    """Show the runner's progress until it is done; False if `end` (monotonic seconds) came first."""
+    display = Display()
+    started = time.monotonic()
+    try:
+        while True:
+            alive = lease.is_held()
+            state = lease.read_state()
+            if alive and state is not None and state.status == "running":
+                display.draw(state)
+            if not alive and not lease.requests():
+                if state is not None and state.status != "running":
+                    display.draw(state)
+                return True
+            if not alive and time.monotonic() - started > _START_GRACE:
+                return True  # asked for, but nobody came: status and doctor say more
+            if end is not None and time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+    finally:
+        display.close()
+
+
+def summarise(state: RunState) -> None:
+    """How a run ended, in one line."""
+    if state.status == "published" and state.published:
+        talk(f"gitml: results committed as {state.published[:10]}")
+    elif state.message:
+        talk(f"gitml: {safe(state.message)}")

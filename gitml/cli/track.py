@@ -1,0 +1,50 @@
+"""`git ml track` and `git ml untrack`."""
+
+from typing import Annotated
+
+import typer
+
+from gitml import install as library
+from gitml.cli.output import safe, show, talk
+from gitml.errors import ExitCode
+from gitml.git.repository import Repository
+
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATTERN...", help="As in .gitattributes, from the top: 'data/**', '*.parquet'."),
+]
+
+
+def track(patterns: Patterns = None) -> None:
+    """Put files under gitml: from 64 KiB on they are stored as chunks. Without a pattern: list what is."""
+    repo = Repository.discover()
+    if not patterns:
+        for pattern in library.tracked_patterns(repo):
+            show(safe(pattern))
+        return
+    wanted = [library.normalised_pattern(repo, pattern) for pattern in patterns]
+    added = library.track(repo, wanted)
+    for pattern in wanted:
+        show(f"{'tracking' if pattern in added else 'already tracked:'} {safe(pattern)}")
+    if not library.is_installed(repo):
+        talk("note: this clone is not set up, so git would store these files whole: git ml install")
+    if added and repo.git.output("ls-files", "-z", "--", *[f":(top,glob){pattern}" for pattern in added]):
+        talk("note: files that are committed already change with: git add --renormalize . && git commit")
+
+
+def untrack(patterns: Patterns = None) -> int:
+    """Take patterns from under gitml: new versions are stored whole by git. Old versions stay as they are."""
+    repo = Repository.discover()
+    if not patterns:
+        talk("error: name the patterns to untrack (git ml track lists them)")
+        return ExitCode.USAGE
+    wanted = [library.normalised_pattern(repo, pattern) for pattern in patterns]
+    gone = library.untrack(repo, wanted)
+    for pattern in wanted:
+        if pattern in gone:
+            show(f"no longer tracking {safe(pattern)}")
+        else:
+            talk(f"error: '{safe(pattern)}' is not tracked (git ml track lists the patterns)")
+    if gone:
+        talk("note: files that are committed already change with: git add --renormalize . && git commit")
+    return ExitCode.OK if len(gone) == len(wanted) else ExitCode.DIFFERENT

@@ -1,0 +1,192 @@
+"""What git's hooks do: keep data reachable, fill in large files, start the runner. Never in the way of git.
+
+A hook is a hint: everything it starts would come out the same from `git ml run`. Its own failures are one line on
+standard error and never fail the user's command, except pre-push, which must not let a push leave data behind.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gitml.errors import GitmlError
+from gitml.git.command import clean_environment
+from gitml.git.data import DataLog
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.git.state import rebase_under_way, sequence_under_way
+from gitml.git.worktree import materialise
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.plan import State, StageStatus
+from gitml.pipeline.survey import Surveyor
+from gitml.pipeline.trust import Trust
+
+
+def run_hook(name: str, arguments: Sequence[str]) -> int:
+    """Do what git's hook `name` asks for; give the exit status for git."""
+    try:
+        repo = Repository.discover()
+        if name == "pre-push":
+            return _pre_push(repo, arguments)
+        _HOOKS[name](repo, arguments)
+    except KeyError:
+        say(f"unknown hook '{name}'")
+    except GitmlError as error:
+        say(error.message)
+        if error.hint:
+            say(f"hint: {error.hint}")
+        return 1 if name == "pre-push" else 0
+    except KeyboardInterrupt:
+        return 1 if name == "pre-push" else 0
+    return 0
+
+
+def say(text: str) -> None:
+    """One line for the user; what hooks print arrives on git's standard error."""
+    print(f"gitml: {text}", file=sys.stderr)  # noqa: T201 - the one place where hooks talk
+
+
+def _post_commit(repo: Repository, _: Sequence[str]) -> None:
+    with GitOdb(repo.git, repo.format) as odb:
+        head = repo.resolve("HEAD")
+        DataLog(repo, odb).cover_commit(head)
+        if rebase_under_way(repo.git_dir):
+            return  # once per replayed commit; post-rewrite sees the end
+        _look(repo, odb, head, own=True, may_attach=sequence_under_way(repo.git_dir) is None)
+
+
+def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
+    materialise(repo, None)
+    if list(arguments[:1]) == ["1"]:
+        return  # a squash: the user's commit is still to come
+    with GitOdb(repo.git, repo.format) as odb:
+        head = repo.resolve("HEAD")
+        DataLog(repo, odb).cover_commit(head)
+        _look(repo, odb, head, own=False, may_attach=False)
+
+
+def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
+    if list(arguments[:1]) == ["rebase"]:
+        with GitOdb(repo.git, repo.format) as odb:
+            _look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
+
+
+def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
+    materialise(repo, None)
+    # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
+    if Lease(repo).request_parked() and _runs_by_itself(repo):
+        start_runner(repo)
+
+
+_HOOKS = {
+    "post-commit": _post_commit,
+    "post-merge": _post_merge,
+    "post-rewrite": _post_rewrite,
+    "post-checkout": _worktree_changed,
+    "post-index-change": _worktree_changed,
+}
+
+
+def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
+    from gitml.git.transfer import push_data  # noqa: PLC0415 - only a push needs it
+
+    remote, url = (*arguments, "", "")[:2]
+    if all(line.split()[1:2] in ([], ["0" * 40], ["0" * 64]) for line in sys.stdin):
+        return 0  # only deletions
+    with GitOdb(repo.git, repo.format) as odb:
+        push_data(repo, remote, url, RunCache(repo, odb).merge)
+    return 0
+
+
+def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
+    """Evaluate the commit; if something is to be done, have the runner do it and say so in one line."""
+    surveyor = Surveyor(repo, odb, RunCache(repo, odb))
+    survey = surveyor.survey(head)
+    if survey.pipeline is None:
+        return
+    if own:
+        _adopt_own_commands(repo, surveyor, head, survey.statuses)
+    trust = Trust(repo)
+    todo, untrusted, failed = [], [], []
+    for status in survey.statuses:
+        if status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
+            todo.append(status)
+        elif status.state is State.STALE:
+            (todo if trust.has(status.command) else untrusted).append(status)
+        elif status.state is State.FAILED:
+            failed.append(status)
+    if untrusted:
+        names = ", ".join(status.stage.name for status in untrusted)
+        say(f"{names}: the command or its code came from elsewhere, nothing ran; review it, then: git ml run")
+    if failed:
+        names = ", ".join(status.stage.name for status in failed)
+        say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
+    waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
+    if not todo or waiting_only:
+        return
+    if not _runs_by_itself(repo):
+        return
+    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
+    if not branch:
+        say("HEAD is detached, nothing ran; 'git ml run' computes into the cache, a branch receives results")
+        return
+    lease = Lease(repo)
+    lease.request(branch)
+    behind = lease.is_held()
+    names = ", ".join(status.stage.name for status in todo)
+    if not behind:
+        start_runner(repo)
+    if may_attach and _has_terminal():
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])
+    count = f"{len(todo)} stage{'s' if len(todo) != 1 else ''}"
+    say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
+
+
+def _adopt_own_commands(
+    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]
+) -> None:
+    trust = Trust(repo)
+    if any(not trust.has(status.command) for status in statuses if status.state is not State.FRESH):
+        trust.add(surveyor.own_digests(head))
+
+
+def _runs_by_itself(repo: Repository) -> bool:
+    """Whether hooks may start runs: not in CI, not where `ml.auto` is off."""
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        return False
+    return repo.config_bool("ml.auto", True)
+
+
+def _has_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "GITML_DETACH" not in os.environ
+
+
+def start_runner(repo: Repository) -> None:
+    """Start the runner as a process of its own: new session, no descriptor of ours, its words in a log."""
+    lease = Lease(repo)
+    lease.log.parent.mkdir(parents=True, exist_ok=True)
+    where = repo.worktree or repo.git_dir
+    with lease.log.open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "gitml", "runner", str(where)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=Path("/"),
+            env=_runner_environment(repo),
+            start_new_session=True,
+            close_fds=True,
+        )
+
+
+def _runner_environment(repo: Repository) -> dict[str, str]:
+    environment = clean_environment()
+    recorded = repo.config("ml.path")
+    if recorded is not None and not sys.stderr.isatty() and "SHLVL" not in environment:
+        # started by a graphical client: its PATH is not the one the user works with
+        environment["PATH"] = recorded
+    return environment

@@ -1,0 +1,81 @@
+"""The runner as a process of its own: takes what hooks asked for, one branch after the other, and leaves."""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from threading import Event
+from types import FrameType
+
+from gitml.errors import GitmlError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.run import Reporter, Runner, RunOptions, RunReport
+
+
+def run_branch(
+    repo: Repository,
+    odb: GitOdb,
+    lease: Lease,
+    options: RunOptions,
+    *,
+    report: Reporter,
+    stop: Event,
+    branch: str | None = None,
+) -> RunReport:
+    """Run `branch` (a full ref name), by default the one checked out here or the detached HEAD.
+
+    The caller holds the lease.
+    """
+    if branch is None:
+        branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() or None
+    return Runner(repo, odb, lease, options, report=report, stop=stop).run(branch)
+
+
+def run_in_background(where: str) -> int:
+    """Serve requests until there are none; `where` is a worktree or git directory of the repository."""
+    repo = Repository.discover(Path(where))
+    lease = Lease(repo)
+    stop = Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    status = 0
+    # a request that comes between the last look and letting go of the lock is seen by the next turn
+    while lease.requests() and not stop.is_set():
+        with lease.acquire() as mine:
+            if not mine:
+                return status
+            while not stop.is_set() and (branch := lease.take_request()) is not None:
+                status |= _serve(repo, lease, branch, stop)
+    return status
+
+
+def _serve(repo: Repository, lease: Lease, branch: str, stop: Event) -> int:
+    options = RunOptions(publish_wait=repo.config_int("ml.publishWait", 30))
+    try:
+        if repo.try_resolve(branch) is None:
+            return 0  # deleted meanwhile
+        with GitOdb(repo.git, repo.format) as odb:
+            report = run_branch(repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch)
+        return 2 if report.failed else 0
+    except GitmlError as error:
+        _note_error(lease, error.message + (f" ({error.hint})" if error.hint else ""))
+    except Exception as error:  # noqa: BLE001 - a defect must not leave the run 'running' for ever
+        traceback.print_exc(file=sys.stderr)
+        _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")
+    return 1
+
+
+def _note_error(lease: Lease, message: str) -> None:
+    print(f"gitml: {message}", file=sys.stderr, flush=True)  # noqa: T201 - into the runner's log
+    state = lease.read_state()
+    if state is not None and state.status == "running":
+        state.status = "error"
+        state.message = message
+        lease.write_state(state)

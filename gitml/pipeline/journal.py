@@ -1,0 +1,104 @@
+"""How a stage's results went over the commits: its records in history, with metrics and what changed each time."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gitml.errors import UserError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.spec.model import Metric, Stage
+from gitml.provenance.record import Record, parse_record, record_path
+from gitml.store.tree import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One commit that changed a stage's record."""
+
+    commit: Oid
+    when: int
+    """Committer date, seconds since the epoch."""
+    subject: str
+    source: str
+    """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
+    record: Record | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def journal(repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int | None = None) -> list[JournalEntry]:
+    """What history says of a stage, newest first."""
+    path = record_path(stage.name).decode()
+    arguments = ["log", "--format=%H%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"]
+    if limit is not None:
+        arguments.append(f"--max-count={limit}")
+    entries = []
+    for line in repo.git.lines(*arguments, start.hex(), "--", f":(top,literal){path}"):
+        commit, tree, _, when, subject, source = line.split("\0")
+        snapshot = Snapshot(odb, Oid.parse(tree))
+        record = _record(snapshot, stage.name)
+        entries.append(
+            JournalEntry(
+                commit=Oid.parse(commit),
+                when=int(when),
+                subject=subject,
+                source=_subject(repo, source.strip()) or subject,
+                record=record,
+                metrics=read_metrics(snapshot, stage.output, stage.metrics) if record is not None else {},
+            )
+        )
+    return entries
+
+
+def _subject(repo: Repository, revision: str) -> str:
+    if not revision:
+        return ""
+    done = repo.git.run("log", "-1", "--format=%s", revision, check=False)
+    return done.stdout.decode("utf-8", "surrogateescape").strip() if done.returncode == 0 else ""
+
+
+def _record(snapshot: Snapshot, stage_name: str) -> Record | None:
+    try:
+        return parse_record(snapshot.read(record_path(stage_name)))
+    except (KeyError, UserError):
+        return None
+
+
+def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> dict[str, float]:
+    """The numbers that the stage's metrics files hold in this tree; names are dotted keys."""
+    found: dict[str, float] = {}
+    for path in dict.fromkeys(metric.path for metric in metrics):
+        try:
+            numbers = dict(_numbers(_load(path, snapshot.read(output + b"/" + path.encode()))))
+        except (KeyError, ValueError):
+            continue  # not there, or not what its name says: no numbers
+        named = {metric.name for metric in metrics if metric.path == path and metric.name is not None}
+        everything = any(metric.path == path and metric.name is None for metric in metrics)
+        found.update({name: value for name, value in numbers.items() if everything or name in named})
+    return found
+
+
+def _load(path: str, data: bytes) -> Any:
+    if path.endswith((".yaml", ".yml")):
+        import yaml  # noqa: PLC0415 - 20 ms that only YAML metrics need
+
+        try:
+            return yaml.safe_load(data)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from None
+    if path.endswith(".toml"):
+        return tomllib.loads(data.decode())
+    return json.loads(data)
+
+
+def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield prefix, float(value)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{prefix}.{name}" if prefix else str(name))

@@ -1,0 +1,56 @@
+"""Where every stage stands: what content says, together with what a runner is doing about it."""
+
+from dataclasses import dataclass
+
+from gitml.pipeline.lease import Lease, RunState
+from gitml.pipeline.plan import State, StageStatus
+from gitml.pipeline.survey import Survey
+
+RUNNING = "running"
+LOST = "lost"
+
+_TO_BE_RUN = (State.STALE, State.MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stage as `git ml status` shows it. Counts are datums."""
+
+    name: str
+    state: str
+    reason: str
+    output: str
+    total: int
+    done: int
+    failed: int
+
+
+def standings(survey: Survey, lease: Lease) -> list[Standing]:
+    """Every stage of the survey in order; states as in `State`, or 'running' or 'lost'."""
+    run = lease.read_state()
+    alive = lease.is_held()
+    return [_standing(status, run, alive) for status in survey.statuses]
+
+
+def _standing(status: StageStatus, run: RunState | None, alive: bool) -> Standing:
+    name = status.stage.name
+    state, reason = str(status.state), status.reason
+    total, done, failed = len(status.datums), status.done, status.failed
+    progress = run.stages.get(name) if run is not None and run.status == "running" else None
+    if run is not None and progress is not None and status.state in _TO_BE_RUN:
+        if alive and progress.state == RUNNING:
+            state, reason = RUNNING, f"run {run.run}"
+            total, done, failed = progress.total, progress.done + progress.cached, progress.failed
+        elif not alive and progress.state in (RUNNING, "waiting"):
+            state = LOST
+            reason = f"run {run.run} ended without a word; 'git ml run' goes on where it stopped"
+            total = total or progress.total
+    return Standing(
+        name=name,
+        state=state,
+        reason=reason,
+        output=status.stage.output.decode("utf-8", "replace"),
+        total=total,
+        done=done,
+        failed=failed,
+    )
