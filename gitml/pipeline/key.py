@@ -1,0 +1,82 @@
+"""What makes a task run again: the digests that decide whether a result can be reused.
+
+Every pre-image is a line with its type and format number, then canonical JSON; `docs/format.md`, 'Keys and
+records', lists them. Whatever can change a result is in a key, and nothing else: neither paths on this side
+(an input's directory, a stage's name) nor how work is scheduled (tries, timeouts, parallelism).
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from gitml.pipeline.code import CodeFile
+from gitml.pipeline.datum import Datum
+from gitml.pipeline.params import Params
+from gitml.pipeline.spec.model import Stage
+from gitml.provenance.codec import Json, canonical, text_of
+
+__all__ = ["canonical", "command_digest", "spec_fields", "stage_key", "task_key", "task_keys"]
+
+_TASK = b"gitml/task/1\n"
+_STAGE = b"gitml/stage/1\n"
+_COMMAND = b"gitml/command/1\n"
+
+
+def spec_fields(stage: Stage) -> dict[str, Json]:
+    """The fields of the specification that can change a result, those at their default left out.
+
+    Leaving defaults out lets later versions add fields without changing the keys of those who do not use them.
+    """
+    transform = stage.transform
+    fields: dict[str, Json] = {
+        "accept_return_code": sorted(set(transform.accept_return_code)),
+        "cmd": list(transform.cmd),
+        "env": dict(transform.env),
+        "err_cmd": list(transform.err_cmd),
+        "err_stdin": list(transform.err_stdin),
+        "image": transform.image,
+        "salt": stage.salt,
+        "stdin": list(transform.stdin),
+        "working_dir": transform.working_dir,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def _code(code: Iterable[CodeFile]) -> list[Json]:
+    return [[file.target, f"{file.entry.mode:06o}", file.entry.oid.hex()] for file in code]
+
+
+def task_keys(stage: Stage, code: Sequence[CodeFile], params: Params, datums: Iterable[Datum]) -> list[str]:
+    """The key of each datum's task, 64 hex digits; what the tasks share is encoded once."""
+    before = _TASK + b'{"code":' + canonical(_code(code)) + b',"inputs":'
+    after = b',"params":' + canonical(params.value) + b',"spec":' + canonical(spec_fields(stage)) + b"}"
+    shared = hashlib.sha256(before)
+    keys: list[str] = []
+    for datum in datums:
+        inputs = [
+            [part.name, text_of(part.path), f"{part.entry.mode:06o}", part.entry.oid.hex()] for part in datum.inputs
+        ]
+        digest = shared.copy()
+        digest.update(canonical(inputs) + after)
+        keys.append(digest.hexdigest())
+    return keys
+
+
+def task_key(stage: Stage, code: Sequence[CodeFile], params: Params, datum: Datum) -> str:
+    """The key of one task: equal keys mean that one result serves for both. 64 hex digits.
+
+    The stage's name is not in it: two stages that do exactly the same share results.
+    """
+    return task_keys(stage, code, params, [datum])[0]
+
+
+def stage_key(stage: Stage, keys: Sequence[str]) -> str:
+    """The key of a stage whose tasks have these keys, in datum order. 64 hex digits."""
+    return hashlib.sha256(_STAGE + canonical({"stage": stage.name, "tasks": list(keys)})).hexdigest()
+
+
+def command_digest(stage: Stage, code: Sequence[CodeFile]) -> str:
+    """Which command, with which code, a stage runs: what trust is given to. 64 hex digits."""
+    fields = spec_fields(stage)
+    for harmless in ("accept_return_code", "salt"):
+        fields.pop(harmless, None)
+    return hashlib.sha256(_COMMAND + canonical({"code": _code(code), "spec": fields})).hexdigest()

@@ -1,0 +1,289 @@
+"""What to do with each stage at a tree: the decision, and the reason for it.
+
+A pure function of the tree and of what is known of earlier runs. Messages, commit ids and hooks play no part,
+so a fresh clone, a squash merge and a repository where no hook ever ran all give the same answer. With
+I = the stage's key at this tree and O = its output there:
+
+| known for I | O is | state | to do |
+|---|---|---|---|
+| outputs | one of them | fresh | nothing |
+| outputs, and rolled back | an output of another run, or nothing | held | nothing; downstream uses O |
+| outputs | an output of another run, or nothing | missing | restore |
+| outputs | anything else | edited | nothing; say so |
+| a failure | any | failed | nothing until I changes |
+| nothing | any | stale | run |
+
+A stage behind one that is stale, failed or missing is stale without a key: its inputs are not settled. So is
+one whose input is not in the tree. A stage with no datums has nothing to run and the empty output: stale until
+a record says so, then fresh.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from gitml.errors import CorruptError, UserError
+from gitml.oid import Oid
+from gitml.pipeline.code import CodeFile, code_files
+from gitml.pipeline.datum import Datum, datums
+from gitml.pipeline.key import spec_fields, stage_key, task_keys
+from gitml.pipeline.params import Params, read_params
+from gitml.pipeline.reason import input_entry, why_stale
+from gitml.pipeline.spec.model import Pipeline, Stage
+from gitml.provenance.codec import printable
+from gitml.provenance.record import Record, RecordCode, RecordInput, parse_record, record_path
+from gitml.store.tree import MODE_GITLINK, Snapshot, empty_tree
+
+
+class State(StrEnum):
+    """Where a stage stands at a tree."""
+
+    FRESH = "fresh"
+    HELD = "held"
+    EDITED = "edited"
+    MISSING = "missing"
+    STALE = "stale"
+    FAILED = "failed"
+
+
+UNSETTLED = frozenset({State.MISSING, State.STALE, State.FAILED})
+"""States in which a stage's output is not yet what downstream stages will read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureInfo:
+    """Why a stage failed."""
+
+    datum: str
+    """Label of the datum; empty if the failure was none of a datum's."""
+    message: str
+    last_lines: tuple[str, ...] = ()
+    """The end of the datum's log."""
+
+
+class Knowledge(Protocol):
+    """What is known of earlier runs. Asked only where the record in the tree leaves a question open."""
+
+    def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
+        """The output trees of successful runs for this key, the one to restore first."""
+        ...
+
+    def failed(self, stage_name: str, key: str) -> FailureInfo | None:
+        """Why the stage failed for this key, None if it did not."""
+        ...
+
+    def is_output(self, stage_name: str, oid: Oid) -> bool:
+        """Whether `oid` is an output of any recorded run of the stage."""
+        ...
+
+    def rolled_back(self, stage_name: str, key: str) -> bool:
+        """Whether the output was changed after the result for `key` was there, while the inputs stayed."""
+        ...
+
+    def task_done(self, task_key: str) -> bool:
+        """Whether the task's result is in the cache."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStatus:
+    """The state of one stage at a tree, and all that a runner needs to act on it."""
+
+    stage: Stage
+    state: State
+    reason: str
+    """Why, for people; empty if fresh."""
+    key: str | None = None
+    """The stage key; None if the stage cannot run at this tree (an input is missing or not settled)."""
+    output: Oid
+    """What stands at the stage's output now; the empty tree if nothing does."""
+    result: Oid | None = None
+    """An output known for the key: what to restore if the state is missing."""
+    datums: tuple[Datum, ...] = ()
+    task_keys: tuple[str, ...] = ()
+    """One for each datum."""
+    done: int = 0
+    """Datums whose result is known."""
+    code: tuple[CodeFile, ...]
+    params: Params
+    waits_for: tuple[str, ...] = ()
+    """Upstream stages that are not settled."""
+    failure: FailureInfo | None = None
+    """Set if the state is failed."""
+    record: Record | None = None
+    """The stage's record in the tree, None if there is none that can be read."""
+
+
+def evaluate(pipeline: Pipeline, snapshot: Snapshot, knowledge: Knowledge) -> list[StageStatus]:
+    """The state of every stage, in the pipeline's order. Raise `UserError` as `evaluate_stage` does."""
+    statuses: list[StageStatus] = []
+    unsettled: set[str] = set()
+    for stage in pipeline.stages:
+        status = evaluate_stage(pipeline, stage, snapshot, knowledge, unsettled)
+        if status.state in UNSETTLED:
+            unsettled.add(stage.name)
+        statuses.append(status)
+    return statuses
+
+
+def evaluate_stage(
+    pipeline: Pipeline, stage: Stage, snapshot: Snapshot, knowledge: Knowledge, unsettled: Collection[str]
+) -> StageStatus:
+    """The state of one stage; `unsettled` names the stages whose outputs in the tree are not yet final.
+
+    `knowledge` is not asked when the record in the tree already shows that the stage is fresh. Raise
+    `UserError` if declared code or parameters are missing or cannot be read.
+    """
+    record, unreadable = _read_record(stage, snapshot)
+    status = StageStatus(
+        stage=stage,
+        state=State.STALE,
+        reason="",
+        output=snapshot.oid_at(stage.output),
+        code=code_files(stage, snapshot, _outputs(pipeline)),
+        params=read_params(stage, snapshot),
+        waits_for=tuple(
+            dict.fromkeys(
+                leaf.upstream for leaf in stage.inputs if leaf.upstream is not None and leaf.upstream in unsettled
+            )
+        ),
+        record=record,
+    )
+    blocked = _blocked(status, snapshot)
+    if blocked is not None:
+        return replace(status, reason=blocked)
+    status = _with_keys(status, snapshot)
+    if record is None:
+        reason = unreadable or "first run"
+        return _decide(status, snapshot, knowledge, reason)
+    return _decide(status, snapshot, knowledge, None)
+
+
+def key_at(pipeline: Pipeline, stage_name: str, snapshot: Snapshot) -> str | None:
+    """The key of a stage at a tree as it stands, whatever the state of the stages before it.
+
+    None if the pipeline has no such stage, an input is not there, or code or parameters cannot be read. This
+    is how a record is known to belong to the tree it stands in.
+    """
+    try:
+        stage = pipeline.stage(stage_name)
+        if _missing_input(stage, snapshot) is not None:
+            return None
+        code = code_files(stage, snapshot, _outputs(pipeline))
+        keys = task_keys(stage, code, read_params(stage, snapshot), datums(stage, snapshot))
+    except (KeyError, UserError):
+        return None
+    return stage_key(stage, keys)
+
+
+def build_record(status: StageStatus, snapshot: Snapshot, output: Oid, recovered: int) -> Record:
+    """The record that says `output` was made at this tree; `status` must have a key."""
+    if status.key is None:
+        raise ValueError(f"stage '{status.stage.name}' has no key here")
+    return Record(
+        stage=status.stage.name,
+        key=status.key,
+        output_path=status.stage.output,
+        output_tree=output,
+        inputs=tuple(
+            RecordInput(name=leaf.name, path=leaf.path, glob=leaf.glob, entry=input_entry(snapshot, leaf))
+            for leaf in status.stage.inputs
+        ),
+        code=tuple(RecordCode(target=file.target, source=file.source, entry=file.entry) for file in status.code),
+        params=status.params.value,
+        spec=spec_fields(status.stage),
+        total=len(status.datums),
+        recovered=recovered,
+    )
+
+
+def _outputs(pipeline: Pipeline) -> list[bytes]:
+    return [stage.output for stage in pipeline.stages]
+
+
+def _read_record(stage: Stage, snapshot: Snapshot) -> tuple[Record | None, str | None]:
+    """The stage's record in the tree, and why there is none although a file is there."""
+    path = record_path(stage.name)
+    entry = snapshot.get(path)
+    if entry is None:
+        return None, None
+    problem = f"record '{printable(path)}' is not readable"
+    if not entry.is_file:
+        return None, problem
+    try:
+        record = parse_record(snapshot.read(path))
+    except CorruptError:
+        return None, problem
+    return (record, None) if record.stage == stage.name else (None, problem)
+
+
+def _missing_input(stage: Stage, snapshot: Snapshot) -> str | None:
+    for leaf in stage.inputs:
+        if leaf.upstream is not None:
+            continue
+        entry = snapshot.get(leaf.path)
+        if entry is None:
+            return f"input '{printable(leaf.name)}' is missing: there is no '{printable(leaf.path)}'"
+        if entry.mode == MODE_GITLINK:
+            return f"input '{printable(leaf.name)}' is missing: '{printable(leaf.path)}' is a submodule"
+    return None
+
+
+def _blocked(status: StageStatus, snapshot: Snapshot) -> str | None:
+    """Why the stage has no key at this tree, None if it has one."""
+    if status.waits_for:
+        return "waits for " + ", ".join(f"'{printable(name)}'" for name in status.waits_for)
+    return _missing_input(status.stage, snapshot)
+
+
+def _with_keys(status: StageStatus, snapshot: Snapshot) -> StageStatus:
+    found = datums(status.stage, snapshot)
+    keys = task_keys(status.stage, status.code, status.params, found)
+    return replace(status, key=stage_key(status.stage, keys), datums=tuple(found), task_keys=tuple(keys))
+
+
+def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_record: str | None) -> StageStatus:
+    """The table at the head of this module; `no_record` is the reason to run if there is no record."""
+    assert status.key is not None
+    name, key, output, record = status.stage.name, status.key, status.output, status.record
+    recorded = record.output_tree if record is not None and record.key == key else None
+    if recorded is not None and recorded == output:
+        return replace(status, state=State.FRESH, result=output, done=len(status.datums))
+
+    empty = empty_tree(snapshot.odb.format)
+    known = [] if recorded is None else [recorded]
+    if status.datums:
+        known += knowledge.outputs(name, key)
+    elif recorded is None and knowledge.rolled_back(name, key):
+        known = [empty]  # without datums the result is known without a run
+    if output in known:
+        return replace(status, state=State.FRESH, result=output, done=len(status.datums))
+    if known:
+        return _unlike_known(replace(status, result=known[0], done=len(status.datums)), knowledge, empty)
+
+    failure = knowledge.failed(name, key)
+    done = sum(map(knowledge.task_done, status.task_keys))
+    if failure is not None:
+        where = f"datum '{printable(failure.datum)}': " if failure.datum else ""
+        return replace(status, state=State.FAILED, reason=where + failure.message, done=done, failure=failure)
+    if record is None:
+        return replace(status, state=State.STALE, reason=no_record or "first run", done=done)
+    reason = why_stale(status.stage, snapshot, record, status.code, status.params)
+    return replace(status, state=State.STALE, reason=reason, done=done)
+
+
+def _unlike_known(status: StageStatus, knowledge: Knowledge, empty: Oid) -> StageStatus:
+    """The result is known, and what stands in the tree is something else."""
+    assert status.key is not None
+    name, output, record = status.stage.name, status.output, status.record
+    is_result = (
+        output == empty or (record is not None and record.output_tree == output) or knowledge.is_output(name, output)
+    )
+    if not is_result:
+        where = printable(status.stage.output)
+        return replace(status, state=State.EDITED, reason=f"'{where}' was changed by something other than a run")
+    if knowledge.rolled_back(name, status.key):
+        what = "to nothing" if output == empty else "to an earlier result"
+        return replace(status, state=State.HELD, reason=f"rolled back {what}")
+    return replace(status, state=State.MISSING, reason="the result for these inputs is known and not in the tree")

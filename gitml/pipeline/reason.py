@@ -1,0 +1,205 @@
+"""Why a stage must run: what differs between its record and the tree, by cause.
+
+Only ever asked of a stage whose key is unknown. Each cause is found by comparing what the record says with
+what stands now, and reads as `<cause> '<name>' <what happened>`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from gitml.errors import GitmlError
+from gitml.pipeline.code import CodeFile
+from gitml.pipeline.glob import expand_entry
+from gitml.pipeline.key import spec_fields
+from gitml.pipeline.params import Params
+from gitml.pipeline.spec.model import PfsInput, Stage
+from gitml.provenance.codec import Json, canonical, printable
+from gitml.provenance.record import Record, RecordInput
+from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
+
+_MOST_FILES = 1000
+"""Files counted before a count becomes 'more than'."""
+_MOST_NAMED = 3
+"""Names of one cause that are written out."""
+
+
+def input_entry(snapshot: Snapshot, leaf: PfsInput) -> Entry:
+    """What stands at the path of an input; the empty tree if nothing does."""
+    return snapshot.get(leaf.path) or Entry(MODE_TREE, empty_tree(snapshot.odb.format))
+
+
+def why_stale(stage: Stage, snapshot: Snapshot, record: Record, code: Sequence[CodeFile], params: Params) -> str:
+    """What changed since `record`, all causes joined by '; '."""
+    causes = [
+        *_inputs(stage, snapshot, record),
+        *_code(record, code),
+        *_params(record, params),
+        *_spec(stage, record),
+    ]
+    # all that is left is how crosses and unions combine the inputs
+    return "; ".join(causes) or "specification (input) changed"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{printable(name)}'" for name in names[:_MOST_NAMED])
+    return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
+
+
+# --- inputs ---
+
+
+def _inputs(stage: Stage, snapshot: Snapshot, record: Record) -> Iterator[str]:
+    before = {(part.name, part.path): part for part in record.inputs}
+    now = {(leaf.name, leaf.path): leaf for leaf in stage.inputs}
+    gone = {name: path for name, path in before if (name, path) not in now}
+    for (name, path), leaf in now.items():
+        title = f"input '{printable(name)}'"
+        known = before.get((name, path))
+        if known is not None:
+            yield from _input(title, leaf, known, snapshot)
+        elif name in gone:
+            yield f"{title} reads '{printable(path)}' instead of '{printable(gone.pop(name))}'"
+        else:
+            yield f"{title} added"
+    for name in gone:
+        yield f"input '{printable(name)}' removed"
+
+
+def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot) -> Iterator[str]:
+    if leaf.glob != known.glob:
+        yield f"{title} has the glob '{printable(leaf.glob)}' instead of '{printable(known.glob)}'"
+    entry = input_entry(snapshot, leaf)
+    if entry == known.entry:
+        return
+    try:
+        changes = _changes(snapshot, leaf, known.entry, entry)
+    except GitmlError:  # what was there before is not in this clone any more
+        yield f"{title} changed"
+        return
+    if changes:
+        yield f"{title} changed ({_count(changes)})"
+
+
+def _changes(snapshot: Snapshot, leaf: PfsInput, before: Entry, after: Entry) -> dict[bytes, str]:
+    """Path to 'added', 'removed' or 'changed' of the files that the glob picks, directly or in a directory."""
+    old = dict(expand_entry(snapshot, leaf.path, before, leaf.glob))
+    new = dict(expand_entry(snapshot, leaf.path, after, leaf.glob))
+    changes: dict[bytes, str] = {}
+    for path in dict.fromkeys([*old, *new]):
+        _compare(snapshot, path, old.get(path), new.get(path), changes)
+    return changes
+
+
+def _compare(snapshot: Snapshot, path: bytes, old: Entry | None, new: Entry | None, changes: dict[bytes, str]) -> None:
+    if old == new or len(changes) > _MOST_FILES:
+        return
+    old_tree = snapshot.entries(old.oid) if old is not None and old.is_tree else {}
+    new_tree = snapshot.entries(new.oid) if new is not None and new.is_tree else {}
+    old_file = old is not None and not old.is_tree
+    new_file = new is not None and not new.is_tree
+    if old_file or new_file:
+        changes[path] = "changed" if old_file and new_file else "added" if new_file else "removed"
+    for name in dict.fromkeys([*old_tree, *new_tree]):
+        below = path + b"/" + name if path else name
+        _compare(snapshot, below, old_tree.get(name), new_tree.get(name), changes)
+
+
+def _count(changes: Mapping[bytes, str]) -> str:
+    if len(changes) > _MOST_FILES:
+        return f"more than {_MOST_FILES} files"
+    kinds = list(changes.values())
+    counts = [(kinds.count(kind), kind) for kind in ("added", "changed", "removed")]
+    parts = [f"{count} {kind}" for count, kind in counts if count]
+    first, _, rest = parts[0].partition(" ")
+    parts[0] = f"{first} file{'s' if first != '1' else ''} {rest}"
+    return ", ".join(parts)
+
+
+# --- code, parameters, specification ---
+
+
+def _code(record: Record, code: Sequence[CodeFile]) -> Iterator[str]:
+    before = {file.target: file.entry for file in record.code}
+    now = {file.target: file.entry for file in code}
+    changed = [target for target, entry in now.items() if target in before and before[target] != entry]
+    added = [target for target in now if target not in before]
+    removed = [target for target in before if target not in now]
+    for targets, what in ((changed, "changed"), (added, "added"), (removed, "removed")):
+        if targets:
+            yield f"code {_names(targets)} {what}"
+
+
+_ABSENT = object()
+
+
+def _params(record: Record, params: Params) -> Iterator[str]:
+    differences: list[str] = []
+    for path in sorted({*record.params, *params.value}):
+        before, now = record.params.get(path, {}), params.value.get(path, {})
+        for key in sorted({*before, *now}):
+            differences += _value(path, key, before.get(key, _ABSENT), now.get(key, _ABSENT))
+    yield from differences[:_MOST_NAMED]
+    if len(differences) > _MOST_NAMED:
+        yield f"{len(differences) - _MOST_NAMED} more parameters changed"
+
+
+def _value(path: str, key: str, before: object, now: object) -> Iterator[str]:
+    """One difference a leaf: whole tables are opened to name the member that changed."""
+    if _is_table(before) and _is_table(now):
+        assert isinstance(before, dict)
+        assert isinstance(now, dict)
+        for name in sorted({*before, *now}):
+            inner = f"{key}.{_own_name(name)}" if key else _own_name(name)
+            yield from _value(path, inner, before.get(name, _ABSENT), now.get(name, _ABSENT))
+        return
+    if before is not _ABSENT and now is not _ABSENT and canonical(before) == canonical(now):
+        return
+    title = f"parameter '{printable(path)}{':' if key else ''}{printable(key)}'"
+    if before is _ABSENT:
+        yield f"{title} added"
+    elif now is _ABSENT:
+        yield f"{title} removed"
+    else:
+        yield f"{title} {_shown(before)} → {_shown(now)}"
+
+
+def _is_special(value: object) -> bool:
+    return isinstance(value, dict) and any(name.startswith("$") and not name.startswith("$$") for name in value)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) and not _is_special(value)
+
+
+def _own_name(name: str) -> str:
+    return name[1:] if name.startswith("$$") else name
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict) and _is_special(value):
+        value = next(iter(value.values()))
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    text = printable(value) if isinstance(value, str) else canonical(value).decode("ascii")
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _spec(stage: Stage, record: Record) -> Iterator[str]:
+    now = spec_fields(stage)
+    fields: list[str] = []
+    for name in sorted({*record.spec, *now}):
+        before, after = record.spec.get(name), now.get(name)
+        if before == after:
+            continue
+        if name == "env":
+            fields += [f"env {printable(variable)}" for variable in _different(before, after)]
+        else:
+            fields.append(name)
+    if fields:
+        yield f"specification ({', '.join(fields)}) changed"
+
+
+def _different(before: Json, after: Json) -> list[str]:
+    old = before if isinstance(before, Mapping) else {}
+    new = after if isinstance(after, Mapping) else {}
+    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
