@@ -44,8 +44,8 @@ class RefLockedError(BusyError):
         )
 
 
-def update_refs(git: Git, updates: Iterable[RefUpdate], *, reason: str | None = None) -> None:
-    """Move all refs or none; `reason` goes to the reflog.
+def update_refs(git: Git, updates: Iterable[RefUpdate], *, message: str | None = None) -> None:
+    """Move all refs or none; `message` goes to the reflog.
 
     Raise `RefMovedError` if one is not what was expected, `RefLockedError` if one is being changed right now, and
     `GitError` for anything else (a bad name, an object that is missing).
@@ -53,7 +53,7 @@ def update_refs(git: Git, updates: Iterable[RefUpdate], *, reason: str | None = 
     wanted = list(updates)
     if not wanted:
         return
-    arguments = ["update-ref", *(["-m", reason] if reason else []), "--stdin", "-z"]
+    arguments = ["update-ref", *(["-m", message] if message else []), "--stdin", "-z"]
     done = git.run(*arguments, input=b"".join(map(_command, wanted)), check=False, env={"LC_ALL": "C"})
     if done.returncode == 0:
         return

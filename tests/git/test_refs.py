@@ -64,5 +64,5 @@ def test_patterns(repo: Path) -> None:
 
 def test_the_reason_is_in_the_reflog(repo: Path) -> None:
     repository = Repository.discover(repo)
-    update_refs(repository.git, [RefUpdate("refs/heads/main", commit(repository, "one"))], reason="gitml: results")
+    update_refs(repository.git, [RefUpdate("refs/heads/main", commit(repository, "one"))], message="gitml: results")
     assert repository.git.lines("reflog", "--format=%gs", "main") == ["gitml: results"]
