@@ -1,0 +1,200 @@
+"""Tasks under bubblewrap: a real `/pfs`, the host read-only, the repository out of sight, no network.
+
+The root directory is an empty one with every top-level directory of the host bound read-only, so that any
+interpreter works where it is installed. Above that: private /tmp, /dev and /proc, the workspace at a fixed path,
+and an empty directory over each place that holds what was not declared.
+Options as in bwrap(1), 0.4 and later.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gitml.errors import UserError
+from gitml.pipeline.workspace import Workspace
+
+WORKSPACE = "/workspace"
+"""Where the top of the workspace is inside."""
+
+_TMP = "/tmp"  # noqa: S108 - the one inside, which is private
+_OWN = frozenset({"dev", "proc", "tmp", "pfs", "workspace"})
+_DEVICES = ("dri", "kfd", "fuse")
+
+
+class BubblewrapError(UserError):
+    """Bubblewrap cannot be used here. Carries the `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"cannot run tasks under bubblewrap: {reason}",
+            hint="install bubblewrap and allow user namespaces, or: git config ml.sandbox auto",
+        )
+        self.reason = reason
+
+
+class Bubblewrap:
+    """Runs tasks under bubblewrap.
+
+    `hidden` directories are empty inside, but for what of `shown` lies in them. Raise `BubblewrapError` if a trial
+    run fails.
+    """
+
+    name = "bwrap"
+    notice: str | None = None
+    reports = True
+
+    def __init__(self, *, hidden: Iterable[Path], shown: Iterable[Path], network: bool) -> None:
+        program = shutil.which("bwrap")
+        if program is None:
+            raise BubblewrapError("'bwrap' is not installed")
+        self._program = program
+        self._hidden = _outermost(path.resolve() for path in hidden)
+        if Path("/") in self._hidden:
+            raise BubblewrapError("the worktree is '/'")
+        concealed = [*self._hidden, Path(_TMP)]
+        self._shown = _outermost(
+            path
+            for given in shown
+            for path in {_whole(given), _whole(given).resolve()}
+            if path.is_absolute() and path.exists() and path not in concealed and _is_below(path, concealed)
+        )
+        self._network = network
+        self._try()
+
+    def view(self, workspace: Workspace) -> "BubblewrapView":
+        """How a task sees `workspace`."""
+        return BubblewrapView(self, workspace.work, workspace.tmp, workspace.mounts)
+
+    def is_hidden(self, path: Path) -> bool:
+        """Whether a path of the host cannot be seen inside."""
+        return _is_below(path, [*self._hidden, Path(_TMP)]) and not _is_below(path, self._shown)
+
+    def options(self, work: Path, tmp: Path, mounts: Mapping[str, Path]) -> list[str]:
+        """The options that build the file system and the namespaces for one workspace."""
+        result = [self._program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
+        result += ["--unshare-uts", "--cap-drop", "ALL"]
+        if not self._network:
+            result.append("--unshare-net")
+        targets = [Path(target) for target in mounts]
+        for entry in sorted(os.listdir("/")):  # noqa: PTH208 - names, not paths
+            if entry not in _OWN:
+                result += _bind(Path("/", entry), targets)
+        result += ["--proc", "/proc", "--dev", "/dev", *_devices(), "--bind", str(tmp), _TMP]
+        covered = [path for path in self._hidden if not _is_below(path, [Path(_TMP), Path(WORKSPACE), *targets])]
+        for path in covered:
+            result += ["--tmpfs", str(path)]
+        result += ["--bind", str(work), WORKSPACE, "--bind", str(work / "pfs"), "/pfs"]
+        for path in self._shown:
+            result += ["--ro-bind", str(path), str(path)]
+        for target, source in mounts.items():
+            result += ["--bind", str(source), target]
+        for path in covered:
+            result += ["--remount-ro", str(path)]
+        return result
+
+    def _try(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="gitml-") as directory:
+            work, tmp = Path(directory, "work"), Path(directory, "tmp")
+            (work / "pfs").mkdir(parents=True)
+            tmp.mkdir()
+            done = subprocess.run(
+                [*self.options(work, tmp, {}), "--chdir", WORKSPACE, "--", "/bin/sh", "-c", "test -d /pfs"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                env={},
+            )
+        if done.returncode != 0:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise BubblewrapError(lines[-1] if lines else f"a trial ended with status {done.returncode}")
+
+
+class BubblewrapView:
+    """A workspace at `/workspace`, its inputs at `/pfs`."""
+
+    def __init__(self, sandbox: Bubblewrap, work: Path, tmp: Path, mounts: Mapping[str, Path]) -> None:
+        self._sandbox = sandbox
+        self._work = work
+        self._tmp = tmp
+        self._mounts = mounts
+        self.tmp = _TMP
+        self.home = f"{_TMP}/home"
+
+    def rewrite(self, text: str) -> str:
+        """`text` itself: `/pfs` is real."""
+        return text
+
+    def directory(self, working_dir: str | None) -> str:
+        """The top of the workspace, a directory below it, or an absolute one."""
+        return str(Path(WORKSPACE, working_dir or ""))
+
+    def host(self, path: str) -> Path | None:
+        """What `path` is outside, None if it cannot be seen inside."""
+        asked = Path(os.path.normpath(path))
+        places = {**self._mounts, "/pfs": self._work / "pfs", WORKSPACE: self._work}
+        for place, source in sorted(places.items(), key=lambda item: -len(item[0])):
+            if asked.is_relative_to(place):
+                return source / asked.relative_to(place)
+        if self._sandbox.is_hidden(asked):
+            return self._tmp / asked.relative_to(_TMP) if asked.is_relative_to(_TMP) else None
+        return asked
+
+    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:
+        """The invocation of bwrap."""
+        result = self._sandbox.options(self._work, self._tmp, self._mounts)
+        if status_fd is not None:
+            result += ["--json-status-fd", str(status_fd)]
+        return [*result, "--chdir", directory, "--", *command]
+
+    def cwd(self, directory: str) -> Path:  # noqa: ARG002 - bwrap changes the directory itself
+        """Anywhere."""
+        return Path("/")
+
+
+def _bind(path: Path, targets: Sequence[Path]) -> list[str]:
+    """Options that show `path` of the host read-only, with room for mounts at `targets` below it.
+
+    A mount point cannot be made in a read-only directory; so the directories that lead to a target are new ones,
+    and everything else in them is bound one by one.
+    """
+    if path in targets:
+        return []
+    if path.is_symlink():
+        return ["--symlink", os.readlink(path), str(path)]  # noqa: PTH115 - the text as it is
+    if not path.is_dir():
+        return ["--ro-bind", str(path), str(path)] if path.is_file() and len(path.parts) > 2 else []
+    if not any(target.is_relative_to(path) for target in targets):
+        return ["--ro-bind-try", str(path), str(path)]
+    result = ["--dir", str(path)]
+    with contextlib.suppress(PermissionError):  # what cannot be listed stays out of sight
+        for inner in sorted(path.iterdir()):
+            result += _bind(inner, targets)
+    return result
+
+
+def _devices() -> list[str]:
+    """Graphics and compute devices, which the private /dev lacks."""
+    found = [path for path in map(Path("/dev").joinpath, _DEVICES) if path.exists()]
+    found += sorted(Path("/dev").glob("nvidia*"))
+    return [argument for path in found for argument in ("--dev-bind", str(path), str(path))]
+
+
+def _whole(path: Path) -> Path:
+    """The installation that a directory of programs belongs to, if it is a virtual environment."""
+    return path.parent if (path.parent / "pyvenv.cfg").is_file() else path
+
+
+def _is_below(path: Path, tops: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(top) for top in tops)
+
+
+def _outermost(paths: Iterable[Path]) -> list[Path]:
+    result: list[Path] = []
+    for path in sorted(set(paths)):
+        if not _is_below(path, result):
+            result.append(path)
+    return result

@@ -1,0 +1,282 @@
+"""One command from start to end: input, output, time limit, and nothing of it left running.
+
+The command leads a process group of its own. Its end is the end of that one process: what it left in the
+background is killed and cannot delay us by holding the pipe open.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_PIECE = 1 << 16
+_LEFT_PIECES = 32
+_TICK = 0.1
+_FIRST_SAMPLE, _LAST_SAMPLE = 0.01, 0.25
+_KILL_WAIT = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended. `status` is its exit status, 128 + n after signal n (as shells have it)."""
+
+    status: int
+    timed_out: bool
+    stopped: bool
+    seconds: float
+    max_rss: int | None
+    """Largest resident set of a process of the command in bytes, None if it was over too soon to see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to start. `arguments` is given the descriptor on which a sandbox reports, or None."""
+
+    arguments: Callable[[int | None], Sequence[str]]
+    environment: dict[str, str]
+    cwd: Path
+    stdin: bytes | None
+    """None: end of file at once."""
+    reports: bool
+    """Whether the first process is a sandbox that reports the process inside (bubblewrap's `--json-status-fd`)."""
+
+
+def run_process(
+    command: Command,
+    *,
+    sink: Callable[[bytes], None],
+    timeout: float | None = None,
+    grace: float = 5.0,
+    stop: threading.Event | None = None,
+) -> Ended:
+    """Run `command` to its end; `sink` is given its merged output as it comes.
+
+    After `timeout` seconds, or when `stop` is set, the process group gets SIGTERM and `grace` seconds later
+    SIGKILL. Raise `OSError` or `ValueError` if it cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        supervisor = _Supervisor(command, sink, stack)
+        return supervisor.run(timeout, grace, stop)
+
+
+class _Supervisor:
+    """Watches one process with a selector: its end, its output, its input, and the sandbox's report."""
+
+    def __init__(self, command: Command, sink: Callable[[bytes], None], stack: contextlib.ExitStack) -> None:
+        self._sink = sink
+        self._pending = memoryview(command.stdin or b"")
+        self._report = b""
+        self._inner: int | None = None
+        self._inner_fd: int | None = None
+        self._rss = 0
+        self._reports = command.reports
+        self._stack = stack
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._status_in: IO[bytes] | None = None
+        status_out: int | None = None
+        if command.reports:
+            self._status_in, status_out = self._pipe()
+        self._reaped: tuple[int, int] | None = None
+        self._started = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                list(command.arguments(status_out)),
+                stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=command.environment,
+                cwd=command.cwd,
+                pass_fds=() if status_out is None else (status_out,),
+                start_new_session=True,
+                bufsize=0,
+            )
+        finally:
+            if status_out is not None:
+                os.close(status_out)
+        stack.callback(self._end_once)
+
+    def run(self, timeout: float | None, grace: float, stop: threading.Event | None) -> Ended:
+        process, selector = self._process, self._selector
+        assert process.stdout is not None
+        self._watch(process.stdout, selectors.EVENT_READ, self._take_output)
+        if process.stdin is not None:
+            self._watch(process.stdin, selectors.EVENT_WRITE, self._give_input)
+        if self._status_in is not None:
+            self._watch(self._status_in, selectors.EVENT_READ, self._take_report)
+        polls = True
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # kernels before 5.3
+                descriptor = os.pidfd_open(process.pid)
+                self._stack.callback(os.close, descriptor)
+                selector.register(descriptor, selectors.EVENT_READ, None)
+                polls = False
+
+        deadline = None if timeout is None else self._started + timeout
+        kill_at: float | None = None
+        timed_out = stopped = False
+        sample_every = _FIRST_SAMPLE
+        sample_at = self._started
+        while not self._has_ended():
+            now = time.monotonic()
+            if kill_at is None:
+                stopped = stop is not None and stop.is_set()
+                timed_out = not stopped and deadline is not None and now >= deadline
+                if stopped or timed_out:
+                    self._signal(signal.SIGTERM)
+                    kill_at = now + grace
+            elif now >= kill_at:
+                self._signal(signal.SIGKILL)
+                kill_at = now + grace
+            if now >= sample_at:
+                self._sample()
+                sample_at = now + sample_every
+                sample_every = min(sample_every * 1.5, _LAST_SAMPLE)
+            limit = deadline if kill_at is None else kill_at
+            wait = max((sample_at if limit is None else min(limit, sample_at)) - now, 0.001)
+            for key, _ in selector.select(min(wait, 0.01 if polls else _TICK)):
+                if key.data is not None:
+                    key.data()
+        seconds = time.monotonic() - self._started
+        status, own_rss = self._end()
+        self._drain()
+        return Ended(
+            status=status,
+            timed_out=timed_out,
+            stopped=stopped,
+            seconds=seconds,
+            max_rss=max(self._rss, own_rss) or None,
+        )
+
+    def _pipe(self) -> tuple[IO[bytes], int]:
+        reading, writing = os.pipe()
+        return self._stack.enter_context(open(reading, "rb", buffering=0)), writing  # noqa: PTH123 - a descriptor
+
+    def _watch(self, stream: IO[bytes], event: int, action: Callable[[], None]) -> None:
+        os.set_blocking(stream.fileno(), False)
+        self._stack.callback(stream.close)
+        self._selector.register(stream, event, action)
+
+    def _drop(self, stream: IO[bytes]) -> None:
+        self._selector.unregister(stream)
+        stream.close()
+
+    def _take_output(self) -> None:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(_PIECE)
+        if data:
+            self._sink(data)
+        elif data is not None:
+            self._drop(self._process.stdout)
+
+    def _give_input(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            written = os.write(self._process.stdin.fileno(), self._pending[:_PIECE])
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it wants no more: that is its right
+            written = len(self._pending)
+        self._pending = self._pending[written:]
+        if not self._pending:
+            self._drop(self._process.stdin)
+
+    def _take_report(self) -> None:
+        assert self._status_in is not None
+        data = self._status_in.read(_PIECE)
+        if not data:
+            if data is not None:
+                self._drop(self._status_in)
+            return
+        self._report += data
+        if self._inner is None and b"\n" in self._report:
+            self._inner = int(json.loads(self._report.partition(b"\n")[0])["child-pid"])
+            with contextlib.suppress(OSError):
+                self._inner_fd = os.pidfd_open(self._inner)
+
+    def _has_ended(self) -> bool:
+        """Whether the process is over; it stays a zombie, so that its id still names the group."""
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._reap(os.WNOHANG)  # macOS
+
+    def _reap(self, options: int) -> bool:
+        pid, raw, usage = os.wait4(self._process.pid, options)
+        if pid:
+            self._process.returncode = os.waitstatus_to_exitcode(raw)
+            self._reaped = self._process.returncode, usage.ru_maxrss
+        return bool(pid)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the command. A sandbox dies of SIGTERM and takes the command with it, so it is passed over."""
+        if self._inner is not None and number == signal.SIGTERM:
+            _kill_group(self._inner, number)
+            return
+        _kill_group(self._process.pid, signal.SIGKILL if self._reports else number)
+
+    def _end(self) -> tuple[int, int]:
+        """Kill what is left, reap; give the exit status and the largest resident set if it is known exactly."""
+        _kill_group(self._process.pid, signal.SIGKILL)
+        if self._inner_fd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._inner_fd, signal.SIGKILL)
+            select.select([self._inner_fd], [], [], _KILL_WAIT)
+            os.close(self._inner_fd)
+            self._inner_fd = None
+        if self._reaped is None:
+            self._reap(0)
+        assert self._reaped is not None
+        code, rss = self._reaped
+        # A child begins as a copy of us, so only what exceeds our own size is certainly the command's.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        exact = rss if rss > own and not self._reports else 0
+        return (code if code >= 0 else 128 - code), exact * (1 if sys.platform == "darwin" else 1024)
+
+    def _end_once(self) -> None:
+        if self._reaped is None:
+            self._end()
+
+    def _drain(self) -> None:
+        """Take what was printed before the end, as much as a pipe holds; a process that fled may still print."""
+        stream = self._process.stdout
+        assert stream is not None
+        for _ in range(_LEFT_PIECES if not stream.closed else 0):
+            data = stream.read(_PIECE)
+            if not data:
+                return
+            self._sink(data)
+
+    def _sample(self) -> None:
+        """Look at the memory of the command's processes (Linux); those inside a sandbox are below its own."""
+        waiting = [self._inner if self._reports else self._process.pid]
+        while waiting:
+            pid = waiting.pop()
+            if pid is None:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                if pid != self._inner:
+                    self._rss = max(self._rss, _peak(pid))
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_bytes()
+                waiting.extend(int(child) for child in children.split())
+
+
+def _peak(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _kill_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        os.killpg(group, number)

@@ -1,0 +1,162 @@
+"""How a task is kept to its workspace, and what `/pfs` is for it.
+
+Two ways: bubblewrap, with a real `/pfs` and everything else of the repository out of sight, and a stand-in for
+machines without it, which rewrites `/pfs` wherever it passes by and cannot hide anything.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from gitml.errors import UserError
+from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError
+from gitml.pipeline.workspace import Workspace
+
+
+class View(Protocol):
+    """One workspace as the task in it sees it. Paths are those that the task uses, unless they are `Path`."""
+
+    @property
+    def home(self) -> str:
+        """Private home directory."""
+        ...
+
+    @property
+    def tmp(self) -> str:
+        """Private temporary directory."""
+        ...
+
+    def rewrite(self, text: str) -> str:
+        """An argument, a line of input or a variable with `/pfs` and the places of code as the task finds them."""
+        ...
+
+    def directory(self, working_dir: str | None) -> str:
+        """Where a command starts."""
+        ...
+
+    def host(self, path: str) -> Path | None:
+        """What the absolute `path` is outside, None if it cannot be seen."""
+        ...
+
+    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:
+        """What to execute so that `command` runs inside, from `directory`."""
+        ...
+
+    def cwd(self, directory: str) -> Path:
+        """Where to start what `arguments` gave."""
+        ...
+
+
+class Sandbox(Protocol):
+    """A way of running tasks."""
+
+    @property
+    def name(self) -> str:
+        """What run records say: 'bwrap' or 'none'."""
+        ...
+
+    @property
+    def notice(self) -> str | None:
+        """What the run tells its user once, None if there is nothing to say."""
+        ...
+
+    @property
+    def reports(self) -> bool:
+        """Whether `View.arguments` wants a descriptor to report the inner process on."""
+        ...
+
+    def view(self, workspace: Workspace) -> View:
+        """How a task sees `workspace`."""
+        ...
+
+
+class StandInView:
+    """The workspace under its own path."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._work = str(workspace.alias / "work")
+        self.tmp = str(workspace.alias / "tmp")
+        self.home = str(workspace.alias / "tmp" / "home")
+        places = {"/pfs": self._work + "/pfs"}
+        for target in workspace.mounts:
+            places[target] = str(workspace.alias / "mounts") + target
+        self._places = places
+        longest_first = sorted(places, key=len, reverse=True)
+        # A place begins where no path goes on to it (not in 'a/pfs', '$HOME/pfs', 's3://pfs') or right after an
+        # option letter ('-o/pfs/out'), and ends where the name ends.
+        self._pattern = re.compile(
+            r"(?:(?<![\w./~})*?\]-])|(?<=\s-\w)|(?<=^-\w))(" + "|".join(map(re.escape, longest_first)) + r")(?![\w.-])"
+        )
+
+    def rewrite(self, text: str) -> str:
+        """`text` with every place replaced by the path that stands for it."""
+        return self._pattern.sub(lambda match: self._places[match[1]], text)
+
+    def directory(self, working_dir: str | None) -> str:
+        """The top of the workspace, a directory below it, or what stands for an absolute one."""
+        if working_dir is None or working_dir == "/":
+            return self._work
+        return self.rewrite(working_dir) if working_dir.startswith("/") else f"{self._work}/{working_dir}"
+
+    def host(self, path: str) -> Path | None:
+        """The same path: nothing is hidden."""
+        return Path(path)
+
+    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
+        """The command itself."""
+        return list(command)
+
+    def cwd(self, directory: str) -> Path:
+        """The directory itself."""
+        return Path(directory)
+
+
+class StandIn:
+    """Runs tasks without a sandbox. `reason` says why there is none."""
+
+    name = "none"
+    reports = False
+
+    def __init__(self, reason: str) -> None:
+        self.notice = (
+            f"tasks run without a sandbox ({reason}): '/pfs' is the workspace's 'pfs' directory, rewritten in "
+            "commands but not inside programs, and undeclared files are not hidden"
+        )
+
+    def view(self, workspace: Workspace) -> View:
+        """How a task sees `workspace`."""
+        return StandInView(workspace)
+
+
+def choose_sandbox(
+    setting: str,
+    *,
+    worktree: Path | None = None,
+    git_dir: Path | None = None,
+    network: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Sandbox:
+    """The sandbox for a run.
+
+    `setting` is 'auto' (bubblewrap where it works), 'bwrap' or 'none'; `worktree` and `git_dir` (the
+    common one) are hidden from tasks; `environ`, by default our own, names the interpreters that tasks may
+    use though they lie there; `network` says whether tasks may use the network.
+    Raise `UserError` if bubblewrap is demanded and does not work, or for another setting.
+    """
+    if setting == "none":
+        return StandIn("as configured")
+    if setting not in {"auto", "bwrap"}:
+        raise UserError(f"unknown sandbox '{setting}'", hint="use auto, bwrap or none: git config ml.sandbox auto")
+    source = os.environ if environ is None else environ
+    interpreters = [*source.get("PATH", os.defpath).split(":"), source.get("VIRTUAL_ENV", "")]
+    interpreters += [sys.prefix, sys.base_prefix]
+    hidden = [path for path in (worktree, git_dir) if path is not None]
+    try:
+        return Bubblewrap(hidden=hidden, shown=[Path(path) for path in interpreters if path], network=network)
+    except BubblewrapError as error:
+        if setting == "bwrap":
+            raise
+        return StandIn(error.reason)

@@ -1,0 +1,336 @@
+"""One task: a stage's command on one datum, with its attempts, time limit and error command.
+
+Semantics as Pachyderm's (`src/server/worker/{datum,driver}`): every attempt starts in a fresh workspace; after a
+failed one the error command runs in the same place, and if it succeeds the datum is *recovered*, that is, given
+up without failing the stage. Unlike there, what no repetition can mend (a command that does not exist) fails at
+once.
+"""
+
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from gitml.errors import ExitCode, GitmlError
+from gitml.pipeline.process import Command, Ended, run_process
+from gitml.pipeline.sandbox import Sandbox, View
+from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.tasklog import LIMIT, TaskLog
+from gitml.pipeline.workspace import Workspace
+from gitml.provenance.codec import printable
+
+State = Literal["success", "recovered", "failed"]
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+"""Exit statuses of shells for a command that cannot be started; ours too."""
+
+_BWRAP_EXEC = b"bwrap: execvp "
+
+
+class TaskStoppedError(GitmlError):
+    """A task was ended because the run was told to stop; it says nothing about the datum."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("the task was stopped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutcome:
+    """How a task ended. Close it (or use it in `with`) once the outputs are collected."""
+
+    state: State
+    attempts: int
+    """Attempts made."""
+    status: int | None
+    """Exit status of the last command, 128 + n after signal n; None if there was nothing to run."""
+    message: str
+    """Why it failed or was recovered; empty after success."""
+    hint: str | None
+    seconds: float
+    """Time in commands, over all attempts."""
+    max_rss: int | None
+    """Largest resident set of a process seen, in bytes."""
+    workspace: Workspace | None
+    """Where the outputs are; None unless the task succeeded."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the workspace."""
+        if self.workspace is not None:
+            self.workspace.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt failed."""
+
+    message: str
+    status: int | None
+    hint: str | None = None
+    permanent: bool = False
+    """No other attempt can do better."""
+    started: bool = True
+
+
+def run_task(
+    stage: Stage,
+    *,
+    make: Callable[[], Workspace],
+    sandbox: Sandbox,
+    environment: Mapping[str, str],
+    log: Path,
+    stop: threading.Event | None = None,
+    grace: float = 5.0,
+    log_limit: int = LIMIT,
+) -> TaskOutcome:
+    """Run `stage` in workspaces that `make` builds, up to `datum_tries` times, and say how it went.
+
+    `environment` is as of `task_environment`; output of all attempts goes to the file `log`. Commands that must
+    end get SIGTERM, and SIGKILL after `grace` seconds. Raise `TaskStoppedError` once `stop` is set, and what `make`
+    raises. May be called from many threads at once.
+    """
+    with TaskLog(log, log_limit) as writer:
+        task = _Task(
+            stage=stage,
+            sandbox=sandbox,
+            environment=environment,
+            log=writer,
+            stop=stop or threading.Event(),
+            grace=grace,
+        )
+        return task.run(make)
+
+
+@dataclass(kw_only=True)
+class _Task:
+    """The attempts of one task, and what they took together."""
+
+    stage: Stage
+    sandbox: Sandbox
+    environment: Mapping[str, str]
+    log: TaskLog
+    stop: threading.Event
+    grace: float
+    seconds: float = 0.0
+    max_rss: int | None = None
+
+    def run(self, make: Callable[[], Workspace]) -> TaskOutcome:
+        tries = max(self.stage.datum_tries, 1)
+        recovered = False
+        failure = _Failure("no attempt was made", None)
+        attempt = 0
+        while attempt < tries and not failure.permanent:
+            attempt += 1
+            if self.stop.is_set():
+                raise TaskStoppedError
+            self.log.note(f"attempt {attempt} of {tries}: {shlex.join(self.stage.transform.cmd)}")
+            workspace = make()
+            kept = False
+            try:
+                found = self._attempt(workspace)
+                if isinstance(found, Ended):
+                    kept = True
+                    return self._outcome("success", attempt, found.status, _Failure("", None), workspace)
+                failure = found
+                self.log.note(failure.message)
+                recovered = self._recover(workspace, failure) or recovered
+            finally:
+                if not kept:
+                    workspace.close()
+        return self._outcome("recovered" if recovered else "failed", attempt, failure.status, failure, None)
+
+    def _outcome(
+        self, state: State, attempts: int, status: int | None, failure: _Failure, workspace: Workspace | None
+    ) -> TaskOutcome:
+        return TaskOutcome(
+            state=state,
+            attempts=attempts,
+            status=status,
+            message=failure.message,
+            hint=failure.hint,
+            seconds=self.seconds,
+            max_rss=self.max_rss,
+            workspace=workspace,
+        )
+
+    def _attempt(self, workspace: Workspace) -> Ended | _Failure:
+        transform = self.stage.transform
+        ended = self._command(workspace, transform.cmd, transform.stdin)
+        changed = workspace.changed_inputs()
+        if isinstance(ended, Ended) and changed:
+            return _Failure(
+                f"input '/pfs/{printable(changed[0])}' was changed while the task ran",
+                ended.status,
+                hint="large inputs are shared and read-only: write to /pfs/out, or copy the file first",
+            )
+        return ended
+
+    def _recover(self, workspace: Workspace, failure: _Failure) -> bool:
+        """Run the error command after a failed attempt; whether it succeeded."""
+        transform = self.stage.transform
+        if not transform.err_cmd or not failure.started:
+            return False
+        self.log.note(f"error command: {shlex.join(transform.err_cmd)}")
+        ended = self._command(workspace, transform.err_cmd, transform.err_stdin)
+        if isinstance(ended, Ended):
+            return True
+        self.log.note(ended.message)
+        return False
+
+    def _command(self, workspace: Workspace, command: Sequence[str], lines: Sequence[str]) -> Ended | _Failure:
+        """Run one command; give how it ended if that counts as success."""
+        if not command:
+            return _Failure("no command is given", None, hint="set 'transform.cmd'", permanent=True, started=False)
+        transform = self.stage.transform
+        view = self.sandbox.view(workspace)
+        arguments = [view.rewrite(argument) for argument in command]
+        directory = view.directory(transform.working_dir)
+        environment = {name: view.rewrite(value) for name, value in self.environment.items()}
+        environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory}
+        fault = _check_start(view, arguments[0], directory, environment["PATH"])
+        if fault is not None:
+            return fault
+        text = "".join(view.rewrite(line) + "\n" for line in lines)
+        seen = _Start(self.log)
+        try:
+            ended = run_process(
+                Command(
+                    arguments=lambda status_fd: view.arguments(arguments, directory, status_fd),
+                    environment=environment,
+                    cwd=view.cwd(directory),
+                    stdin=os.fsencode(text) if lines else None,
+                    reports=self.sandbox.reports,
+                ),
+                sink=seen.write,
+                timeout=self.stage.datum_timeout,
+                grace=self.grace,
+                stop=self.stop,
+            )
+        except (OSError, ValueError) as error:
+            return _start_failure(command[0], error)
+        self.seconds += ended.seconds
+        if ended.max_rss is not None:
+            self.max_rss = max(self.max_rss or 0, ended.max_rss)
+        if ended.stopped:
+            raise TaskStoppedError
+        return self._judge(command[0], ended, seen.data)
+
+    def _judge(self, name: str, ended: Ended, start: bytes) -> Ended | _Failure:
+        if ended.timed_out:
+            limit = self.stage.datum_timeout
+            return _Failure(
+                f"'{name}' was ended after {limit:g} s, the time limit of a datum",
+                ended.status,
+                hint="raise 'datum_timeout' if it needs longer",
+            )
+        if self.sandbox.reports and ended.status == 1 and start.startswith(_BWRAP_EXEC):
+            reason = start.decode("utf-8", "replace").splitlines()[0].rpartition(": ")[2]
+            return _Failure(f"cannot start '{name}': {reason}", NOT_EXECUTABLE, permanent=True, started=False)
+        if ended.status == 0 or ended.status in self.stage.transform.accept_return_code:
+            return ended
+        if ended.status in {NOT_FOUND, NOT_EXECUTABLE}:
+            what = "was not found" if ended.status == NOT_FOUND else "cannot be executed"
+            return _Failure(
+                f"'{name}' ended with exit status {ended.status}: a command it calls {what}",
+                ended.status,
+                hint="the log names it; a program must be on PATH, a script in 'code'",
+                permanent=True,
+            )
+        return _Failure(f"'{name}' ended with exit status {ended.status}{_signal_name(ended.status)}", ended.status)
+
+
+class _Start:
+    """Passes output on to the log and keeps its first bytes."""
+
+    def __init__(self, log: TaskLog) -> None:
+        self._log = log
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        if len(self.data) < 256:
+            self.data += data[:256]
+        self._log.write(data)
+
+
+def _signal_name(status: int) -> str:
+    try:
+        return f" ({signal.Signals(status - 128).name})" if status > 128 else ""
+    except ValueError:
+        return ""
+
+
+def _check_start(view: View, name: str, directory: str, search: str) -> _Failure | None:
+    """Why the command cannot be started, None if nothing speaks against it."""
+    place = view.host(directory)
+    if place is None or not place.is_dir():
+        return _Failure(
+            f"working directory '{directory}' is not there",
+            None,
+            hint="'working_dir' must be part of 'code' or exist on this machine",
+            permanent=True,
+            started=False,
+        )
+    if "/" in name:
+        path = view.host(os.path.join(directory, name))  # noqa: PTH118 - a path inside
+        if path is None or not path.exists():
+            return _Failure(
+                f"command '{name}' is not found in the workspace",
+                NOT_FOUND,
+                hint="a task sees only what is declared: name the file in 'code'",
+                permanent=True,
+                started=False,
+            )
+        return None if _is_program(path) else _not_executable(name)
+    found = False
+    for part in search.split(":"):
+        path = view.host(os.path.join(directory, part, name))  # noqa: PTH118 - a path inside
+        if path is not None and path.is_file():
+            if _is_program(path):
+                return None
+            found = True
+    if found:
+        return _not_executable(name)
+    return _Failure(
+        f"command '{name}' is not found",
+        NOT_FOUND,
+        hint=f"install it, or name a file of 'code' by its path; looked in {search}",
+        permanent=True,
+        started=False,
+    )
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _not_executable(name: str) -> _Failure:
+    return _Failure(
+        f"command '{name}' is not executable",
+        NOT_EXECUTABLE,
+        hint=f"git update-index --chmod=+x {shlex.quote(name)}, or start it with its interpreter",
+        permanent=True,
+        started=False,
+    )
+
+
+def _start_failure(name: str, error: OSError | ValueError) -> _Failure:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    hint = None
+    if isinstance(error, FileNotFoundError):
+        hint = "the interpreter that its first line names may be missing"
+    return _Failure(f"cannot start '{name}': {reason}", status, hint=hint, permanent=True, started=False)

@@ -1,0 +1,566 @@
+"""Where one task runs: a fresh directory with its inputs, code and parameters, and nothing else.
+
+    <root>/cache/…              large contents, written once per run, read-only
+    <root>/tasks/<n>/work/      the top of the workspace: code and parameters at their repository paths
+    <root>/tasks/<n>/work/pfs/  inputs by name, and `out`
+    <root>/tasks/<n>/mounts/    code that asked for an absolute place, below that very path
+    <root>/tasks/<n>/tmp/       private temporary files, with the private home directory
+
+Small files are copied, so a task may do with them what it likes. Large ones are cloned where the file system
+can, else hard links into the cache, and a task that writes through one is found out. Every placed file has the
+same modification time, which makes builds repeatable and any later write visible.
+"""
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from gitml.errors import CorruptError, GitmlError, UserError
+from gitml.oid import Oid
+from gitml.pipeline.code import CodeFile
+from gitml.pipeline.datum import DatumInput
+from gitml.provenance.codec import printable
+from gitml.store.content import SMALL, read_content
+from gitml.store.odb import Kind, ObjectReader
+from gitml.store.pointer import is_pointer, parse_pointer
+from gitml.store.tree import MODE_EXECUTABLE, MODE_GITLINK, MODE_LINK, Entry, Snapshot, empty_tree
+
+STAMP = 946_684_800
+"""Modification time of every placed file, in seconds: 2000-01-01, late enough for zip."""
+
+_FICLONE = 0x40049409
+_SHELL_SAFE = re.compile(rb"[A-Za-z0-9_./@%+=,-]+")
+
+
+class WorkspaceError(UserError):
+    """What a task needs cannot be laid out as files."""
+
+
+class DiskError(GitmlError):
+    """The machine cannot hold a workspace: disk full, no permission, path too long."""
+
+
+@runtime_checkable
+class StreamingReader(Protocol):
+    """A reader that can give an object in pieces, as `GitOdb` does."""
+
+    def open(self, oid: Oid) -> AbstractContextManager[tuple[Kind, int, Iterator[bytes]]]:
+        """Kind, size and content in pieces; raise `MissingObjectError`."""
+        ...
+
+
+@dataclass(slots=True)
+class _Cached:
+    """A content in the cache: its file, and how that file looks while nobody has written to it."""
+
+    path: Path
+    size: int
+    mode: int
+    inode: int
+    users: int = 0
+
+    def intact(self) -> bool:
+        """Whether the content is what was put there."""
+        try:
+            now = self.path.lstat()
+        except OSError:
+            return False
+        return (now.st_ino, now.st_size, now.st_mtime_ns) == (self.inode, self.size, STAMP * 10**9)
+
+
+@dataclass
+class Workspace:
+    """The directories of one task. A context manager: all is removed at the end.
+
+    `alias` is `top` in a spelling that a shell command can hold without quotes.
+    """
+
+    top: Path
+    alias: Path
+    inputs: tuple[DatumInput, ...]
+    mounts: Mapping[str, Path]
+    """Absolute place of code inside the sandbox, and the directory or file that stands for it."""
+    _owner: "Workspaces"
+    _placed: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """Path below `pfs` of every placed input file: inode and size."""
+    _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def work(self) -> Path:
+        """The top of the workspace as a task sees it."""
+        return self.top / "work"
+
+    @property
+    def pfs(self) -> Path:
+        """What `/pfs` is."""
+        return self.top / "work" / "pfs"
+
+    @property
+    def out(self) -> Path:
+        """What `/pfs/out` is."""
+        return self.pfs / "out"
+
+    @property
+    def tmp(self) -> Path:
+        """Private temporary directory; holds `home`."""
+        return self.top / "tmp"
+
+    def changed_inputs(self) -> list[bytes]:
+        """Paths below `/pfs` of inputs shared with other tasks that were written to meanwhile."""
+        changed = [(path, cached) for path, cached in self._linked if not cached.intact()]
+        for _, cached in changed:
+            self._owner.forget(cached)
+        return [path for path, _ in changed]
+
+    def untouched(self, path: bytes) -> Entry | None:
+        """What git has for the input file at `path` (below `/pfs`), None if that is not the file placed there."""
+        known = self._placed.get(path)
+        if known is None:
+            return None
+        now = (self.pfs / os.fsdecode(path)).lstat()
+        if (now.st_ino, now.st_size) != known or now.st_mtime_ns != STAMP * 10**9:
+            return None
+        for item in self.inputs:
+            root = _join(os.fsencode(item.name), item.path)
+            if path == root:
+                return item.entry
+            if item.entry.is_tree and path.startswith(root + b"/"):
+                return self._owner.entry_at(item.entry, path[len(root) + 1 :])
+        return None
+
+    def close(self) -> None:
+        """Remove everything; what a task made unreadable too."""
+        self._owner.release(self._linked)
+        self._linked = []
+        remove_tree(self.top)
+
+
+class Workspaces:
+    """Builds workspaces below `root`, which belongs to one run. Safe to share between threads.
+
+    `cache_limit` bytes of large contents are kept for later tasks once no running task uses them.
+    """
+
+    def __init__(self, root: Path, odb: ObjectReader, *, cache_limit: int = 4 << 30) -> None:
+        self.root = root
+        self._odb = odb
+        self._cache: OrderedDict[tuple[Oid, bool], _Cached] = OrderedDict()
+        self._cache_limit = cache_limit
+        self._lock = threading.Lock()
+        self._filling: dict[tuple[Oid, bool], threading.Lock] = {}
+        self._numbers = itertools.count(1)
+        self._trees = Snapshot(odb, empty_tree(odb.format))
+        self._clones = hasattr(fcntl, "ioctl") and os.uname().sysname == "Linux"
+        self._alias_home: Path | None = None
+        with _reported(root):
+            remove_tree(root)
+            (root / "cache").mkdir(parents=True)
+            (root / "tasks").mkdir()
+            self._alias = self._find_alias()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove everything below the root, and the root."""
+        remove_tree(self.root)
+        if self._alias_home is not None:
+            remove_tree(self._alias_home)
+
+    def create(
+        self,
+        inputs: Sequence[DatumInput],
+        code: Iterable[CodeFile] = (),
+        files: Mapping[bytes, bytes] | None = None,
+        mounts: Iterable[str] = (),
+    ) -> Workspace:
+        """A workspace with exactly `inputs` below `pfs`, `code`, and `files` at repository paths with given bytes.
+
+        `mounts` are the absolute places that the stage's code asked for. Raise `WorkspaceError` for what cannot be
+        laid out, `DiskError` when the machine is at fault, and whatever reading objects raises; nothing is left
+        behind then.
+        """
+        name = str(next(self._numbers))
+        top = self.root / "tasks" / name
+        code = tuple(code)
+        workspace = Workspace(
+            top=top,
+            alias=self._alias / "tasks" / name,
+            inputs=tuple(inputs),
+            mounts=_mounts(top, mounts, code),
+            _owner=self,
+        )
+        try:
+            with _reported(top):
+                (top / "tmp" / "home").mkdir(parents=True)
+                workspace.out.mkdir(parents=True)
+                for item in inputs:
+                    self._place_input(workspace, item)
+                for file in code:
+                    self._place_code(workspace, file)
+                for path, data in (files or {}).items():
+                    _place_bytes(workspace, path, data)
+                for place in workspace.mounts.values():
+                    if not os.path.lexists(place):
+                        place.mkdir(parents=True)
+        except BaseException:
+            workspace.close()
+            raise
+        return workspace
+
+    def entry_at(self, entry: Entry | None, path: bytes) -> Entry | None:
+        """What the directory `entry` has at `path`, None if there is nothing."""
+        for name in path.split(b"/"):
+            if entry is None or not entry.is_tree:
+                return None
+            entry = self._trees.entries(entry.oid).get(name)
+        return entry
+
+    def _find_alias(self) -> Path:
+        """The root, or a link to it if its path has characters that shells treat specially."""
+        if _SHELL_SAFE.fullmatch(os.fsencode(self.root)):
+            return self.root
+        self._alias_home = Path(tempfile.mkdtemp(prefix="gitml-"))
+        alias = self._alias_home / "run"
+        alias.symlink_to(self.root.absolute())
+        return alias
+
+    def _place_input(self, workspace: Workspace, item: DatumInput) -> None:
+        name = os.fsencode(item.name)
+        _check_path(name)
+        if item.path:
+            _check_path(item.path)
+        if item.entry.is_tree:
+            (workspace.pfs / os.fsdecode(_join(name, item.path))).mkdir(parents=True, exist_ok=True)
+        for path, entry in self._files(item.path, item.entry):
+            below = _join(name, path)
+            if entry.mode == MODE_LINK:
+                self._place_link(workspace.pfs / os.fsdecode(below), path, entry, item.name)
+                continue
+            cached, made = self._place(workspace.pfs / os.fsdecode(below), entry)
+            workspace._placed[below] = (made.st_ino, made.st_size)
+            if cached is not None:
+                workspace._linked.append((below, cached))
+
+    def _place_code(self, workspace: Workspace, file: CodeFile) -> None:
+        target = os.fsencode(file.target)
+        _check_path(target.lstrip(b"/"))
+        if target.startswith(b"/"):
+            where = workspace.top / "mounts" / file.target.lstrip("/")
+            mount = next(place for place in workspace.mounts if _is_below(file.target, place))
+            below = target[len(os.fsencode(mount)) + 1 :]
+        else:
+            _check_beside_pfs(target)
+            where, below = workspace.work / file.target, target
+        _checked_mode(target, file.entry)
+        if file.entry.mode == MODE_LINK:
+            self._place_link(where, below, file.entry, "code")
+        else:
+            self._place(where, file.entry, private=True)
+
+    def _files(self, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
+        """Every file at or below `path`, checked to have a name that stays below it."""
+        if path:
+            _check_path(path)
+        if not entry.is_tree:
+            yield path, _checked_mode(path, entry)
+            return
+        for name, child in self._trees.entries(entry.oid).items():
+            if not name or name in {b".", b".."} or b"/" in name:
+                raise CorruptError(f"tree {entry.oid} has an entry called '{printable(name)}'")
+            below = _join(path, name)
+            if child.is_tree:
+                yield from self._files(below, child)
+            else:
+                yield below, _checked_mode(below, child)
+
+    def _place_link(self, where: Path, path: bytes, entry: Entry, name: str) -> None:
+        target = self._odb.read(entry.oid)[1]
+        _check_link(path, target, name)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            where.symlink_to(os.fsdecode(target))
+
+    def _place(self, where: Path, entry: Entry, *, private: bool = False) -> tuple[_Cached | None, os.stat_result]:
+        """Put the content of `entry` at `where`; give the cache entry if the two share their bytes."""
+        where.parent.mkdir(parents=True, exist_ok=True)
+        executable = entry.mode == MODE_EXECUTABLE
+        small = None if (entry.oid, executable) in self._cache else self._read_small(entry.oid)
+        if small is not None:
+            _write_small(where, small, executable=executable)
+            return None, where.lstat()
+        cached = self._cached(entry.oid, executable)
+        shared = False
+        try:
+            if os.path.lexists(where):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(where))
+            shared = self._share(cached, where, private=private)
+            return (cached if shared else None), where.lstat()
+        finally:
+            if not shared:
+                self._unuse(cached)
+
+    def _share(self, cached: _Cached, where: Path, *, private: bool) -> bool:
+        """Clone, link or copy a cached file; True if it is a link."""
+        if self._clones:
+            try:
+                _clone(cached.path, where, cached.mode | 0o200)
+            except OSError:
+                self._clones = False
+            else:
+                return False
+        if not private:
+            try:
+                where.hardlink_to(cached.path)
+            except OSError:
+                pass  # another file system, or the limit of links to one file
+            else:
+                return True
+        shutil.copyfile(cached.path, where)
+        where.chmod(cached.mode | 0o200)
+        os.utime(where, (STAMP, STAMP))
+        return False
+
+    def _read_small(self, oid: Oid) -> bytes | None:
+        """A small plain blob; None if the content is large or behind a pointer."""
+        if isinstance(self._odb, StreamingReader):
+            with self._odb.open(oid) as (kind, size, pieces):
+                _check_blob(oid, kind)
+                data = b"".join(pieces) if size < SMALL else None
+        else:
+            kind, whole = self._odb.read(oid)
+            _check_blob(oid, kind)
+            data = whole if len(whole) < SMALL else None
+        return None if data is None or is_pointer(data) else data
+
+    def _cached(self, oid: Oid, executable: bool) -> _Cached:
+        """The cache entry of a large content, filled if need be, marked as used."""
+        key = (oid, executable)
+        with self._lock:
+            filling = self._filling.setdefault(key, threading.Lock())
+        with filling:
+            with self._lock:
+                known = self._cache.get(key)
+                if known is not None and known.intact():
+                    self._cache.move_to_end(key)
+                    known.users += 1
+                    return known
+            made = self._fill(oid, executable)
+            made.users = 1
+            with self._lock:
+                self._cache[key] = made
+                self._evict()
+            return made
+
+    def _fill(self, oid: Oid, executable: bool) -> _Cached:
+        path = self.root / "cache" / (f"{oid}-x" if executable else f"{oid}")
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            with self._content(oid) as pieces:
+                file.writelines(pieces)
+            mode = 0o555 if executable else 0o444
+            os.fchmod(file.fileno(), mode)
+        os.utime(partial, (STAMP, STAMP))
+        partial.replace(path)
+        made = path.lstat()
+        return _Cached(path, made.st_size, mode, made.st_ino)
+
+    @contextmanager
+    def _content(self, oid: Oid) -> Iterator[Iterable[bytes]]:
+        """The content of a blob in pieces, that of the file it points to if it is a pointer."""
+        small: bytes | None
+        if isinstance(self._odb, StreamingReader):
+            with self._odb.open(oid) as (_, size, pieces):
+                if size >= SMALL:
+                    yield pieces
+                    return
+                small = b"".join(pieces)
+        else:
+            small = self._odb.read(oid)[1]
+        yield read_content(parse_pointer(small), self._odb) if is_pointer(small) else [small]
+
+    def _evict(self) -> None:
+        """Drop least recently used contents that no task uses, above the limit. The lock is held."""
+        total = sum(cached.size for cached in self._cache.values())
+        for key in [key for key, cached in self._cache.items() if cached.users == 0]:
+            if total <= self._cache_limit:
+                return
+            dropped = self._cache.pop(key)
+            total -= dropped.size
+            dropped.path.unlink(missing_ok=True)
+
+    def _unuse(self, cached: _Cached) -> None:
+        with self._lock:
+            cached.users -= 1
+            self._evict()
+
+    def release(self, linked: Iterable[tuple[bytes, _Cached]]) -> None:
+        """A task is done with the contents it shared."""
+        for _, cached in linked:
+            self._unuse(cached)
+
+    def forget(self, cached: _Cached) -> None:
+        """A content was written to: the next task gets a new one."""
+        with self._lock:
+            for key in [key for key, value in self._cache.items() if value is cached]:
+                del self._cache[key]
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all below it, also where modes forbid it. Nothing there is fine.
+
+    What still resists (an immutable file, a busy mount) stays behind: a finished task does not fail for it.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _open_up(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_up(directory: Path) -> None:
+    """Make every directory below `directory` ours to empty; links are not followed."""
+    with contextlib.suppress(OSError):
+        directory.chmod(0o700)
+        with os.scandir(directory) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in inner:
+            _open_up(path)
+
+
+@contextmanager
+def _reported(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            name = printable(os.fsencode(error.filename or where))
+            raise WorkspaceError(
+                f"two things want the place '{name}' in a workspace", hint="give the inputs or code other names"
+            ) from error
+        raise DiskError(f"cannot build a workspace at '{where}': {error.strerror}") from error
+
+
+def _mounts(top: Path, asked: Iterable[str], code: Sequence[CodeFile]) -> dict[str, Path]:
+    """The outermost absolute places of code, and where below the workspace they are."""
+    wanted = {place.rstrip("/") for place in asked if place.startswith("/")}
+    for file in code:
+        if file.target.startswith("/") and not any(_is_below(file.target, place) for place in wanted):
+            wanted.add(file.target.rpartition("/")[0])
+    outermost: list[str] = []
+    for place in sorted(wanted):
+        if not place or _is_below(place, "/pfs"):
+            raise WorkspaceError(f"code cannot be mounted at '{place or '/'}'", hint="choose a directory such as /code")
+        _check_path(os.fsencode(place[1:]))
+        if not any(_is_below(place, outer) for outer in outermost):
+            outermost.append(place)
+    return {place: top / "mounts" / place[1:] for place in outermost}
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")
+
+
+def _place_bytes(workspace: Workspace, path: bytes, data: bytes) -> None:
+    _check_path(path)
+    _check_beside_pfs(path)
+    where = workspace.work / os.fsdecode(path)
+    if not os.path.lexists(where):  # else the whole file is part of the code
+        where.parent.mkdir(parents=True, exist_ok=True)
+        _write_small(where, data, executable=False)
+
+
+def _join(left: bytes, right: bytes) -> bytes:
+    return left + b"/" + right if left and right else left or right
+
+
+def _check_path(path: bytes) -> None:
+    if not path or any(part in {b"", b".", b".."} for part in path.split(b"/")) or b"\0" in path:
+        raise WorkspaceError(f"path '{printable(path)}' leaves the workspace")
+
+
+def _check_beside_pfs(path: bytes) -> None:
+    if path == b"pfs" or path.startswith(b"pfs/"):
+        raise WorkspaceError(
+            f"code '{printable(path)}' would stand among the inputs, which are in 'pfs'",
+            hint='mount it elsewhere: "code": {"/code": "pfs"}',
+        )
+
+
+def _checked_mode(path: bytes, entry: Entry) -> Entry:
+    if entry.mode == MODE_GITLINK:
+        raise WorkspaceError(
+            f"'{printable(path)}' is a submodule, whose files are not in this repository",
+            hint="commit the files themselves, or leave the submodule out of the input",
+        )
+    return entry
+
+
+def _check_blob(oid: Oid, kind: Kind) -> None:
+    if kind != "blob":
+        raise CorruptError(f"object {oid} is a {kind}, expected a blob")
+
+
+def _check_link(path: bytes, target: bytes, name: str) -> None:
+    """Raise `WorkspaceError` unless a link at `path` (below its root) surely stays below that root.
+
+    Only leading `..` are allowed: the link's own directory is a real one, and names below may be links that
+    were checked the same way, so such a target cannot leave.
+    """
+    names = [name for name in target.split(b"/") if name not in {b"", b"."}]
+    up = next((index for index, name in enumerate(names) if name != b".."), len(names))
+    if not path or target.startswith(b"/") or up > path.count(b"/") or b".." in names[up:]:
+        raise WorkspaceError(
+            f"link '{printable(path)}' of '{name}' points to '{printable(target)}', outside of it",
+            hint="a task sees only what is declared: commit the file instead of a link",
+        )
+
+
+def _write_small(where: Path, data: bytes, *, executable: bool) -> None:
+    fd = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if executable else 0o666)
+    with open(fd, "wb", buffering=0) as file:  # noqa: PTH123 - an open descriptor
+        file.write(data)
+        os.utime(fd, (STAMP, STAMP))
+
+
+def _clone(source: Path, where: Path, mode: int) -> None:
+    """Share the bytes of `source` copy-on-write (btrfs, XFS and others); raise `OSError` where that is not known."""
+    fd = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with source.open("rb") as file:
+            fcntl.ioctl(fd, _FICLONE, file.fileno())
+        os.fchmod(fd, mode)
+        os.utime(fd, (STAMP, STAMP))
+    except OSError:
+        where.unlink()
+        raise
+    finally:
+        os.close(fd)
