@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from gitml.errors import CorruptError, GitmlError, UserError
 from gitml.oid import Oid
@@ -70,6 +70,7 @@ class _Cached:
     size: int
     mode: int
     inode: int
+    is_pointer: bool
     users: int = 0
 
     def intact(self) -> bool:
@@ -79,6 +80,12 @@ class _Cached:
         except OSError:
             return False
         return (now.st_ino, now.st_size, now.st_mtime_ns) == (self.inode, self.size, STAMP * 10**9)
+
+
+class _Placed(NamedTuple):
+    inode: int
+    size: int
+    is_pointer: bool
 
 
 @dataclass
@@ -94,8 +101,8 @@ class Workspace:
     mounts: Mapping[str, Path]
     """Absolute place of code inside the sandbox, and the directory or file that stands for it."""
     _owner: "Workspaces"
-    _placed: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-    """Path below `pfs` of every placed input file: inode and size."""
+    _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
+    """Every input file by its path below `pfs`."""
     _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -133,20 +140,24 @@ class Workspace:
             self._owner.forget(cached)
         return [path for path, _ in changed]
 
-    def untouched(self, path: bytes) -> Entry | None:
-        """What git has for the input file at `path` (below `/pfs`), None if that is not the file placed there."""
+    def untouched(self, path: bytes) -> tuple[Entry, bool] | None:
+        """What git has for the input file at `path` (below `/pfs`), and whether that is a pointer.
+
+        None if what is there now is not the file that was placed there.
+        """
         known = self._placed.get(path)
         if known is None:
             return None
         now = (self.pfs / os.fsdecode(path)).lstat()
-        if (now.st_ino, now.st_size) != known or now.st_mtime_ns != STAMP * 10**9:
+        if (now.st_ino, now.st_size) != known[:2] or now.st_mtime_ns != STAMP * 10**9:
             return None
         for item in self.inputs:
             root = _join(os.fsencode(item.name), item.path)
             if path == root:
-                return item.entry
+                return item.entry, known.is_pointer
             if item.entry.is_tree and path.startswith(root + b"/"):
-                return self._owner.entry_at(item.entry, path[len(root) + 1 :])
+                entry = self._owner.entry_at(item.entry, path[len(root) + 1 :])
+                return None if entry is None else (entry, known.is_pointer)
         return None
 
     def close(self) -> None:
@@ -263,8 +274,10 @@ class Workspaces:
             if entry.mode == MODE_LINK:
                 self._place_link(workspace.pfs / os.fsdecode(below), path, entry, item.name)
                 continue
-            cached, made = self._place(workspace.pfs / os.fsdecode(below), entry)
-            workspace._placed[below] = (made.st_ino, made.st_size)
+            where = workspace.pfs / os.fsdecode(below)
+            cached, by_pointer = self._place(where, entry)
+            made = where.lstat()
+            workspace._placed[below] = _Placed(made.st_ino, made.st_size, by_pointer)
             if cached is not None:
                 workspace._linked.append((below, cached))
 
@@ -307,21 +320,24 @@ class Workspaces:
         with contextlib.suppress(FileExistsError):
             where.symlink_to(os.fsdecode(target))
 
-    def _place(self, where: Path, entry: Entry, *, private: bool = False) -> tuple[_Cached | None, os.stat_result]:
-        """Put the content of `entry` at `where`; give the cache entry if the two share their bytes."""
+    def _place(self, where: Path, entry: Entry, *, private: bool = False) -> tuple[_Cached | None, bool]:
+        """Put the content of `entry` at `where`.
+
+        Give the cache entry if the two share their bytes, and whether the content is behind a pointer.
+        """
         where.parent.mkdir(parents=True, exist_ok=True)
         executable = entry.mode == MODE_EXECUTABLE
         small = None if (entry.oid, executable) in self._cache else self._read_small(entry.oid)
         if small is not None:
             _write_small(where, small, executable=executable)
-            return None, where.lstat()
+            return None, False
         cached = self._cached(entry.oid, executable)
         shared = False
         try:
             if os.path.lexists(where):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(where))
             shared = self._share(cached, where, private=private)
-            return (cached if shared else None), where.lstat()
+            return (cached if shared else None), cached.is_pointer
         finally:
             if not shared:
                 self._unuse(cached)
@@ -382,28 +398,30 @@ class Workspaces:
         path = self.root / "cache" / (f"{oid}-x" if executable else f"{oid}")
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
-            with self._content(oid) as pieces:
+            with self._content(oid) as (pieces, by_pointer):
                 file.writelines(pieces)
             mode = 0o555 if executable else 0o444
             os.fchmod(file.fileno(), mode)
         os.utime(partial, (STAMP, STAMP))
         partial.replace(path)
         made = path.lstat()
-        return _Cached(path, made.st_size, mode, made.st_ino)
+        return _Cached(path, made.st_size, mode, made.st_ino, by_pointer)
 
     @contextmanager
-    def _content(self, oid: Oid) -> Iterator[Iterable[bytes]]:
-        """The content of a blob in pieces, that of the file it points to if it is a pointer."""
-        small: bytes | None
+    def _content(self, oid: Oid) -> Iterator[tuple[Iterable[bytes], bool]]:
+        """The content of a blob in pieces, that of the file it points to if it is a pointer, and whether it is."""
         if isinstance(self._odb, StreamingReader):
             with self._odb.open(oid) as (_, size, pieces):
                 if size >= SMALL:
-                    yield pieces
+                    yield pieces, False
                     return
-                small = b"".join(pieces)
+                data = b"".join(pieces)
         else:
-            small = self._odb.read(oid)[1]
-        yield read_content(parse_pointer(small), self._odb) if is_pointer(small) else [small]
+            data = self._odb.read(oid)[1]
+        if is_pointer(data):
+            yield read_content(parse_pointer(data), self._odb), True
+        else:
+            yield [data], False
 
     def _evict(self) -> None:
         """Drop least recently used contents that no task uses, above the limit. The lock is held."""
