@@ -16,12 +16,13 @@ from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
+from gitml.git.transfer import push_data
 from gitml.git.worktree import materialise
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.plan import State, StageStatus
-from gitml.pipeline.survey import Surveyor
+from gitml.pipeline.plan import StageStatus, State
+from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 
 
@@ -91,8 +92,6 @@ _HOOKS = {
 
 
 def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
-    from gitml.git.transfer import push_data  # noqa: PLC0415 - only a push needs it
-
     remote, url = (*arguments, "", "")[:2]
     if all(line.split()[1:2] in ([], ["0" * 40], ["0" * 64]) for line in sys.stdin):
         return 0  # only deletions
@@ -115,7 +114,7 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
         if status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
             todo.append(status)
         elif status.state is State.STALE:
-            (todo if trust.has(status.command) else untrusted).append(status)
+            (todo if trust.has(command_of(status)) else untrusted).append(status)
         elif status.state is State.FAILED:
             failed.append(status)
     if untrusted:
@@ -141,16 +140,14 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
         start_runner(repo)
     if may_attach and _has_terminal():
         sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])  # noqa: S606 - ourselves
     count = f"{len(todo)} stage{'s' if len(todo) != 1 else ''}"
     say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
 
 
-def _adopt_own_commands(
-    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]
-) -> None:
+def _adopt_own_commands(repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]) -> None:
     trust = Trust(repo)
-    if any(not trust.has(status.command) for status in statuses if status.state is not State.FRESH):
+    if any(not trust.has(command_of(status)) for status in statuses if status.state is not State.FRESH):
         trust.add(surveyor.own_digests(head))
 
 

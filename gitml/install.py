@@ -194,7 +194,8 @@ def normalised_pattern(repo: Repository, pattern: str) -> str:
         raise UserError(f"'{pattern}' is not a pattern of .gitattributes")
     if pattern.startswith("!"):
         raise UserError(
-            "negative patterns do not exist in .gitattributes", hint="write the exception there by hand: PATTERN -filter"
+            "negative patterns do not exist in .gitattributes",
+            hint="write the exception there by hand: PATTERN -filter",
         )
     if pattern.endswith("/") or (repo.worktree is not None and (repo.worktree / pattern).is_dir()):
         return pattern.rstrip("/") + "/**"

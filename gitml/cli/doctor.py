@@ -44,7 +44,11 @@ def _findings() -> Iterator[Finding]:
     if reason is None:
         yield "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
     else:
-        yield "note", f"no sandbox: {reason}", "without it tasks run in a plain directory; on Debian: apt install bubblewrap"
+        yield (
+            "note",
+            f"no sandbox: {reason}",
+            "without it tasks run in a plain directory; on Debian: apt install bubblewrap",
+        )
     yield from _set_up(repo)
     with GitOdb(repo.git, repo.format) as odb:
         yield from _data(repo, odb)
@@ -90,7 +94,11 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
     missing = [file.path for file in files if not file.here and not file.malformed]
     if missing:
         shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        yield "wrong", f"content of {len(missing)} of {len(files)} files is not here: {shown}", "git ml install fetches it"
+        yield (
+            "wrong",
+            f"content of {len(missing)} of {len(files)} files is not here: {shown}",
+            "git ml install fetches it",
+        )
     else:
         yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
     staged = list_refs(repo.git, "refs/ml/staged/")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gitml.cli.install import set_up
-from gitml.cli.output import count, safe, show
+from gitml.cli.output import count, show
 from gitml.errors import ExitCode, UserError
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository

@@ -16,7 +16,8 @@ from gitml.pipeline.trust import Trust
 
 def install(
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Write hooks even where a hook manager keeps its own (core.hooksPath).")
+        bool,
+        typer.Option("--force", "-f", help="Write hooks even where a hook manager keeps its own (core.hooksPath)."),
     ] = False,
     no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Do not fetch data and runs from the remotes.")] = False,
 ) -> int:
@@ -46,8 +47,8 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
         if report.materialised.missing:
             code = ExitCode.MISSING_DATA
             talk(
-                f"{paint('warning:', '33')} the content of {count(len(report.materialised.missing), 'file')} is not here "
-                "(git ml ls shows which); whoever committed it has to push from a clone with gitml"
+                f"{paint('warning:', '33')} the content of {count(len(report.materialised.missing), 'file')} is not "
+                "here (git ml ls shows which); whoever committed it has to push from a clone with gitml"
             )
     _trust_what_is_here(repo)
     return code

@@ -25,7 +25,9 @@ def log(
         stages = _stages(pipeline, stage, metric)
         entries = {each.name: journal(context.repo, context.odb, context.commit(rev), each, limit) for each in stages}
         if json:
-            show_json({"schema": "gitml/log/1", "stages": [_as_json(each, entries[each.name], metric) for each in stages]})
+            show_json(
+                {"schema": "gitml/log/1", "stages": [_as_json(each, entries[each.name], metric) for each in stages]}
+            )
             return
         for number, each in enumerate(stages):
             if number:
@@ -79,7 +81,9 @@ def _print(context: Context, stage: Stage, entries: list[JournalEntry], metric: 
         before = entries[number + 1].metrics if number + 1 < len(entries) else {}
         values = [_cell(entry.metrics, before, name, _judge(stage, name)) for name in names]
         short = context.repo.git.line("rev-parse", "--short", entry.commit.hex())
-        rows.append([short, day(entry.when), *values, safe(entry.source) + ("" if entry.record else "  (result removed)")])
+        rows.append(
+            [short, day(entry.when), *values, safe(entry.source) + ("" if entry.record else "  (result removed)")]
+        )
     for line in table(rows):
         show(line)
 

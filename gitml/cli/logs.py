@@ -11,7 +11,9 @@ from gitml.errors import UserError
 
 def logs(
     stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = None,
-    datum: Annotated[str | None, typer.Option("--datum", metavar="TEXT", help="Only datums whose name has TEXT.")] = None,
+    datum: Annotated[
+        str | None, typer.Option("--datum", metavar="TEXT", help="Only datums whose name has TEXT.")
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run instead of the latest.")] = None,
     lines: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="Only the last N lines of each.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only datums that failed.")] = False,
@@ -19,12 +21,12 @@ def logs(
     """Print what the commands of the latest run wrote, datum by datum."""
     with open_context() as context:
         name = run or _latest(context)
-        record = context.cache.run(name)
-        if record is None:
+        tasks = context.cache.tasks_of(name)
+        if not tasks and context.cache.run(name) is None:
             raise UserError(f"there is no run '{name}'", hint="git ml status")
         texts = context.cache.logs(name)
         shown = 0
-        for task in record.get("tasks", ()):
+        for task in sorted(tasks, key=lambda task: (str(task["stage"]), str(task["datum"]))):
             chosen = (
                 (stage is None or task["stage"] == stage)
                 and (datum is None or datum in task["datum"])
@@ -46,7 +48,7 @@ def logs(
 
 def _latest(context: Context) -> str:
     state = context.lease.read_state()
-    if state is not None and context.cache.run(state.run) is not None:
+    if state is not None and context.cache.tasks_of(state.run):
         return state.run
     known = [(record.get("started", 0), run) for run in context.cache.runs() if (record := context.cache.run(run))]
     if not known:
@@ -60,7 +62,6 @@ def _tail(text: bytes, lines: int | None) -> list[str]:
 
 
 def _explain_nothing(context: Context, run: str, stage: str | None) -> None:
-    record = context.cache.run(run) or {}
-    ran = sorted({task["stage"] for task in record.get("tasks", ())})
+    ran = sorted({str(task["stage"]) for task in context.cache.tasks_of(run)})
     what = f"of stage '{safe(stage)}' " if stage else ""
     talk(f"no logs {what}in run {safe(run)}" + (f", which ran: {safe(', '.join(ran))}" if ran else ""))

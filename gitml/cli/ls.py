@@ -12,7 +12,9 @@ from gitml.git.inventory import TrackedFile, tracked_files
 
 
 def ls(
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="Only these files or directories.")] = None,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Only these files or directories.")
+    ] = None,
     json: Json = False,
     rev: Revision = "HEAD",
 ) -> int:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             talk(str(error))
         else:
-            formatted = getattr(error, "format_message", lambda: str(error))()
+            formatted = str(error.format_message()) if hasattr(error, "format_message") else str(error)
             _complain(formatted[:1].lower() + formatted[1:].rstrip("."), "git ml -h")
         return ExitCode.USAGE
     except GitmlError as error:

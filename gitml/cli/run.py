@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from gitml.pipeline.background import run_branch
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
 from gitml.cli.output import count, safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
 from gitml.errors import BusyError, ExitCode, UserError
+from gitml.pipeline.background import run_branch
 from gitml.pipeline.run import RunOptions, RunReport, StageReport
 
 
@@ -24,8 +24,12 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Compute the named stages again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")] = False,
-    jobs: Annotated[int | None, typer.Option("-j", metavar="N", min=1, help="Datums at once, whatever stages say.")] = None,
-    no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep results in the cache, commit nothing.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("-j", metavar="N", min=1, help="Datums at once, whatever stages say.")
+    ] = None,
+    no_publish: Annotated[
+        bool, typer.Option("--no-publish", help="Keep results in the cache, commit nothing.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Bring results up to date now and commit them; what is known comes from the cache.

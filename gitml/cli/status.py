@@ -26,7 +26,9 @@ def status(
         survey, pipeline = context.survey(rev)
         rows = standings(survey, context.lease)
         if json:
-            show_json({"schema": "gitml/status/1", "head": survey.commit.hex(), "stages": [_as_json(row) for row in rows]})
+            show_json(
+                {"schema": "gitml/status/1", "head": survey.commit.hex(), "stages": [_as_json(row) for row in rows]}
+            )
         else:
             _print(context, rev, rows)
             for notice in pipeline.notices:
@@ -84,5 +86,3 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     if "running" in states:
         advice.append('  (use "git ml wait" to follow)')
     return ["", *advice] if advice else []
-
-

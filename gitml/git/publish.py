@@ -97,7 +97,7 @@ def publish(
     published = tuple(paths)
     _note_intent(repo, branch, tip, commit_id, published)
     try:
-        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], reason="gitml: results")
+        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], message="gitml: results")
     except RefMovedError:
         _forget_intent(repo)
         return Moved()

@@ -40,7 +40,7 @@ def run_in_background(where: str) -> int:
     lease = Lease(repo)
     stop = Event()
 
-    def on_signal(number: int, _: FrameType | None) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, on_signal)
@@ -66,7 +66,7 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event) -> int:
         return 2 if report.failed else 0
     except GitmlError as error:
         _note_error(lease, error.message + (f" ({error.hint})" if error.hint else ""))
-    except Exception as error:  # noqa: BLE001 - a defect must not leave the run 'running' for ever
+    except Exception as error:
         traceback.print_exc(file=sys.stderr)
         _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")
     return 1

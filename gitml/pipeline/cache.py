@@ -178,6 +178,13 @@ class RunCache:
         """The ids of all recorded runs, in no order."""
         return list({name.decode() for snapshot in self._maps for name in snapshot.list(b"runs")})
 
+    def tasks_of(self, run: str) -> list[dict[str, Any]]:
+        """What became of every task that a run executed (`stagerun.TaskLine` as a document)."""
+        base = run_path(run) + b"/task"
+        names = {name for snapshot in self._maps for name in snapshot.list(base)}
+        found = [self._json(base + b"/" + name) for name in sorted(names)]
+        return [document for document in found if document is not None]
+
     def logs(self, run: str) -> dict[str, bytes]:
         """Task key to log text of a run."""
         base = run_path(run) + b"/log"
@@ -227,10 +234,7 @@ class RunCache:
             head = self._head
             if head == other or (head is not None and self._is_ancestor(other, head)):
                 return head
-            if head is None or self._is_ancestor(head, other):
-                new = other
-            else:
-                new = self._merge_commit(head, other)
+            new = other if head is None or self._is_ancestor(head, other) else self._merge_commit(head, other)
             try:
                 update_refs(self._repo.git, [RefUpdate(RUNS_REF, new, head)])
             except RefMovedError:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gitml.pipeline.lease import Lease, RunState
-from gitml.pipeline.plan import State, StageStatus
+from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Survey
 
 RUNNING = "running"

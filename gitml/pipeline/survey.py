@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gitml.errors import GitmlError
 from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.errors import GitmlError
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
-from gitml.pipeline.plan import StageStatus, evaluate, identify
+from gitml.pipeline.plan import StageStatus, evaluate, key_at
 from gitml.pipeline.spec import Pipeline, load_pipeline
 from gitml.store.tree import Snapshot
 
@@ -58,7 +58,10 @@ class Surveyor:
             pipeline = load_pipeline(snapshot)
             if pipeline is None:
                 return {}
-            return {stage.name: command_digest(stage, code_files(stage, snapshot)) for stage in pipeline.stages}
+            outputs = [stage.output for stage in pipeline.stages]
+            return {
+                stage.name: command_digest(stage, code_files(stage, snapshot, outputs)) for stage in pipeline.stages
+            }
         except GitmlError:
             return {}
 
@@ -73,8 +76,11 @@ class Surveyor:
         snapshot = Snapshot(self._odb, self.tree_of(commit))
         try:
             pipeline = load_pipeline(snapshot)
-            if pipeline is None:
-                return None
-            return identify(pipeline.stage(stage_name), snapshot).key
-        except (GitmlError, KeyError):
+        except GitmlError:
             return None
+        return None if pipeline is None else key_at(pipeline, stage_name, snapshot)
+
+
+def command_of(status: StageStatus) -> str:
+    """The digest of a stage's command and code, which trust is given to."""
+    return command_digest(status.stage, status.code)

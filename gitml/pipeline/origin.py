@@ -1,0 +1,148 @@
+"""What made a file: from a path in a commit to the stage, datum, inputs, code, parameters and run behind it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gitml.errors import UserError
+from gitml.git.commits import parse_commit, parse_trailers
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.code import code_files
+from gitml.pipeline.datum import Datum, datums
+from gitml.pipeline.key import task_keys
+from gitml.pipeline.params import read_params
+from gitml.pipeline.plan import key_at
+from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.spec.model import Pipeline, Stage
+from gitml.provenance.record import Record, parse_record, record_path
+from gitml.store.tree import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class OriginInput:
+    """One input of what made a file."""
+
+    name: str
+    path: bytes
+    oid: Oid
+    changed_by: Oid | None
+    """The commit that last changed it, as seen from the source commit; None if history does not reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made a file or an output directory."""
+
+    path: bytes
+    stage: str
+    record: Record
+    result: Oid
+    """The commit that put the result there."""
+    source: Oid | None
+    """The commit whose data and code it was made from."""
+    datum: Datum | None
+    """The datum whose task wrote the file; None if it is not known, or the path is a directory of several."""
+    inputs: tuple[OriginInput, ...]
+    """Those of the datum, else those of the stage."""
+    run: Mapping[str, Any] | None
+    """The run record: environment, times, host; None if this clone does not have it."""
+    task: Mapping[str, Any] | None
+    """What is recorded of the task that wrote the file."""
+
+
+def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipeline: Pipeline, path: bytes) -> Origin:
+    """What made `path` at `commit`; raise `UserError` if no stage did or nothing was recorded."""
+    snapshot = Snapshot(odb, parse_commit(odb.read(commit)[1]).tree)
+    if snapshot.get(path) is None:
+        raise UserError(
+            f"there is no '{os.fsdecode(path)}' in this commit", hint="git ml show REV:PATH looks elsewhere"
+        )
+    stage = _stage_of(pipeline, path)
+    try:
+        record = parse_record(snapshot.read(record_path(stage.name)))
+    except KeyError:
+        raise UserError(
+            f"nothing is recorded of '{stage.name}' in this commit, so '{os.fsdecode(path)}' was not made by a run",
+            hint="git ml status",
+        ) from None
+    result = _last_change(repo, commit, record_path(stage.name)) or commit
+    source = _source(repo, odb, result)
+    datum, task = _writer(odb, cache, result, record, path)
+    if datum is not None:
+        inputs = [(part.name, part.full_path, part.entry.oid) for part in datum.inputs]
+    else:
+        inputs = [(part.name, part.path, part.entry.oid) for part in record.inputs]
+    run = cache.stage_record(record.key, record.output_tree)
+    return Origin(
+        path=path,
+        stage=stage.name,
+        record=record,
+        result=result,
+        source=source,
+        datum=datum,
+        inputs=tuple(OriginInput(name, where, oid, _last_change(repo, result, where)) for name, where, oid in inputs),
+        run=cache.run(str(run["run"])) if run is not None else None,
+        task=task,
+    )
+
+
+def _stage_of(pipeline: Pipeline, path: bytes) -> Stage:
+    for stage in pipeline.stages:
+        if path == stage.output or path.startswith(stage.output + b"/"):
+            return stage
+    outputs = ", ".join(os.fsdecode(stage.output) + "/" for stage in pipeline.stages)
+    raise UserError(
+        f"'{os.fsdecode(path)}' is not the output of a stage",
+        hint=f"outputs: {outputs or 'none'}; for other files: git log -- PATH",
+    )
+
+
+def _last_change(repo: Repository, start: Oid, path: bytes) -> Oid | None:
+    done = repo.git.run(
+        "log", "-1", "--format=%H", start.hex(), "--", f":(top,literal){os.fsdecode(path)}", check=False
+    )
+    text = done.stdout.strip()
+    return Oid.parse(text) if done.returncode == 0 and text else None
+
+
+def _source(repo: Repository, odb: GitOdb, result: Oid) -> Oid | None:
+    """The commit a result was made from: the trailer if it is there and true, else the parent of the result."""
+    commit = parse_commit(odb.read(result)[1])
+    named = parse_trailers(commit.message).get("Gitml-Source")
+    if named is not None:
+        found = repo.try_resolve(f"{named}^{{commit}}")
+        if found is not None:
+            return found
+    return commit.parents[0] if commit.parents else None
+
+
+def _writer(
+    odb: GitOdb, cache: RunCache, result: Oid, record: Record, path: bytes
+) -> tuple[Datum | None, Mapping[str, Any] | None]:
+    """The datum whose cached output holds the file, and what is recorded of its task.
+
+    Read at the commit that put the result there, where inputs and upstream outputs are those of the run; a commit
+    that only brought an old result back (a revert) has other inputs, and then the datum is not known.
+    """
+    base = Snapshot(odb, parse_commit(odb.read(result)[1]).tree)
+    try:
+        pipeline = load_pipeline(base)
+        if pipeline is None or key_at(pipeline, record.stage, base) != record.key:
+            return None, None
+        stage = pipeline.stage(record.stage)
+        listed = datums(stage, base)
+        outputs = [each.output for each in pipeline.stages]
+        keys = task_keys(stage, code_files(stage, base, outputs), read_params(stage, base), listed)
+    except (UserError, KeyError):
+        return None, None
+    below = path[len(record.output_path) + 1 :]
+    matches = []
+    for datum, key in zip(listed, keys, strict=True):
+        known = cache.task(key)
+        if known is not None and (Snapshot(odb, known.out).get(below) is not None if below else len(listed) == 1):
+            matches.append((datum, known.record))
+    return matches[0] if len(matches) == 1 else (None, None)

@@ -1,0 +1,445 @@
+"""The runner: brings a branch's results up to date and publishes them as one commit.
+
+It works on commits, never on the worktree. Everything that finishes is in the run cache before anything else
+happens, so whatever interrupts a run, the next one only does the rest: starting over *is* resuming.
+
+    tip → evaluate each stage on the tree so far → put known results, compute missing ones → publish → again
+"""
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from threading import Event
+
+from gitml.git.commits import format_trailers
+from gitml.git.data import DataLog
+from gitml.git.inventory import pointers_below
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.publish import Moved, Parked, finish_interrupted, publish
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path
+from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
+from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
+from gitml.pipeline.runrecord import describe_environment
+from gitml.pipeline.sandbox import Sandbox, choose_sandbox
+from gitml.pipeline.spec import Pipeline, load_pipeline
+from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, TaskLine
+from gitml.pipeline.survey import Surveyor, command_of
+from gitml.pipeline.trust import Trust
+from gitml.pipeline.workspace import remove_tree
+from gitml.provenance.record import format_record, record_path
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
+
+_MAX_ROUNDS = 100
+"""How often the branch may move under one run before it lets go; each round is a commit of the user's."""
+
+NOT_TRUSTED = "its command or code came from elsewhere; review it, then: git ml run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What is asked of a run."""
+
+    stages: frozenset[str] | None = None
+    """Only these and what they need; None: all."""
+    force: bool = False
+    """Compute the named stages again although their results are known."""
+    explicit: bool = False
+    """A person asked: failed stages are tried again, and the commands count as reviewed."""
+    dry_run: bool = False
+    publish: bool = True
+    publish_wait: float = 30.0
+    """Seconds to wait for a moment in which results can be published."""
+    parallel: int | None = None
+    """Datums at once, whatever the stages say."""
+
+
+@dataclass(slots=True)
+class StageReport:
+    """What a run did for one stage; counts are datums."""
+
+    name: str
+    state: str = ""
+    reason: str = ""
+    total: int = 0
+    ran: int = 0
+    cached: int = 0
+    failed: int = 0
+    recovered: int = 0
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What a run did. `run` is empty if there was no pipeline to run."""
+
+    run: str
+    tip: Oid
+    published: Oid | None = None
+    parked: str = ""
+    kept: tuple[bytes, ...] = ()
+    stages: dict[str, StageReport] = field(default_factory=dict)
+    notices: dict[str, None] = field(default_factory=dict)
+    """Sentences for the user, each once, in order."""
+    stopped: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a stage failed."""
+        return any(stage.state == State.FAILED for stage in self.stages.values())
+
+
+@dataclass(slots=True)
+class _Settlement:
+    """The tree that the tip should become."""
+
+    tip: Oid
+    overlay: Oid
+    changed: dict[str, Stage] = field(default_factory=dict)
+    """Stages whose result is put in place."""
+    moved: bool = False
+
+
+class Runner:
+    """Runs the pipeline of one repository. Whoever makes one holds the lease."""
+
+    def __init__(
+        self,
+        repo: Repository,
+        odb: GitOdb,
+        lease: Lease,
+        options: RunOptions,
+        *,
+        report: Callable[[RunState], None] = lambda _: None,
+        stop: Event | None = None,
+    ) -> None:
+        self._repo = repo
+        self._odb = odb
+        self._lease = lease
+        self._options = options
+        self._show = report
+        self._stop = stop or Event()
+        self._cache = RunCache(repo, odb)
+        self._surveyor = Surveyor(repo, odb, self._cache)
+        self._data = DataLog(repo, odb)
+        self._trust = Trust(repo)
+        self._empty = empty_tree(repo.format)
+        self._computed: dict[str, Oid] = {}
+        """Stage key to the output that this run made."""
+        self._failed: dict[str, StageFailedError] = {}
+        """Stage key to the failure in this run."""
+        self._tasks: dict[str, TaskLine] = {}
+        """Task key to what became of it, of those that this run executed."""
+        self._sandbox: Sandbox | None = None
+        self._state: RunState | None = None
+
+    def run(self, branch: str | None) -> RunReport:
+        """Bring `branch` (a full ref name; None: the detached HEAD, into the cache only) up to date.
+
+        Raise `SpecError` if its pipeline cannot be read; a stage that fails is in the report, not an exception.
+        """
+        finish_interrupted(self._repo, self._odb)
+        revision = f"{branch or 'HEAD'}^{{commit}}"
+        report = RunReport(run="", tip=self._repo.resolve(revision))
+        for _ in range(_MAX_ROUNDS):
+            tip = self._repo.resolve(revision)
+            pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
+            if pipeline is None:
+                break
+            self._begin_round(report, branch, tip, pipeline)
+            settlement = self._settle(tip, revision, pipeline, report)
+            if settlement.moved or self._publish(branch, settlement, report):
+                continue
+            break
+        self._finish(report)
+        return report
+
+    # --- a round: what the tip should become ----------------------------------------------------------------
+
+    def _begin_round(self, report: RunReport, branch: str | None, tip: Oid, pipeline: Pipeline) -> None:
+        report.tip = tip
+        report.notices.update(dict.fromkeys(pipeline.notices))
+        report.stages = {stage.name: StageReport(stage.name) for stage in pipeline.stages}
+        if not report.run:
+            # the same tip gives the same id, so that a lost run is found again and continued
+            report.run = hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]
+        if self._state is None and not self._options.dry_run:
+            self._state = RunState(
+                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=socket.gethostname(),
+                boot=boot_id(), started=time.time(),
+            )  # fmt: skip
+        if self._state is not None:
+            self._state.tip = tip.hex()
+            self._state.stages = {stage.name: StageProgress("waiting") for stage in pipeline.stages}
+            self._update_state()
+
+    def _settle(self, tip: Oid, revision: str, pipeline: Pipeline, report: RunReport) -> _Settlement:
+        settlement = _Settlement(tip, self._surveyor.tree_of(tip))
+        knowledge = self._surveyor.knowledge(tip)
+        chosen = self._chosen(pipeline)
+        unsettled: set[str] = set()
+        for stage in pipeline.stages:
+            snapshot = Snapshot(self._odb, settlement.overlay)
+            status = evaluate_stage(pipeline, stage, snapshot, knowledge, unsettled)
+            line = report.stages[stage.name]
+            line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
+            out = self._result(status, snapshot, report, chosen)
+            if out is not None:
+                self._put(settlement, status, snapshot, out)
+                line.state, line.reason = str(State.FRESH), ""
+            elif line.state in UNSETTLED:
+                unsettled.add(stage.name)
+            self._count(line, status)
+            self._show_stage(line)
+            if self._stop.is_set():
+                report.stopped = True
+                break
+            if out is not None and self._repo.try_resolve(revision) != tip:
+                settlement.moved = True  # the user went on; what is done is in the cache
+                break
+        return settlement
+
+    def _chosen(self, pipeline: Pipeline) -> frozenset[str]:
+        """The stages that may be brought up to date: all, or those named with everything they read."""
+        if self._options.stages is None:
+            return frozenset(stage.name for stage in pipeline.stages)
+        wanted = set(self._options.stages)
+        for stage in reversed(pipeline.stages):
+            if stage.name in wanted:
+                wanted |= {leaf.upstream for leaf in stage.inputs if leaf.upstream is not None}
+        return frozenset(wanted)
+
+    def _result(
+        self, status: StageStatus, snapshot: Snapshot, report: RunReport, chosen: Collection[str]
+    ) -> Oid | None:
+        """The output to put in place, None to leave what is there; computes it where that is called for."""
+        line = report.stages[status.stage.name]
+        if status.key is None or status.waits_for or status.stage.name not in chosen:
+            return None
+        named = self._options.stages is not None and status.stage.name in self._options.stages
+        if status.key in self._computed:
+            out = self._computed[status.key]
+            return out if out != status.output or status.state is not State.FRESH else None
+        if status.key in self._failed:
+            line.state, line.reason = str(State.FAILED), self._failed[status.key].message
+            return None
+        if self._options.force and named:
+            return self._compute(status, snapshot, report, ignore_cache=True)
+        if status.state is State.MISSING or (status.state is State.HELD and named):
+            if self._options.dry_run:
+                line.reason = "would be restored from the cache"
+                return None
+            return status.result
+        if status.state is State.STALE or (status.state is State.FAILED and self._options.explicit):
+            return self._compute(status, snapshot, report, ignore_cache=False)
+        return None
+
+    def _compute(self, status: StageStatus, snapshot: Snapshot, report: RunReport, *, ignore_cache: bool) -> Oid | None:
+        assert status.key is not None
+        stage, line = status.stage, report.stages[status.stage.name]
+        if self._options.dry_run:
+            line.reason = (
+                f"would run {len(status.datums) - status.done} of {len(status.datums)} datums: {status.reason}"
+            )
+            return None
+        if self._options.explicit:
+            self._trust.add([command_of(status)])
+        elif not self._trust.has(command_of(status)):
+            line.reason = NOT_TRUSTED
+            report.notices[f"{stage.name}: {NOT_TRUSTED}"] = None
+            return None
+        run = StageRun(
+            repo=self._repo,
+            odb=self._odb,
+            cache=self._cache,
+            data=self._data,
+            sandbox=self._choose_sandbox(report),
+            run=report.run,
+            directory=self._lease.run_dir(report.run),
+            commit=report.tip,
+            stop=self._stop,
+            ignore_cache=ignore_cache,
+            parallel=self._options.parallel,
+            progress=lambda tally: self._show_tally(line, tally),
+        )
+        try:
+            out = run.execute(status, snapshot)
+        except StageFailedError as error:
+            self._note(run)
+            if self._stop.is_set():
+                line.reason = "stopped"
+                return None
+            self._failed[status.key] = error
+            line.state, line.reason = str(State.FAILED), error.message
+            with self._cache.update(f"run {report.run}: {stage.name} failed") as batch:
+                batch.put_json(stage_path(status.key) + b"/failed.json", error.document(stage.name, report.run))
+                self._put_run(batch, report, "running")
+            return None
+        self._note(run)
+        report.notices.update(dict.fromkeys(run.notices))
+        self._computed[status.key] = out
+        with self._cache.update(f"run {report.run}: {stage.name}") as batch:
+            base = stage_path(status.key) + f"/{out}".encode()
+            document = {
+                "schema": "gitml/stage-run/1",
+                "stage": stage.name,
+                "run": report.run,
+                "datums": len(status.datums),
+                "recovered": run.tally.recovered,
+                "finished": int(time.time()),
+            }
+            batch.put_json(base + b"/record.json", document)
+            batch.put_tree(base + b"/out", out)
+            batch.put_blob(output_path(out, stage.name), status.key.encode() + b"\n")
+            self._put_run(batch, report, "running")
+        return out
+
+    def _choose_sandbox(self, report: RunReport) -> Sandbox:
+        if self._sandbox is None:
+            self._sandbox = choose_sandbox(
+                self._repo.config("ml.sandbox") or "auto",
+                hidden=[path for path in (self._repo.worktree, self._repo.git_dir, self._repo.common_dir) if path],
+                network=self._repo.config_bool("ml.network", False),
+            )
+            if self._sandbox.notice:
+                report.notices[self._sandbox.notice] = None
+        return self._sandbox
+
+    def _note(self, run: StageRun) -> None:
+        self._tasks.update({task.key: task for task in run.tasks})
+
+    def _put(self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid) -> None:
+        """Put a stage's output and record into the overlay."""
+        assert status.key is not None
+        stage = status.stage
+        document = self._cache.stage_record(status.key, out) or {}
+        record = build_record(status, snapshot, out, int(document.get("recovered", 0)))
+        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
+            changes: dict[bytes, Entry | None] = {
+                stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
+                record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
+            }
+            settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
+            pack.finish()
+        settlement.changed[stage.name] = stage
+
+    def _count(self, line: StageReport, status: StageStatus) -> None:
+        executed = [self._tasks[key] for key in dict.fromkeys(status.task_keys) if key in self._tasks]
+        line.ran = sum(task.state != "failed" for task in executed)
+        line.failed = sum(task.state == "failed" for task in executed)
+        line.recovered = sum(task.state == "recovered" for task in executed)
+        if line.state == State.FRESH:
+            line.cached = line.total - line.ran
+        else:
+            line.cached = max(0, status.done)
+
+    # --- the end of a round ----------------------------------------------------------------------------------
+
+    def _publish(self, branch: str | None, settlement: _Settlement, report: RunReport) -> bool:
+        """Commit the overlay if there is something to commit; whether another round is needed."""
+        if not settlement.changed:
+            return False
+        if branch is None or not self._options.publish:
+            report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
+            return False
+        pointers = {
+            path: pointer.manifest
+            for stage in settlement.changed.values()
+            for path, pointer in pointers_below(self._odb, settlement.overlay, stage.output)
+        }
+        self._data.cover(pointers)
+        paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
+        outcome = publish(
+            self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
+            wait=self._options.publish_wait, stopped=self._stop.is_set,
+        )  # fmt: skip
+        if isinstance(outcome, Moved):
+            return True
+        if isinstance(outcome, Parked):
+            report.parked = outcome.reason
+            self._lease.park(branch)
+            return False
+        self._lease.unpark(branch)
+        report.published, report.kept = outcome.commit, outcome.kept
+        return False
+
+    def _message(self, settlement: _Settlement, report: RunReport) -> bytes:
+        computed = {name: report.stages[name].ran > 0 or not report.stages[name].total for name in settlement.changed}
+        verb = "update" if any(computed.values()) else "restore"
+        lines = [f"gitml: {verb} {', '.join(settlement.changed)}", ""]
+        for name in settlement.changed:
+            line = report.stages[name]
+            run = f"{line.ran} of {line.total} datums run" if line.ran else "restored from the run cache"
+            lines.append(f"{name}: {run}")
+        trailers = {
+            "Gitml-Run": report.run,
+            "Gitml-Source": settlement.tip.hex(),
+            "Gitml-Stages": ", ".join(settlement.changed),
+        }
+        return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
+
+    def _finish(self, report: RunReport) -> None:
+        if self._state is None:
+            return
+        state = self._state
+        if report.stopped:
+            state.status, state.message = "stopped", "stopped; finished datums are kept"
+        elif report.failed:
+            names = ", ".join(stage.name for stage in report.stages.values() if stage.state == State.FAILED)
+            state.status, state.message = "failed", f"{names} failed; git ml logs --failed"
+        elif report.parked:
+            state.status, state.message = "parked", f"results are ready, not committed yet: {report.parked}"
+        else:
+            state.status = "published" if report.published is not None else "nothing"
+        state.published = report.published.hex() if report.published is not None else None
+        if self._tasks:
+            with self._cache.update(f"run {report.run}: {state.status}") as batch:
+                self._put_run(batch, report, state.status)
+        self._update_state()
+        for old in self._lease.forget_old_runs():
+            remove_tree(old)
+
+    def _put_run(self, batch: Batch, report: RunReport, status: str) -> None:
+        assert self._state is not None
+        document = {
+            "schema": "gitml/run-record/1",
+            "run": report.run,
+            "status": status,
+            "source": report.tip.hex(),
+            "branch": self._state.branch,
+            "host": self._state.host,
+            "started": int(self._state.started),
+            "updated": int(time.time()),
+            "sandbox": self._sandbox.name if self._sandbox is not None else None,
+            "environment": describe_environment(),
+        }
+        batch.put_json(run_path(report.run) + b"/run.json", document)
+
+    # --- what others see -------------------------------------------------------------------------------------
+
+    def _show_stage(self, line: StageReport) -> None:
+        if self._state is None:
+            return
+        self._state.stages[line.name] = StageProgress(
+            state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
+            recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
+        )  # fmt: skip
+        self._update_state()
+
+    def _show_tally(self, line: StageReport, tally: Tally) -> None:
+        assert self._state is not None
+        self._state.stages[line.name] = StageProgress(
+            state="running", total=tally.total, done=tally.succeeded + tally.recovered, cached=tally.cached,
+            failed=tally.failed, recovered=tally.recovered,
+        )  # fmt: skip
+        self._update_state()
+
+    def _update_state(self) -> None:
+        assert self._state is not None
+        self._lease.write_state(self._state)
+        self._show(self._state)

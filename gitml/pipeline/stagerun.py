@@ -1,0 +1,348 @@
+"""Running one stage: the datums without a result, several at once, each recorded as soon as it has ended.
+
+A finished datum is durable before the next thing happens (outputs in a pack, result in the run cache), so a kill
+costs only the datums that were running. Datums that fail do not stop the others.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from gitml.errors import GitmlError, UserError
+from gitml.git.attributes import filter_of
+from gitml.git.data import DataLog
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache, run_path, task_path
+from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
+from gitml.pipeline.datum import Datum
+from gitml.pipeline.environment import task_environment
+from gitml.pipeline.plan import StageStatus
+from gitml.pipeline.sandbox import Sandbox
+from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.workspace import Workspace, Workspaces
+from gitml.store.tree import Snapshot, empty_tree
+
+_LAST_LINES = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far a stage is, in datums."""
+
+    total: int
+    cached: int = 0
+    succeeded: int = 0
+    recovered: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """What became of one task; `state` is 'success', 'recovered' or 'failed'."""
+
+    key: str
+    stage: str
+    datum: str
+    state: str
+    attempts: int
+    seconds: float
+    status: int | None
+    message: str
+    hint: str = ""
+    max_rss: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The line as it is stored with its run."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+class StageFailedError(UserError):
+    """A stage failed; `datum` names the first datum that did (empty if it was none's), `last_lines` end its log."""
+
+    def __init__(self, message: str, *, hint: str | None, datum: str, failed: int, last_lines: tuple[str, ...]) -> None:
+        super().__init__(message, hint=hint)
+        self.datum = datum
+        self.failed = failed
+        self.last_lines = last_lines
+
+    def document(self, stage: str, run: str) -> dict[str, Any]:
+        """The failure as the run cache keeps it."""
+        return {
+            "schema": "gitml/failure/1",
+            "stage": stage,
+            "run": run,
+            "datum": self.datum,
+            "message": self.message,
+            "hint": self.hint,
+            "failed": self.failed,
+            "last_lines": list(self.last_lines),
+            "time": int(time.time()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    datum: Datum
+    key: str
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A task that is over: with an outcome, or with what kept it from running."""
+
+    task: _Task
+    outcome: TaskOutcome | None
+    error: GitmlError | None
+    log: Path
+
+
+class StageRun:
+    """One execution of one stage. `tasks`, `tally` and `notices` say afterwards what happened."""
+
+    def __init__(
+        self,
+        *,
+        repo: Repository,
+        odb: GitOdb,
+        cache: RunCache,
+        data: DataLog,
+        sandbox: Sandbox,
+        run: str,
+        directory: Path,
+        commit: Oid,
+        stop: Event,
+        ignore_cache: bool,
+        parallel: int | None,
+        progress: Callable[[Tally], None],
+    ) -> None:
+        self._repo = repo
+        self._odb = odb
+        self._cache = cache
+        self._data = data
+        self._sandbox = sandbox
+        self._run = run
+        self._directory = directory
+        self._commit = commit
+        self._stop = stop
+        self._ignore_cache = ignore_cache
+        self._parallel = parallel
+        self._progress = progress
+        self._outs: dict[str, Oid] = {}
+        self._writers: dict[bytes, str] = {}
+        self._doomed = False
+        self.tasks: list[TaskLine] = []
+        self.tally = Tally(0)
+        self.notices: list[str] = []
+
+    def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
+        """Run the datums of `status` that have no result; give the stage's output tree.
+
+        Raise `StageFailedError` if a datum failed, two wrote one path, or the run was told to stop.
+        """
+        stage = status.stage
+        todo = self._plan(status)
+        self._progress(self.tally)
+        if todo:
+            (self._directory / "log").mkdir(parents=True, exist_ok=True)
+            with Workspaces(self._directory / "work", self._odb) as workspaces:
+                for batch in self._run_all(stage, status, todo, workspaces):
+                    self._record(stage, snapshot, batch)
+                    self._progress(self.tally)
+        self._raise_failure(status)
+        return self._merge(status)
+
+    def _plan(self, status: StageStatus) -> list[_Task]:
+        self.tally = Tally(len(status.datums))
+        todo: dict[str, _Task] = {}
+        for datum, key in zip(status.datums, status.task_keys, strict=True):
+            known = None if self._ignore_cache else self._cache.task(key)
+            if known is not None:
+                self._outs[key] = known.out
+                self.tally.cached += 1
+            else:
+                todo[key] = _Task(datum, key)
+        return list(todo.values())
+
+    def _run_all(
+        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces
+    ) -> Iterator[list[_Ended]]:
+        """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
+        mounts = [mount.target for mount in stage.code or ()]
+        inherited = dict(os.environ)
+        commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
+        width = self._parallel or stage.parallelism
+        waiting = iter(todo)
+        with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
+
+            def start(task: _Task) -> _Ended:
+                log = self._directory / "log" / f"{task.key}.log"
+
+                def make() -> Workspace:
+                    return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
+
+                environment = task_environment(
+                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
+                )
+                try:
+                    outcome = run_task(
+                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._stop
+                    )
+                except GitmlError as error:
+                    return _Ended(task, None, error, log)
+                return _Ended(task, outcome, None, log)
+
+            running: set[Future[_Ended]] = set()
+            while True:
+                while len(running) < width and not self._is_over():
+                    task = next(waiting, None)
+                    if task is None:
+                        break
+                    running.add(pool.submit(start, task))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield [future.result() for future in done]
+
+    def _is_over(self) -> bool:
+        """Whether no further task may start: told to stop, or the outputs can never become one tree."""
+        return self._stop.is_set() or self._doomed
+
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended]) -> None:
+        """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
+        ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
+        if not ended:
+            return
+        collected: dict[str, Collected] = {}
+        lines: dict[str, TaskLine] = {}
+        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
+            for each in ended:
+                line, found = self._judge(stage, snapshot, each, pack)
+                lines[each.task.key] = line
+                if found is not None:
+                    collected[each.task.key] = found
+            pointers = [
+                (stage.output + b"/" + path, manifest, data_tree)
+                for found in collected.values()
+                for path, (manifest, data_tree) in found.pointers.items()
+            ]
+            self._data.stage_all(f"run-{self._run}", pack, pointers)
+        with self._cache.update(f"run {self._run}: {stage.name}, {len(ended)} datums") as update:
+            for each in ended:
+                key, line = each.task.key, lines[each.task.key]
+                update.put_json(run_path(self._run) + f"/task/{key}.json".encode(), line.document())
+                if each.log.exists():
+                    update.put_blob(run_path(self._run) + f"/log/{key}".encode(), each.log.read_bytes())
+                if line.state == "failed":
+                    continue
+                out = collected[key].tree if key in collected else empty_tree(self._odb.format)
+                self._outs[key] = out
+                update.put_tree(task_path(key) + b"/out", out)
+                document = {**line.document(), "schema": "gitml/task-run/1", "run": self._run, "time": int(time.time())}
+                update.put_json(task_path(key) + b"/record.json", document)
+        for each in ended:
+            self._count(lines[each.task.key])
+            if each.outcome is not None:
+                each.outcome.close()
+
+    def _judge(
+        self, stage: Stage, snapshot: Snapshot, each: _Ended, pack: PackWriter
+    ) -> tuple[TaskLine, Collected | None]:
+        """What became of a task, and its outputs if it has any."""
+        label = each.task.datum.label
+        outcome = each.outcome
+        if outcome is None:
+            assert each.error is not None
+            return self._line(stage, each, "failed", each.error.message, each.error.hint), None
+        if outcome.workspace is None:
+            return self._line(stage, each, outcome.state, outcome.message, outcome.hint), None
+        try:
+            found = collect(
+                outcome.workspace,
+                pack,
+                is_tracked=lambda path: self._is_tracked(snapshot, stage.output + b"/" + path),
+                label="",
+            )
+            self._check_writers(found, pack, label)
+        except GitmlError as error:
+            self._doomed |= isinstance(error, DuplicateOutputError)
+            return self._line(stage, each, "failed", error.message, error.hint), None
+        for path, size in found.plain_large:
+            shown = (stage.output + b"/" + path).decode("utf-8", "replace")
+            self.notices.append(
+                f"'{shown}' ({size / 1e6:.1f} MB) is stored whole; to store it as chunks: "
+                f"git ml track '{stage.output.decode('utf-8', 'replace')}/**'"
+            )
+        return self._line(stage, each, "success", "", None), found
+
+    def _line(self, stage: Stage, each: _Ended, state: str, message: str, hint: str | None) -> TaskLine:
+        outcome = each.outcome
+        return TaskLine(
+            key=each.task.key,
+            stage=stage.name,
+            datum=each.task.datum.label,
+            state=state,
+            attempts=outcome.attempts if outcome is not None else 0,
+            seconds=outcome.seconds if outcome is not None else 0.0,
+            status=outcome.status if outcome is not None else None,
+            message=message,
+            hint=hint or "",
+            max_rss=outcome.max_rss if outcome is not None else None,
+        )
+
+    def _count(self, line: TaskLine) -> None:
+        self.tasks.append(line)
+        if line.state == "success":
+            self.tally.succeeded += 1
+        elif line.state == "recovered":
+            self.tally.recovered += 1
+        else:
+            self.tally.failed += 1
+
+    def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
+        """Two datums must not write one path: said as soon as the second one has."""
+        for path, _ in Snapshot(pack, found.tree).walk():
+            other = self._writers.setdefault(path, label)
+            if other != label:
+                raise DuplicateOutputError(path, (other, label), clash=False)
+
+    def _is_tracked(self, snapshot: Snapshot, path: bytes) -> bool:
+        return path in filter_of(self._repo, snapshot.root, [path])
+
+    def _raise_failure(self, status: StageStatus) -> None:
+        failed = [task for task in self.tasks if task.state == "failed"]
+        if self._stop.is_set() and len(self._outs) < len(set(status.task_keys)):
+            raise StageFailedError("stopped", hint=None, datum="", failed=len(failed), last_lines=())
+        if not failed:
+            return
+        first = failed[0]
+        more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        log = self._directory / "log" / f"{first.key}.log"
+        lines = log.read_bytes().decode("utf-8", "replace").splitlines() if log.exists() else []
+        raise StageFailedError(
+            f"datum '{first.datum}': {first.message}{more}",
+            hint=first.hint or f"git ml logs {status.stage.name} --failed",
+            datum=first.datum,
+            failed=len(failed),
+            last_lines=tuple(lines[-_LAST_LINES:]),
+        )
+
+    def _merge(self, status: StageStatus) -> Oid:
+        labelled = [(datum.label, self._outs[key]) for datum, key in zip(status.datums, status.task_keys, strict=True)]
+        shutil.rmtree(self._directory / "log", ignore_errors=True)
+        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
+            try:
+                tree = merge_outputs(labelled, pack, pack)
+            except GitmlError as error:
+                raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
+            pack.finish()
+        return tree
