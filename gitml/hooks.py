@@ -109,7 +109,9 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
     if own:
         _adopt_own_commands(repo, surveyor, head, survey.statuses)
     trust = Trust(repo)
-    todo, untrusted, failed = [], [], []
+    todo: list[StageStatus] = []
+    untrusted: list[StageStatus] = []
+    failed: list[StageStatus] = []
     for status in survey.statuses:
         if status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
             todo.append(status)

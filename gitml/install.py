@@ -134,7 +134,7 @@ def _configure(repo: Repository) -> None:
 def _write_attributes(repo: Repository) -> None:
     _edit_attributes(
         repo,
-        f"{_ATTRIBUTES_BEGIN}*{INCOMPRESSIBLE_SUFFIX} -delta\n.gitml/records/** merge=ml\n{_ATTRIBUTES_END}",
+        f"{_ATTRIBUTES_BEGIN}*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml\n{_ATTRIBUTES_END}",
     )
 
 

@@ -15,7 +15,7 @@ from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.sandbox import probe_bubblewrap
+from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.survey import Surveyor
 
 Finding = tuple[str, str, str]
@@ -40,15 +40,11 @@ def _findings() -> Iterator[Finding]:
     yield "ok", f"gitml {gitml.__version__}, Python {platform.python_version()} at {sys.executable}", ""
     repo = Repository.discover()
     yield _git_version(repo)
-    reason = probe_bubblewrap()
-    if reason is None:
+    sandbox = choose_sandbox(repo.config("ml.sandbox") or "auto", worktree=repo.worktree, git_dir=repo.common_dir)
+    if sandbox.notice is None:
         yield "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
     else:
-        yield (
-            "note",
-            f"no sandbox: {reason}",
-            "without it tasks run in a plain directory; on Debian: apt install bubblewrap",
-        )
+        yield "note", sandbox.notice, "on Debian: apt install bubblewrap"
     yield from _set_up(repo)
     with GitOdb(repo.git, repo.format) as odb:
         yield from _data(repo, odb)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -11,8 +12,8 @@ from types import FrameType
 from gitml.errors import GitmlError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.pipeline.lease import Lease
-from gitml.pipeline.run import Reporter, Runner, RunOptions, RunReport
+from gitml.pipeline.lease import Lease, RunState
+from gitml.pipeline.run import Runner, RunOptions, RunReport
 
 
 def run_branch(
@@ -21,7 +22,7 @@ def run_branch(
     lease: Lease,
     options: RunOptions,
     *,
-    report: Reporter,
+    report: Callable[[RunState], None],
     stop: Event,
     branch: str | None = None,
 ) -> RunReport:

@@ -160,6 +160,7 @@ class RunCache:
             datum=str(record.get("datum", "")),
             message=str(record.get("message", "")),
             last_lines=tuple(str(line) for line in record.get("last_lines", ())),
+            failed=int(record.get("failed", 0)),
         )
 
     def failure_record(self, key: str) -> dict[str, Any] | None:

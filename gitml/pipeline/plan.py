@@ -60,6 +60,8 @@ class FailureInfo:
     message: str
     last_lines: tuple[str, ...] = ()
     """The end of the datum's log."""
+    failed: int = 0
+    """How many datums failed."""
 
 
 class Knowledge(Protocol):

@@ -303,7 +303,8 @@ class Runner:
         if self._sandbox is None:
             self._sandbox = choose_sandbox(
                 self._repo.config("ml.sandbox") or "auto",
-                hidden=[path for path in (self._repo.worktree, self._repo.git_dir, self._repo.common_dir) if path],
+                worktree=self._repo.worktree,
+                git_dir=self._repo.common_dir,
                 network=self._repo.config_bool("ml.network", False),
             )
             if self._sandbox.notice:

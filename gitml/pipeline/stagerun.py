@@ -316,7 +316,7 @@ class StageRun:
                 raise DuplicateOutputError(path, (other, label), clash=False)
 
     def _is_tracked(self, snapshot: Snapshot, path: bytes) -> bool:
-        return path in filter_of(self._repo, snapshot.root, [path])
+        return path in filter_of(self._repo, self._odb, snapshot.root, [path])
 
     def _raise_failure(self, status: StageStatus) -> None:
         failed = [task for task in self.tasks if task.state == "failed"]

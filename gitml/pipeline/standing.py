@@ -35,7 +35,7 @@ def standings(survey: Survey, lease: Lease) -> list[Standing]:
 def _standing(status: StageStatus, run: RunState | None, alive: bool) -> Standing:
     name = status.stage.name
     state, reason = str(status.state), status.reason
-    total, done, failed = len(status.datums), status.done, status.failed
+    total, done, failed = len(status.datums), status.done, status.failure.failed if status.failure is not None else 0
     progress = run.stages.get(name) if run is not None and run.status == "running" else None
     if run is not None and progress is not None and status.state in _TO_BE_RUN:
         if alive and progress.state == RUNNING:
