@@ -1,0 +1,1 @@
+"""The filter that git runs on `git add` and `git checkout`."""

@@ -1,0 +1,292 @@
+"""Answering git's filter requests: content in on clean, content out on smudge.
+
+One process serves one git command. An answer to clean is given only once everything it refers to is durable.
+Nothing is held whole in memory except what git asks back, which git itself holds whole.
+"""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO
+
+from gitml.errors import ExitCode, GitmlError, MissingDataError
+from gitml.git.data import DataLog
+from gitml.git.odb import GitOdb
+from gitml.git.pack import ObjectIndex, PackWriter, consolidate
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
+from gitml.store.chunker import Chunker
+from gitml.store.content import passes_through, read_content, store_content
+from gitml.store.datatree import write_data_tree
+from gitml.store.manifest import Manifest, read_manifest
+from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
+
+SMUDGE_LIMIT = 16 << 20
+"""Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer: git would hold it in memory."""
+
+_JOINED = 32
+_READ = 1 << 16
+_IN_MEMORY = 16 << 20
+
+
+def main() -> int:
+    """Serve the git process that started us, in the repository that it is in; give the exit status."""
+    try:
+        return serve(Repository.discover(), sys.stdin.buffer, sys.stdout.buffer)
+    except GitmlError as error:
+        _say(error)
+        return int(error.exit_code)
+
+
+def serve(repo: Repository, stdin: BinaryIO, stdout: BinaryIO) -> int:
+    """Serve one git process until it closes `stdin`; give the exit status. Messages go to standard error."""
+    pipe = _Pipe(stdin, stdout)
+    filters = _Filters(repo)
+    try:
+        while (event := pipe.next_event()) is not None:
+            match event:
+                case Hello():
+                    pipe.send(pipe.connection.send_hello())
+                case Offer(capabilities):
+                    pipe.send(pipe.connection.send_capabilities(capabilities))
+                case Request():
+                    _answer(pipe, filters, event)
+        return 0
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except GitmlError as error:
+        _say(error)
+        return 1
+    finally:
+        filters.close()
+
+
+def _answer(pipe: "_Pipe", filters: "_Filters", request: Request) -> None:
+    content = pipe.content()
+    answer: Iterator[bytes] | None = None
+    try:
+        handle = filters.clean if request.command == b"clean" else filters.smudge
+        answer = handle(request.pathname, content)
+    except BrokenPipeError:
+        raise
+    except GitmlError as error:
+        _say(error, request.pathname)
+    except Exception as error:  # one file fails, the session goes on
+        _say(GitmlError(f"{type(error).__name__}: {error}"), request.pathname)
+    for _ in content:  # git sends the whole file whatever becomes of it
+        pass
+    if answer is None:
+        pipe.send(pipe.connection.send_error())
+        return
+    pipe.send(pipe.connection.send_success())
+    for piece in answer:
+        for packet in pipe.connection.send_content(piece):
+            pipe.send(packet, flush=False)
+    pipe.send(pipe.connection.send_end())
+
+
+class _Pipe:
+    """The connection with its streams."""
+
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self.connection = FilterConnection()
+        self._input = stdin.fileno()
+        self._output = stdout
+
+    def next_event(self) -> Event | None:
+        """The next event; None when git has closed the pipe between two files."""
+        while (event := self.connection.next_event()) is None:
+            data = os.read(self._input, _READ)
+            if not data:
+                self.connection.end_of_input()
+                return None
+            self.connection.receive_data(data)
+        return event
+
+    def content(self) -> Iterator[bytes]:
+        """The pieces of the requested file."""
+        while isinstance(event := self.next_event(), Content):
+            yield event.data
+        assert isinstance(event, End)
+
+    def send(self, data: bytes, *, flush: bool = True) -> None:
+        """Send bytes to git."""
+        self._output.write(data)
+        if flush:
+            self._output.flush()
+
+
+class _Filters:
+    """Clean and smudge, and what they share during one session."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._odb = GitOdb(repo.git, repo.format)
+        self._log = DataLog(repo, self._odb)
+        self._session = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._known: ObjectIndex | None = None
+        self._packs: list[Path] = []
+        self._limit: int | None = None
+        self._warned = False
+
+    def close(self) -> None:
+        """End the session: its packs become one."""
+        with suppress(GitmlError, OSError):  # many small packs serve as well as one
+            self._join()
+        self._odb.close()
+
+    def clean(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+        """What git should store for a file of the worktree: small content as it is, else its pointer."""
+        head = bytearray()
+        for piece in content:
+            head += piece
+            if passes_through(bytes(head), ended=False) is not None:
+                break
+        if passes_through(bytes(head), ended=True):
+            return iter([bytes(head)])
+        return iter([format_pointer(self._stored(path, chain([bytes(head)], content)))])
+
+    def smudge(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+        """What stands in the worktree for a blob: the content behind a pointer, anything else as it is."""
+        head = bytearray()
+        for piece in content:
+            head += piece
+            if len(head) > MAX_POINTER_SIZE:
+                break
+        data = bytes(head)
+        if not is_pointer(data):
+            return _spooled(chain([data], content))
+        try:
+            pointer = parse_pointer(data)
+            if os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0") or pointer.size > self._smudge_limit():
+                return iter([data])
+            return iter(list(read_content(pointer, self._odb)))
+        except MissingDataError as error:
+            if not self._warned:
+                self._warned = True
+                self._warn(path, error, "fetch the data, then: git ml install")
+        except GitmlError as error:
+            self._warn(path, error, "the pointer stays in its place; add the file again, or restore it from history")
+        # A failing answer would stop a checkout half way, so the pointer itself is handed out.
+        return _spooled(chain([data], content))
+
+    def _stored(self, path: bytes, content: Iterator[bytes]) -> Pointer:
+        """Make content durable and referenced; its pointer."""
+        if self._known is None:
+            self._known = ObjectIndex(self._repo.objects_dir, self._repo.format)
+        self._known.refresh()
+        known = self._known
+        expected = self._expected(path)
+        if expected is not None:
+            unequal = self._unequal(*expected, content)
+            if unequal is None:
+                self._reference(path, *expected)
+                return expected[0]
+            content = unequal
+        with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
+            stored = store_content(content, pack)
+            manifest_id = stored.pointer.manifest
+            if len(pack) or not self._log.references(path, manifest_id):
+                self._packs += self._log.stage(self._session, pack, path, manifest_id, stored.data_tree)
+        if len(self._packs) >= _JOINED:
+            self._join()
+        return stored.pointer
+
+    def _expected(self, path: bytes) -> tuple[Pointer, Manifest] | None:
+        """What the index says stands at `path`: most often git asks about files that did not change."""
+        if not path or b"\n" in path:
+            return None
+        found = self._odb.lookup(":0:" + os.fsdecode(path))
+        if found is None or not is_pointer(found[2]):
+            return None
+        try:
+            pointer = parse_pointer(found[2])
+            manifest = read_manifest(pointer.manifest, self._odb)
+        except GitmlError:
+            return None
+        assert self._known is not None
+        if manifest.size != pointer.size or not all(self._known.has(chunk.oid) for chunk in manifest.chunks):
+            return None
+        return pointer, manifest
+
+    def _unequal(self, pointer: Pointer, manifest: Manifest, content: Iterator[bytes]) -> Iterator[bytes] | None:
+        """None if `content` is what the pointer stands for, else the whole content once more.
+
+        Only digests are computed, several times faster than storing. After a difference the part that was equal is
+        read back from the chunks that are stored already.
+        """
+        digest, equal = hashlib.sha256(), 0
+        chunks = _chunks(content)
+        for data in chunks:
+            if equal == len(manifest.chunks) or self._oid_of(data) != manifest.chunks[equal].oid:
+                return chain(self._read_back(manifest, equal), [data], chunks)
+            digest.update(data)
+            equal += 1
+        if equal == len(manifest.chunks) and digest.digest() == pointer.sha256:
+            return None
+        return self._read_back(manifest, equal)
+
+    def _oid_of(self, data: bytes) -> Oid:
+        return self._repo.format.oid_of("blob", data)
+
+    def _read_back(self, manifest: Manifest, count: int) -> Iterator[bytes]:
+        return (self._odb.read(chunk.oid)[1] for chunk in manifest.chunks[:count])
+
+    def _reference(self, path: bytes, pointer: Pointer, manifest: Manifest) -> None:
+        """Keep content that is stored already from being pruned."""
+        if self._log.references(path, pointer.manifest):
+            return
+        with PackWriter(self._repo.objects_dir, self._repo.format, known=self._known, reader=self._odb) as pack:
+            tree: Oid = write_data_tree(pointer.manifest, manifest, pack)
+            self._packs += self._log.stage(self._session, pack, path, pointer.manifest, tree)
+
+    def _join(self) -> None:
+        joined = consolidate(self._repo.objects_dir, self._packs, self._repo.format)
+        if joined is not None:
+            self._packs = [joined]
+
+    def _smudge_limit(self) -> int:
+        if self._limit is None:
+            self._limit = self._repo.config_int("ml.smudgeLimit", SMUDGE_LIMIT)
+        return self._limit
+
+    def _warn(self, path: bytes, error: GitmlError, remedy: str) -> None:
+        _say(GitmlError(error.message, hint=remedy), path)
+
+
+def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    chunker = Chunker()
+    for piece in pieces:
+        yield from chunker.feed(piece)
+    yield from chunker.finish()
+
+
+def _spooled(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """All of `pieces`, taken now and given later: git wants no answer before it has sent everything."""
+    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by the generator
+    for piece in pieces:
+        spool.write(piece)
+    spool.seek(0)
+
+    def given() -> Iterator[bytes]:
+        with spool:
+            while piece := spool.read(_READ):
+                yield piece
+
+    return given()
+
+
+def _say(error: GitmlError, path: bytes | None = None) -> None:
+    where = "" if path is None else f"'{path.decode('utf-8', 'backslashreplace')}': "
+    text = f"gitml: {where}{error.message}\n" + (f"gitml: hint: {error.hint}\n" if error.hint else "")
+    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    sys.stderr.flush()

@@ -1,0 +1,408 @@
+"""Data commits: what keeps chunks and manifests reachable, so that gc, fsck, push and fetch treat them as any object.
+
+The tree of a data commit mirrors the paths of pointers: at `<path>` stands the data tree of one file, a directory
+with a blob `manifest` in it. Data commits below `refs/ml/data/` are cumulative and form an append-only DAG: a new
+one has all heads known as parents and replaces the local ones. What is staged and not committed hangs on small
+chains below `refs/ml/staged/`, one per filter process, one file per commit, and goes away once it is covered.
+See docs/design/0001.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gitml.errors import CorruptError, MissingDataError
+from gitml.git.commits import Commit, Signature, format_commit, parse_commit
+from gitml.git.odb import GitOdb
+from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pointers import read_pointers
+from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.store.datatree import MANIFEST_NAME, write_data_tree
+from gitml.store.manifest import read_manifest
+from gitml.store.odb import ObjectReader, ObjectWriter
+from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree, format_tree
+
+HEADS = "refs/ml/data/"
+STAGED = "refs/ml/staged/"
+REMOTES = "refs/ml/remotes/"
+
+_REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
+_ATTEMPTS = 20
+_UNNAMED = b"content"
+
+
+class UncoveredError(MissingDataError):
+    """Some pointers refer to content that is not here; everything else is covered. Carries `reasons` by path."""
+
+    def __init__(self, reasons: Mapping[bytes, str]) -> None:
+        path, reason = next(iter(reasons.items()))
+        others = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        name = path.decode("utf-8", "backslashreplace")
+        super().__init__(
+            f"content of '{name}'{others} is not here, so it cannot be passed on: {reason}",
+            hint="fetch the data first: git ml install; or add the file again where it is",
+        )
+        self.reasons = dict(reasons)
+
+
+class _Staged(NamedTuple):
+    """One commit of a staged chain."""
+
+    path: bytes
+    manifest: Oid
+    tree: Oid
+
+
+class _Refs(NamedTuple):
+    """The refs of the data log at one moment, by name."""
+
+    heads: dict[str, Oid]
+    remote: dict[str, Oid]
+    staged: dict[str, Oid]
+
+
+class DataLog:
+    """The data commits of a repository. Reads refs afresh at each call, so several processes may work at once."""
+
+    def __init__(self, repo: Repository, odb: GitOdb) -> None:
+        self._repo = repo
+        self._odb = odb
+        self._chains: dict[Oid, list[_Staged]] = {}
+        self._tips: dict[str, Oid] = {}
+
+    def heads(self) -> list[Oid]:
+        """The data commits that hold everything known here: local and remote-tracking heads, none an ancestor."""
+        return self._independent(self._refs())
+
+    def references(self, path: bytes, manifest: Oid) -> bool:
+        """Whether a head holds this manifest at this path, or a staged chain holds it at all."""
+        refs = self._refs()
+        if any(self._stands(tip, path, manifest) for tip in {*refs.heads.values(), *refs.remote.values()}):
+            return True
+        return any(item.manifest == manifest for tip in set(refs.staged.values()) for item in self._chain(tip))
+
+    def stage(self, session: str, pack: PackWriter, path: bytes, manifest: Oid, data_tree: Oid) -> list[Path]:
+        """Make the content behind `manifest` durable: finish `pack`, then append it to the chain of `session`.
+
+        `pack` holds what the repository lacks of `data_tree`; it is finished in any case. Give the packs written.
+        """
+        return self.stage_all(session, pack, [(path, manifest, data_tree)])
+
+    def stage_all(self, session: str, pack: PackWriter, items: Sequence[tuple[bytes, Oid, Oid]]) -> list[Path]:
+        """As `stage`, for several (path, manifest, data tree) at once; without items only `pack` is finished."""
+        written: list[Path] = []
+        if not items:
+            finished = pack.finish()
+            return [finished] if finished is not None else []
+        name = STAGED + session
+        for attempt in range(_ATTEMPTS):
+            tip: Oid | None = self._repo.try_resolve(name) if attempt else self._tips.get(name)
+            with pack if attempt == 0 else PackWriter(self._repo.objects_dir, self._repo.format) as writer:
+                commit: Oid | None = tip
+                for path, manifest, data_tree in items:
+                    commit = _write_staged(writer, path, manifest, data_tree, commit)
+                assert commit is not None
+                finished = writer.finish()
+            written += [finished] if finished is not None else []
+            try:
+                update_refs(self._repo.git, [RefUpdate(name, commit, tip)])
+            except (RefMovedError, RefLockedError):
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                _pause(attempt)
+            else:
+                self._tips[name] = commit
+                break
+        return written
+
+    def cover(self, paths: Mapping[bytes, Oid]) -> None:
+        """Make the manifest of every path, and all below it, reachable from a head.
+
+        Nothing happens for a manifest that stands at its path in a head already. Raise `UncoveredError` at the end
+        if content of some is not here; the others are covered then.
+        """
+        self._cover(list(paths.items()), {})
+
+    def cover_commit(self, commit: Oid) -> None:
+        """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
+        self.cover_commits([commit])
+
+    def cover_commits(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] | None = None) -> None:
+        """Cover the pointers that `commits`, given oldest first, changed against their parents.
+
+        With `beyond`, versions that stand in a data commit which is not reachable from those commits count as
+        covered even if a newer one stands in the head.
+        """
+        changed = list(self._changed(commits))
+        pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
+        wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
+        known = set()
+        if beyond is not None and wanted:
+            suffix = b"/" + MANIFEST_NAME
+            listed = self._repo.git.lines(
+                "rev-list", *(oid.hex() for oid in self.heads()), "--not", *(oid.hex() for oid in beyond), "--"
+            )
+            for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
+                if path.endswith(suffix):
+                    known.add((path.removesuffix(suffix), oid))
+        self._cover([item for item in wanted if item not in known], {})
+
+    def adopt(self) -> None:
+        """Give remote-tracking heads a local ref too, so that what they hold outlives the remote's entry here."""
+        self._cover([], {})
+
+    def _changed(self, commits: Iterable[Oid], *pathspecs: str) -> Iterator[tuple[bytes, Oid]]:
+        """Path and oid of every regular file that commits added or changed, against each parent."""
+        listed = b"".join(commit.hex().encode() + b"\n" for commit in commits)
+        if not listed:
+            return
+        fields = self._repo.git.output(
+            "diff-tree", "--stdin", "-r", "-m", "-z", "--root", "--raw", "--no-abbrev", "--no-renames",
+            "--no-commit-id", "--diff-filter=AMT", "--", *pathspecs, input=listed,
+        ).split(b"\0")  # fmt: skip
+        for meta, path in zip(fields[::2], fields[1::2], strict=False):
+            _, mode, _, oid, _ = meta.split(b" ")
+            if mode.startswith(b"100"):
+                yield path, Oid.parse(oid)
+
+    def _cover(self, wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> None:
+        for attempt in range(_ATTEMPTS):
+            refs = self._refs()
+            independent = self._independent(refs)
+            snapshots = [self._snapshot(head) for head in independent]
+            open_items = [item for item in wanted if not any(_manifest_at(s, item[0]) == item[1] for s in snapshots)]
+            head = None
+            try:
+                if open_items:
+                    head = self._write_head(independent, open_items, missing)
+                covered = {manifest for path, manifest in wanted if path not in missing}
+                self._move(refs, independent, head, covered)
+                break
+            except (RefMovedError, RefLockedError):
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                _pause(attempt)
+        if missing:
+            raise UncoveredError(missing)
+
+    def _write_head(self, parents: list[Oid], wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> Oid | None:
+        """Write data commits on top of `parents` that hold `wanted`; give the last, if any."""
+        known = ObjectIndex(self._repo.objects_dir, self._repo.format)
+        with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
+            trees: list[tuple[bytes, Oid]] = []
+            for path, manifest_oid in wanted:
+                try:
+                    trees.append((path, _rebuild(manifest_oid, self._odb, known, pack)))
+                except (MissingDataError, CorruptError) as error:
+                    missing[path] = error.message
+            head: Oid | None = None
+            if trees:
+                tree = self._merged_tree(parents, pack)
+                for changes in _rounds(trees):
+                    tree = _place(Snapshot(pack, tree), pack, tree, changes)
+                    head = self._write_commit(pack, tree, parents if head is None else [head])
+            pack.finish()
+        return head
+
+    def _write_commit(self, pack: PackWriter, tree: Oid, parents: list[Oid]) -> Oid:
+        # never older than a parent: git's walks take commit dates as a hint of order
+        times = [parse_commit(pack.read(parent)[1]).committer.time for parent in parents]
+        who = Signature(b"gitml", b"gitml@localhost", max([int(time.time()), *times]))
+        return pack.write("commit", format_commit(Commit(tree, tuple(parents), who, who, b"data\n")))
+
+    def _merged_tree(self, heads: list[Oid], pack: PackWriter) -> Oid:
+        commits = sorted((self._commit(head).committer.time, head) for head in heads)
+        if not commits:
+            return empty_tree(self._repo.format)
+        merged = self._commit(commits[0][1]).tree
+        if len(commits) == 1:
+            return merged
+        found = self._repo.git.run("merge-base", "--octopus", *(oid.hex() for _, oid in commits), check=False).stdout
+        base = self._commit(Oid.parse(found.strip())).tree if found.strip() else None
+        for _, head in commits[1:]:
+            merged = _merge(Snapshot(pack, merged), pack, base, merged, self._commit(head).tree)
+        return merged
+
+    def _move(self, refs: _Refs, independent: list[Oid], head: Oid | None, covered: set[Oid]) -> None:
+        """Bring refs to the new state: `head`, or the independent heads, and what remains of the staged chains."""
+        keep = [head] if head is not None else independent
+        names = {HEADS + oid.hex(): oid for oid in keep}
+        updates = [RefUpdate(name, oid, None) for name, oid in names.items() if name not in refs.heads]
+        updates += [RefUpdate(name, None, oid) for name, oid in refs.heads.items() if name not in names]
+        if updates:
+            update_refs(self._repo.git, updates)
+        if refs.staged:
+            self._trim(refs.staged, keep, covered)
+
+    def _trim(self, staged: Mapping[str, Oid], heads: list[Oid], covered: set[Oid]) -> None:
+        """Drop what is covered from the staged chains. A chain that grows meanwhile is left for the next time."""
+        snapshots = [self._snapshot(head) for head in heads]
+        for name, tip in staged.items():
+            chain = self._chain(tip)
+            rest = [
+                item
+                for item in chain
+                if item.manifest not in covered
+                and not any(_manifest_at(snapshot, item.path) == item.manifest for snapshot in snapshots)
+            ]
+            if len(rest) == len(chain):
+                continue
+            new: Oid | None = None
+            with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
+                for item in rest:
+                    new = _write_staged_tree(pack, item, new)
+                pack.finish()
+            try:
+                update_refs(self._repo.git, [RefUpdate(name, new, tip)])
+            except (RefMovedError, RefLockedError):
+                continue
+
+    def _chain(self, tip: Oid) -> list[_Staged]:
+        """What a staged chain holds, oldest first."""
+        walked: list[tuple[Oid, _Staged]] = []
+        at: Oid | None = tip
+        rest: list[_Staged] = []
+        while at is not None:
+            if at in self._chains:
+                rest = self._chains[at]
+                break
+            commit = self._commit(at)
+            subject, _, path = commit.message.partition(b"\n\n")
+            walked.append((at, _Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)))
+            at = commit.parents[0] if commit.parents else None
+        chain = rest + [item for _, item in reversed(walked)]
+        self._chains = {tip: chain, **{oid: known for oid, known in self._chains.items() if oid != tip}}
+        return chain
+
+    def _refs(self) -> _Refs:
+        found = list_refs(self._repo.git, "refs/ml")
+        return _Refs(
+            {name: oid for name, oid in found.items() if name.startswith(HEADS)},
+            {name: oid for name, oid in found.items() if _REMOTE_HEAD.fullmatch(name)},
+            {name: oid for name, oid in found.items() if name.startswith(STAGED)},
+        )
+
+    def _independent(self, refs: _Refs) -> list[Oid]:
+        oids = sorted({*refs.heads.values(), *refs.remote.values()})
+        if len(oids) < 2:
+            return oids
+        listed = self._repo.git.lines("merge-base", "--independent", *(oid.hex() for oid in oids))
+        return sorted(map(Oid.parse, listed))
+
+    def _commit(self, oid: Oid) -> Commit:
+        return parse_commit(self._odb.read(oid)[1])
+
+    def _snapshot(self, commit: Oid) -> Snapshot:
+        return Snapshot(self._odb, self._commit(commit).tree)
+
+    def _stands(self, head: Oid, path: bytes, manifest: Oid) -> bool:
+        return _manifest_at(self._snapshot(head), path) == manifest
+
+
+def _manifest_at(snapshot: Snapshot, path: bytes) -> Oid | None:
+    entry = snapshot.get(path + b"/" + MANIFEST_NAME) if path else None
+    return entry.oid if entry is not None and entry.is_file else None
+
+
+def _rebuild(manifest_oid: Oid, reader: ObjectReader, known: ObjectIndex, writer: ObjectWriter) -> Oid:
+    """Write the data tree of a manifest; raise `MissingDataError` if a chunk is not here, `CorruptError`."""
+    if len(manifest_oid) != reader.format.size:
+        raise CorruptError(f"manifest '{manifest_oid}' is named with another hash than this repository uses")
+    manifest = read_manifest(manifest_oid, reader)
+    for chunk in manifest.chunks:
+        if not known.has(chunk.oid):
+            raise MissingDataError(f"chunk '{chunk.oid}' is missing")
+    return write_data_tree(manifest_oid, manifest, writer)
+
+
+def _write_staged(writer: PackWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:
+    tree = data_tree
+    # dulwich gives no path, and a foreign program might give one that no tree can hold
+    names = path.split(b"/")
+    fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
+    for name in reversed(names if fits else [_UNNAMED]):
+        tree = writer.write("tree", format_tree([(name, Entry(MODE_TREE, tree))]))
+    return _write_staged_tree(writer, _Staged(path, manifest, tree), parent)
+
+
+def _write_staged_tree(writer: PackWriter, item: _Staged, parent: Oid | None) -> Oid:
+    who = Signature(b"gitml", b"gitml@localhost", int(time.time()))
+    message = b"staged %s\n\n%s" % (item.manifest.hex().encode(), item.path)
+    parents = () if parent is None else (parent,)
+    return writer.write("commit", format_commit(Commit(item.tree, parents, who, who, message)))
+
+
+def _rounds(items: Iterable[tuple[bytes, Oid]]) -> Iterator[dict[bytes, Oid]]:
+    """Split (path, tree) pairs so that in each part no path comes twice and none lies below another; in order."""
+    waiting = list(items)
+    while waiting:
+        chosen: dict[bytes, Oid] = {}
+        directories: set[bytes] = set()
+        later: list[tuple[bytes, Oid]] = []
+        for path, tree in waiting:
+            above = list(_above(path))
+            if path in chosen or path in directories or any(directory in chosen for directory in above):
+                later.append((path, tree))
+            else:
+                chosen[path] = tree
+                directories.update(above)
+        yield chosen
+        waiting = later
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
+
+
+def _is_data(entries: Mapping[bytes, Entry]) -> bool:
+    """Whether a directory is the data tree of a file rather than a directory of files."""
+    manifest = entries.get(MANIFEST_NAME)
+    return manifest is not None and manifest.is_file
+
+
+def _place(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, changes: Mapping[bytes, Oid]) -> Oid:
+    """The tree with the data tree of every path of `changes` in its place; a file in the way gives way."""
+    entries = dict(snapshot.entries(tree))
+    if _is_data(entries):
+        entries = {}
+    below: dict[bytes, dict[bytes, Oid]] = {}
+    for path, data_tree in changes.items():
+        name, slash, rest = path.partition(b"/")
+        if slash:
+            below.setdefault(name, {})[rest] = data_tree
+        else:
+            entries[name] = Entry(MODE_TREE, data_tree)
+    empty = empty_tree(snapshot.odb.format)
+    for name, inner in below.items():
+        current = entries.get(name)
+        entries[name] = Entry(MODE_TREE, _place(snapshot, writer, current.oid if current else empty, inner))
+    return writer.write("tree", format_tree(entries.items()))
+
+
+def _merge(snapshot: Snapshot, writer: ObjectWriter, base: Oid | None, older: Oid, newer: Oid) -> Oid:
+    """Everything of both trees; where both have a path, the side that changed it, else the newer."""
+    if older in (newer, base):
+        return newer
+    if newer == base:
+        return older
+    left, right = snapshot.entries(older), snapshot.entries(newer)
+    if _is_data(left) or _is_data(right):
+        return newer
+    common = snapshot.entries(base) if base is not None else {}
+    merged = {**left, **right}
+    for name in left.keys() & right.keys():
+        before = common.get(name)
+        oid = _merge(snapshot, writer, before.oid if before else None, left[name].oid, right[name].oid)
+        merged[name] = Entry(MODE_TREE, oid)
+    return writer.write("tree", format_tree(merged.items()))
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(min(0.005 * 2**attempt, 0.2))

@@ -1,0 +1,84 @@
+"""Git's pkt-line framing: four hex digits of length, itself included, then the payload; `0000` is a flush.
+
+Source: git, Documentation/gitprotocol-common and Documentation/gitprotocol-long-running-process.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+from gitml.errors import GitmlError
+
+MAX_PAYLOAD = 65516
+"""Most bytes that one packet carries."""
+
+FLUSH_PACKET = b"0000"
+"""The bytes of a flush packet."""
+
+
+class _Flush(Enum):
+    FLUSH = "flush"
+
+
+FLUSH: Final = _Flush.FLUSH
+"""The event of a flush packet."""
+
+Packet = bytes | _Flush
+"""What a decoder gives: a payload or `FLUSH`."""
+
+
+class PeerError(GitmlError):
+    """The other program broke the protocol."""
+
+
+class PacketDecoder:
+    """Takes bytes as they arrive, gives whole packets."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at = 0
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes from the peer."""
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        self._buffer += data
+
+    def next_packet(self) -> Packet | None:
+        """The next packet, None if it is not complete yet; raise `PeerError` for a bad length."""
+        at = self._at
+        if len(self._buffer) - at < 4:
+            return None
+        digits = bytes(self._buffer[at : at + 4])
+        try:
+            length = int.from_bytes(bytes.fromhex(digits.decode("ascii")), "big") if digits.isalnum() else -1
+        except ValueError:
+            length = -1
+        if length == 0:
+            self._at = at + 4
+            return FLUSH
+        if not 4 <= length <= MAX_PAYLOAD + 4:
+            raise PeerError(f"bad packet length {digits!r} from git")
+        if len(self._buffer) - at < length:
+            return None
+        self._at = at + length
+        return bytes(self._buffer[at + 4 : at + length])
+
+    @property
+    def pending(self) -> bool:
+        """Whether part of a packet is waiting for its rest."""
+        return self._at < len(self._buffer)
+
+
+def encode_packet(payload: bytes) -> bytes:
+    """One packet; raise `ValueError` if the payload is empty or too long."""
+    if not 0 < len(payload) <= MAX_PAYLOAD:
+        raise ValueError(f"a packet carries 1 to {MAX_PAYLOAD} bytes, not {len(payload)}")
+    return b"%04x" % (len(payload) + 4) + payload
+
+
+def encode_content(data: bytes) -> Iterator[bytes]:
+    """`data` as packets, as few as possible."""
+    for at in range(0, len(data), MAX_PAYLOAD):
+        yield encode_packet(data[at : at + MAX_PAYLOAD])
