@@ -65,18 +65,14 @@ def _target(text: str, place: Place) -> str:
 
 
 def _check_source(path: bytes, place: Place, around: Surroundings, expected: str = "either") -> None:
-    """Raise `SpecError` unless the file is the user's: one in an output would be read without being an input."""
+    """Raise `SpecError` unless the file is the user's: one in an output would be read without being an input.
+
+    A directory may hold outputs; these are left out of the code (`gitml.pipeline.code`).
+    """
     owner = around.outputs.above(path)
     if owner is not None:
         raise SpecError(
             place, f"{quoted(path)} lies in the output of stage {quoted(owner)}", hint="read it as an input"
-        )
-    owner = around.outputs.below(path)
-    if owner is not None:
-        raise SpecError(
-            place,
-            f"{quoted(path or '.')} holds the output of stage {quoted(owner)}, so every result would change it",
-            hint="name the files or directories that the command needs",
         )
     if path:
         entry_at(around.snapshot, path, place, expected=expected)
@@ -92,8 +88,12 @@ def params(nodes: list[Node], around: Surroundings) -> tuple[ParamRef, ...]:
         path = repository_path(text, node.place)
         if not path:
             raise SpecError(node.place, f"{quoted(node.value)} names no file")
-        if colon and not text.lower().endswith(NUMBER_FILES):
-            raise SpecError(node.place, f"{quoted(text)} has no keys", hint=f"name a {_one_of(NUMBER_FILES)} file")
+        if not text.lower().endswith(NUMBER_FILES):
+            raise SpecError(
+                node.place,
+                f"{quoted(text)} is not a file of parameters",
+                hint=f"name a file that ends in {_one_of(NUMBER_FILES)}, or list this one in 'code'",
+            )
         _check_source(path, node.place, around, "a file")
         ref = ParamRef(path=path, key=key if colon else None)
         if ref in found:
@@ -116,7 +116,11 @@ def metrics(nodes: list[Node]) -> tuple[Metric, ...]:
 def _result(node: Node) -> str:
     path = relative(node.value, node.place, "the output directory")
     if not path.lower().endswith(NUMBER_FILES):
-        raise SpecError(node.place, f"{quoted(node.value)} is not a file of numbers", hint=_one_of(NUMBER_FILES))
+        raise SpecError(
+            node.place,
+            f"{quoted(node.value)} is not a file of numbers",
+            hint=f"name a file that ends in {_one_of(NUMBER_FILES)}",
+        )
     return path
 
 

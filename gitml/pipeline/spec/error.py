@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gitml.errors import UserError
+from gitml.provenance import codec
 
 SHOWN = 120
 """Characters of the user's own text that a message repeats at most."""
@@ -16,10 +17,10 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, control and unprintable characters escaped, shortened when long."""
+    """`text` on one line, safe for a terminal, shortened when long."""
     if len(text) > SHOWN:
         text = text[: SHOWN - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return codec.printable(text)
 
 
 def quoted(text: str | bytes) -> str:

@@ -1,7 +1,9 @@
 """The input of a stage: what it names in the tree or upstream, under which name a task sees it."""
 
+from gitml.errors import UserError
+from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.spec.additions import Surroundings
-from gitml.pipeline.spec.error import Place, SpecError, nearest, printable, quoted
+from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
 from gitml.pipeline.spec.model import CrossInput, Input, PfsInput, UnionInput, leaves
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
@@ -52,13 +54,15 @@ class InputReader:
             raise SpecError(
                 glob.place, "an empty glob", hint='"/" makes one datum of everything, "/*" one of each entry'
             )
-        return PfsInput(name=chosen, repo=repo.value, path=path, upstream=upstream, glob="/" + glob.value.strip("/"))
+        pattern = "/" + glob.value.strip("/")
+        check_glob(pattern, glob.place)
+        return PfsInput(name=chosen, repo=repo.value, path=path, upstream=upstream, glob=pattern)
 
     def _resolve(self, repo: Node) -> tuple[bytes, str | None]:
         """The repository path that `repo` names, and the stage whose output it is or lies in."""
         text = repo.value
         if not text:
-            raise SpecError(repo.place, "an empty name", hint="name an upstream stage or a directory")
+            raise SpecError(repo.place, "an empty name", hint="name an upstream stage or a path")
         if text in self._stages:
             path: bytes = self._stages[text]
             upstream: str | None = text
@@ -72,7 +76,7 @@ class InputReader:
         return path, upstream
 
     def _check_data(self, path: bytes, repo: Node) -> None:
-        """Raise `SpecError` unless `path` is a directory of the user's data."""
+        """Raise `SpecError` unless `path` is the user's data: a directory, or one file."""
         below = self._around.outputs.below(path)
         if below is not None:
             whose = "its own output" if below == self._stage else f"the output of stage {quoted(below)}"
@@ -87,18 +91,22 @@ class InputReader:
             raise SpecError(
                 repo.place, f"no stage and no path {quoted(repo.value)}", hint=self._remedy(path, repo.value)
             )
-        if entry.is_file:
-            parent, _, name = path.decode().rpartition("/")
-            hint = f'write "repo": "{printable(parent)}", "glob": "/{printable(name)}"' if parent else "move it to one"
-            raise SpecError(repo.place, f"{quoted(path)} is a file, expected a directory", hint=hint)
-        if not entry.is_tree:
-            raise SpecError(repo.place, f"{quoted(path)} is {kind_name(entry)}, expected a directory")
+        if not entry.is_tree and not entry.is_file:
+            raise SpecError(repo.place, f"{quoted(path)} is {kind_name(entry)}, expected files")
 
     def _remedy(self, path: bytes, text: str) -> str:
         found = nearest(text, self._stages) or nearest_path(self._around.snapshot, path)
         if found is not None:
             return f"did you mean {quoted(found)}?"
         return "commit a file there; git keeps no empty directories"
+
+
+def check_glob(text: str, place: Place) -> Glob:
+    """The glob written as `text`; raise `SpecError` if it is malformed."""
+    try:
+        return compile_glob(text)
+    except UserError as error:
+        raise SpecError(place, error.message, hint=error.hint) from None
 
 
 def _check_name(name: str, place: Place) -> None:

@@ -4,17 +4,17 @@ The steps: list the specifications, lay `defaults` under each, settle names and 
 everything else against these and the tree, and put the stages in order.
 """
 
-import fnmatch
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader
+from gitml.pipeline.spec.inputs import InputReader, check_glob
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
@@ -25,7 +25,7 @@ FILE = "pipeline.json"
 """Name of the specification, at the top of the repository."""
 
 _WRAPPED = frozenset({"stages", "defaults", "images"})
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = re.compile(r"[*?\[{(]")
 _NAME = re.compile(STAGE_NAME)
 
 
@@ -48,7 +48,7 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     if snapshot.get(FILE.encode()) is None:
         return None
     ignored = Ignored()
-    document, found, files = _Listing(snapshot).read()
+    document, found, files = _Listing(snapshot, ignored).read()
     defaults = document.get("defaults")
     images = document.get("images")
     table = Images(images.value if images is not None else None, document.place.field("images"))
@@ -67,8 +67,9 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
 class _Listing:
     """Finds the specifications: in `pipeline.json` itself, and in the files that it lists."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, ignored: Ignored) -> None:
         self._snapshot = snapshot
+        self._ignored = ignored
         self._files = [FILE.encode()]
 
     def read(self) -> tuple[Node, list[tuple[Any, Place]], list[bytes]]:
@@ -77,7 +78,7 @@ class _Listing:
         empty = Node({}, Place(FILE))
         if len(documents) == 1 and isinstance(documents[0][0], dict) and _WRAPPED & documents[0][0].keys():
             value, place = documents[0]
-            document = read_object(value, place, "document", Ignored())
+            document = read_object(value, place, "document", self._ignored)
             return document, list(self._listed(document)), self._files
         return empty, [one for value, place in documents for one in _specifications(value, place)], self._files
 
@@ -107,21 +108,12 @@ class _Listing:
             return [path]
         if not _GLOB.search(text):
             entry_at(self._snapshot, path, place, expected="a file")
-        parts = [re.compile(fnmatch.translate(part)) for part in path.decode().split("/")]
-        found = [file for file in self._walk(b"", parts) if file != FILE.encode()]
+        check_glob("/" + path.decode(), place)
+        found = [file for file, entry in expand(self._snapshot, b"", "/" + path.decode()) if entry.is_file]
+        found = [file for file in found if file != FILE.encode()]
         if not found:
             raise SpecError(place, f"no file matches {quoted(text)}")
         return found
-
-    def _walk(self, directory: bytes, parts: list[re.Pattern[str]]) -> Iterator[bytes]:
-        """Files whose path matches `parts` name by name, bytewise by path."""
-        for name, entry in self._snapshot.list(directory).items():
-            if parts[0].match(name.decode("utf-8", "surrogateescape")):
-                path = directory + b"/" + name if directory else name
-                if entry.is_tree and len(parts) > 1:
-                    yield from self._walk(path, parts[1:])
-                elif entry.is_file and len(parts) == 1:
-                    yield path
 
     def _documents(self, path: bytes, place: Place) -> list[tuple[Any, Place]]:
         entry_at(self._snapshot, path, place, expected="a file")

@@ -27,6 +27,7 @@ _HOMES = {
     "input": "in 'input'",
 }
 """Where a field that stands in a wrong object may belong."""
+_IN_A_LIST = "write [...] around it"
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
 
@@ -153,6 +154,8 @@ class _Reader:
             return Node([Node(_SCALARS[scalar](item, at), at) for item, at in _list(value, field.kind, place)], place)
         if field.kind is Kind.CODE and isinstance(value, list):
             return Node([self._mount(item, at) for item, at in _list(value, field.kind, place)], place)
+        if field.kind is Kind.CODE and isinstance(value, str):
+            raise mismatch(value, field.kind.value, place, _IN_A_LIST)
         if field.kind in _MAP_KINDS:
             return _string_map(value, place, field.kind)
         return Node(_SCALARS[field.kind](value, place), place)
@@ -199,7 +202,7 @@ def _expect(value: Any, kind: type, expected: Kind, place: Place) -> Any:
 
 
 def _list(value: Any, kind: Kind, place: Place) -> Iterator[tuple[Any, Place]]:
-    hint = "write [...] around it" if isinstance(value, str) else None
+    hint = _IN_A_LIST if isinstance(value, str) else None
     if not isinstance(value, list):
         raise mismatch(value, kind.value, place, hint)
     return ((item, place.item(n)) for n, item in enumerate(value))
