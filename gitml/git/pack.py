@@ -290,7 +290,7 @@ class _ObjectPlace:
         names = self._loose.get(oid[0])
         if names is None:
             try:
-                names = frozenset(os.listdir(self._directory / f"{oid[0]:02x}"))  # noqa: PTH208 - names only, fast
+                names = frozenset(os.listdir(self._directory / f"{oid[0]:02x}"))
             except (FileNotFoundError, NotADirectoryError):
                 names = frozenset()
             self._loose[oid[0]] = names
