@@ -66,8 +66,11 @@ class Git:
         return ["git", *place, *arguments]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment for git children, with `extra` on top."""
-        return {**clean_environment(), "GIT_OPTIONAL_LOCKS": "0", **(extra or {})}
+        """The environment for git children, with `extra` on top.
+
+        `GITML_ACTIVE` keeps our own hooks from answering to what we do ourselves.
+        """
+        return {**clean_environment(), "GIT_OPTIONAL_LOCKS": "0", "GITML_ACTIVE": "1", **(extra or {})}
 
     def run(
         self,

@@ -1,0 +1,386 @@
+"""The git situations of daily work: nothing of the user's is lost, no result lands on the wrong base."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.project import Project, small_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Two quick stages, first results committed."""
+    project = small_project(tmp_path / "project")
+    project.commit("first")
+    assert project.states() == {"model": "fresh", "inference": "fresh"}
+    return project
+
+
+def slow(project: Project, seconds: float = 2.0) -> None:
+    """Make training take a while, in a commit whose results are there."""
+    project.write("train.sh", f"sleep {seconds}\n" + project.read("train.sh"))
+
+
+def test_first_commit_gives_a_result_commit_with_trailers(project: Project) -> None:
+    assert project.subjects() == ["gitml: update model, inference", "first"]
+    trailers = project.git("log", "-1", "--format=%(trailers:only,unfold)").splitlines()
+    assert f"Gitml-Source: {project.head('HEAD^')}" in trailers
+    assert "Gitml-Stages: model, inference" in trailers
+    assert project.read("model/model.txt") == "1\n2\n"
+    assert project.read("inference/x.csv") == "x\n2\n"
+    assert project.is_clean()
+    assert project.git("log", "-1", "--format=%an <%ae> %cn") == "Ada <ada@example.org> gitml"
+    project.git("fsck", "--strict", "--no-dangling")
+
+
+def test_amend_of_a_data_commit(project: Project) -> None:
+    project.write("training/b.csv", "3\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "more", GITML="0")
+    project.write("training/b.csv", "4\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "--amend", "--no-edit")
+    project.wait()
+    assert project.read("model/model.txt") == "1\n2\n4\n"
+    assert project.subjects() == ["gitml: update model, inference", "more", "gitml: update model, inference", "first"]
+    assert project.is_clean()
+
+
+def test_amend_of_a_result_commit_keeps_everything_fresh(project: Project) -> None:
+    before = project.executions()
+    project.write("notes.txt", "n\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "--amend", "-m", "results and notes")
+    project.wait()
+    assert project.subjects() == ["results and notes", "first"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
+
+
+def test_interactive_rebase_that_reorders_and_drops(project: Project) -> None:
+    project.write("a.txt", "a\n")
+    project.commit("a")
+    project.write("training/b.csv", "3\n")
+    project.commit("data b")
+    project.write("c.txt", "c\n")
+    project.commit("c")
+    before = project.executions()
+    # drop the commit with new data and its results; what remains is the first model again
+    project.git("rebase", "-q", "-i", "HEAD~4", GIT_SEQUENCE_EDITOR="sed -i -e '/data b/d' -e '/gitml: update/d'")
+    project.wait()
+    assert project.subjects()[:2] == ["c", "a"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.read("model/model.txt") == "1\n2\n"
+    assert project.executions() == before
+    assert project.is_clean()
+
+
+def test_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/t.csv", "7\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    project.write("training/m.csv", "5\n")
+    project.commit("main data")
+    project.git("switch", "-q", "topic")
+    done = project.run("git", "rebase", "main", check=False)
+    if done.returncode:  # the two results conflict where no merge driver is asked (git am); ours stays
+        project.git("checkout", "--ours", "--", "model", "inference", ".gitml", check=False)
+        project.git("add", "-A")
+        project.git("rebase", "--continue", GIT_EDITOR="true")
+    project.wait()
+    assert project.read("model/model.txt") == "1\n2\n5\n7\n"
+    assert set(project.states().values()) == {"fresh"}
+    assert project.is_clean()
+    assert not (project.path / ".git" / "rebase-merge").exists()
+
+
+def test_cherry_pick_of_a_result_commit_does_not_pass_for_this_branch(project: Project) -> None:
+    project.git("switch", "-q", "-c", "other")
+    project.write("training/o.csv", "9\n")
+    project.commit("other data")
+    result = project.head()
+    project.git("switch", "-q", "main")
+    project.git("cherry-pick", result)
+    project.wait()
+    # main's own inputs have a known result, and it is not the one that was picked
+    assert project.states()["model"] in {"held", "fresh"}
+    assert project.read("training/a.csv") == "1\n2\n"
+    assert project.is_clean()
+
+
+def test_merge_where_both_sides_changed_data(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/t.csv", "7\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    project.write("training/m.csv", "5\n")
+    project.commit("main data")
+    (project.path / ".git" / "info").mkdir(exist_ok=True)
+    with (project.path / ".git" / "info" / "attributes").open("a") as attributes:
+        attributes.write("model/** merge=ml\ninference/** merge=ml\n")
+    project.git("merge", "-q", "--no-edit", "topic")
+    project.wait()
+    assert project.read("model/model.txt") == "1\n2\n5\n7\n"
+    assert project.subjects()[0] == "gitml: update model, inference"
+    assert len(project.git("log", "-1", "--format=%P", "HEAD^").split()) == 2
+    assert set(project.states().values()) == {"fresh"}
+    assert project.is_clean()
+
+
+def test_fast_forward_merge_brings_results_along(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/t.csv", "7\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    before = project.executions()
+    project.git("merge", "-q", "--ff-only", "topic")
+    project.wait()
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
+
+
+def test_squash_merge_is_fresh_by_content(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/t.csv", "7\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    before = project.executions()
+    project.git("merge", "-q", "--squash", "topic")
+    project.git("commit", "-q", "-m", "squashed")
+    project.wait()
+    assert project.subjects()[0] == "squashed"
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
+
+
+def test_stash_and_pop_while_results_arrive(project: Project) -> None:
+    slow(project, 1.5)
+    project.write("training/b.csv", "3\n")
+    project.commit("slower", wait=False)
+    project.write("notes.txt", "draft\n")
+    project.write("input/x.csv", "X changed\n")
+    project.git("add", "notes.txt")
+    project.git("stash", "-q")
+    project.wait()
+    project.git("stash", "pop", "-q")
+    assert project.read("notes.txt") == "draft\n"
+    assert project.read("input/x.csv") == "X changed\n"
+    assert project.git("status", "--porcelain").splitlines() in (
+        ["A  notes.txt", " M input/x.csv"],
+        [" M input/x.csv", "A  notes.txt"],
+    )
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+    assert set(project.states().values()) == {"fresh"}
+
+
+def test_users_changes_survive_publishing(project: Project) -> None:
+    slow(project, 1.5)
+    project.write("training/b.csv", "3\n")
+    project.commit("slower", wait=False)
+    project.write("staged.txt", "staged\n")
+    project.git("add", "staged.txt")
+    project.write("input/y.csv", "dirty\n")
+    project.write("model/model.txt", "edited by hand\n")
+    project.wait()
+    assert project.git("diff", "--cached", "--name-only") == "staged.txt"
+    assert project.read("input/y.csv") == "dirty\n"
+    assert project.read("model/model.txt") == "edited by hand\n"
+    assert project.git("show", "HEAD:model/model.txt") == "1\n2\n3"
+    assert sorted(project.git("diff", "--name-only").splitlines()) == ["input/y.csv", "model/model.txt"]
+
+
+def test_detached_head_computes_nothing_by_itself(project: Project) -> None:
+    tip = project.head("main")
+    project.git("checkout", "-q", "--detach")
+    project.write("training/b.csv", "3\n")
+    said = project.commit("on no branch")
+    assert "detached" in said
+    assert project.subjects()[0] == "on no branch"
+    assert project.states()["model"] == "stale"
+    assert project.head("main") == tip
+    report = project.json("run")
+    assert report["published"] is None
+    assert [stage["ran"] for stage in report["stages"]] == [1, 2]
+    project.git("switch", "-q", "-c", "rescued")
+    project.ml("run")
+    assert set(project.states().values()) == {"fresh"}
+    assert project.head("main") == tip
+
+
+def test_linked_worktree_gets_its_own_results(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "-q", "-b", "topic", str(tmp_path / "linked"))
+    linked = Project(tmp_path / "linked")
+    tip = project.head("main")
+    linked.write("training/t.csv", "7\n")
+    linked.commit("topic data")
+    assert linked.subjects()[:2] == ["gitml: update model, inference", "topic data"]
+    assert linked.read("model/model.txt") == "1\n2\n7\n"
+    assert linked.is_clean()
+    assert project.is_clean()
+    assert project.head("main") == tip
+    assert project.read("model/model.txt") == "1\n2\n"
+
+
+def test_second_commit_while_the_first_one_runs(project: Project) -> None:
+    slow(project, 2)
+    project.commit("slower", wait=False)
+    project.until(lambda: project.states()["model"] == "running")
+    project.write("input/z.csv", "z\n")
+    project.commit("new input", wait=False)
+    project.wait()
+    project.wait()
+    assert project.subjects()[:3] == ["gitml: update model, inference", "new input", "slower"]
+    assert project.read("inference/z.csv") == "z\n2\n"
+    assert set(project.states().values()) == {"fresh"}
+    assert project.is_clean()
+
+
+def test_second_commit_changes_what_the_first_one_computes(project: Project) -> None:
+    slow(project, 2)
+    project.commit("slower", wait=False)
+    project.until(lambda: project.states()["model"] == "running")
+    project.write("training/b.csv", "3\n")
+    project.commit("new data", wait=False)
+    project.wait()
+    project.wait()
+    assert project.subjects()[:3] == ["gitml: update model, inference", "new data", "slower"]
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+    assert set(project.states().values()) == {"fresh"}
+
+
+def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path) -> None:
+    slow(project, 1)
+    project.commit("slower", wait=False)
+    project.until(lambda: project.states()["model"] == "running")
+    editor = tmp_path / "editor"
+    editor.write_text(
+        f'#!/bin/sh\ntouch "{tmp_path}/open"\nwhile [ ! -e "{tmp_path}/close" ]; do sleep 0.05; done\necho edited > "$1"\n'
+    )
+    editor.chmod(editor.stat().st_mode | stat.S_IXUSR)
+    project.write("note.txt", "n\n")
+    project.git("add", "note.txt")
+    committing = subprocess.Popen(
+        ["git", "commit"], cwd=project.path, env=project.environment(GIT_EDITOR=str(editor)),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    project.until((tmp_path / "open").exists)
+    tip = project.head()
+    project.until(lambda: project.git("ls-tree", "-r", "--name-only", "refs/ml/runs").count("/out/") > 3)
+    assert project.head() == tip, "nothing may move the branch below an open editor"
+    (tmp_path / "close").touch()
+    _, stderr = committing.communicate(timeout=60)
+    assert committing.returncode == 0, os.fsdecode(stderr)
+    project.wait()
+    assert project.subjects()[:3] == ["gitml: update model, inference", "edited", "slower"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.is_clean()
+
+
+def test_results_wait_for_a_merge_under_way(project: Project) -> None:
+    project.git("config", "ml.publishWait", "1")
+    project.git("switch", "-q", "-c", "topic")
+    project.write("notes.txt", "theirs\n")
+    project.commit("theirs")
+    project.git("switch", "-q", "main")
+    slow(project, 1)
+    project.write("notes.txt", "ours\n")
+    project.commit("slower", wait=False)
+    project.until(lambda: project.states()["model"] == "running")
+    project.git("merge", "-q", "topic", check=False)
+    assert (project.path / ".git" / "MERGE_HEAD").exists()
+    tip = project.head()
+    project.wait()
+    assert project.head() == tip
+    project.write("notes.txt", "both\n")
+    project.git("add", "notes.txt")
+    project.git("commit", "-q", "-m", "merged")
+    project.wait()
+    assert project.subjects()[0] == "gitml: restore model, inference"
+    assert set(project.states().values()) == {"fresh"}
+    assert project.is_clean()
+
+
+def test_bisect_is_left_alone(project: Project) -> None:
+    first = project.head("HEAD^")
+    project.git("bisect", "start")
+    project.git("bisect", "bad", "HEAD")
+    project.git("bisect", "good", first, check=False)
+    project.wait()
+    project.git("bisect", "reset", "-q", check=False)
+    assert project.git("symbolic-ref", "--short", "HEAD") == "main"
+    assert project.is_clean()
+
+
+def test_revert_of_a_revert_is_fresh_again(project: Project) -> None:
+    project.write("training/b.csv", "3\n")
+    project.commit("data b")
+    result = project.head()
+    project.git("revert", "--no-edit", result)
+    project.wait()
+    assert project.states()["model"] == "held"
+    before = project.executions()
+    project.git("revert", "--no-edit", "HEAD")
+    project.wait()
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
+
+
+def test_restored_result_that_is_reverted_stays_reverted(project: Project) -> None:
+    project.write("training/b.csv", "3\n")
+    project.commit("data b")
+    project.git("revert", "--no-edit", "HEAD~1")
+    project.wait()
+    assert project.subjects()[0] == "gitml: restore model, inference"
+    assert project.read("model/model.txt") == "1\n2\n"
+    project.git("revert", "--no-edit", "HEAD")
+    project.wait()
+    assert project.states()["model"] == "held"
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+
+
+def test_hook_without_a_terminal_returns_at_once_and_lets_go_of_pipes(project: Project) -> None:
+    slow(project, 3)
+    project.git("add", "-A")
+    done = subprocess.run(
+        "git commit -q -m slower 2>&1 | cat", shell=True, cwd=project.path, env=project.environment(),
+        capture_output=True, check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert project.states()["model"] in {"running", "stale"}, "the commit must not have waited for the run"
+    assert done.stdout.decode().startswith("gitml: 2 stages queued (model, inference)")
+    assert len(done.stdout.splitlines()) == 1
+    project.wait()
+
+
+def test_gitml_0_and_ci_keep_hooks_from_running_anything(project: Project) -> None:
+    project.write("training/b.csv", "3\n")
+    project.commit("quiet", GITML="0")
+    assert project.states()["model"] == "stale"
+    project.write("training/c.csv", "4\n")
+    project.commit("in ci", CI="true")
+    assert project.states()["model"] == "stale"
+    project.ml("run")
+    assert set(project.states().values()) == {"fresh"}
+
+
+def test_commands_that_come_by_merge_wait_for_a_person(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "-q", str(project.path), str(tmp_path / "clone"))
+    colleague = Project(tmp_path / "clone")
+    colleague.ml("install")
+    colleague.write("train.sh", "touch /tmp/never-run-me-$$\n" + colleague.read("train.sh"))
+    colleague.git("config", "ml.auto", "false")
+    colleague.commit("new command")
+    before = project.executions()
+    said = project.run("git", "pull", "-q", str(colleague.path), "main").stderr
+    project.wait()
+    assert "came from elsewhere" in said
+    assert project.states()["model"] == "stale"
+    assert project.executions() == before
+    project.write("unrelated.txt", "u\n")
+    assert "came from elsewhere" in project.commit("unrelated")
+    assert project.executions() == before
+    project.ml("run")
+    assert set(project.states().values()) == {"fresh"}
