@@ -11,7 +11,7 @@ from gitml.cli.output import count, show
 from gitml.errors import ExitCode, UserError
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
-from gitml.resources import data_dir
+from gitml.resources import template_files
 
 
 def init(
@@ -24,12 +24,11 @@ def init(
 
     Existing files are never overwritten. Nothing is committed: look at it, then `git add . && git commit`.
     """
-    source = _template(template)
+    files = template_files(template)
     directory.mkdir(parents=True, exist_ok=True)
-    files = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    taken = [path.relative_to(source) for path in files if (directory / path.relative_to(source)).exists()]
+    taken = [path for path in files if (directory / path).exists()]
     if taken:
-        names = ", ".join(str(path) for path in taken[:5])
+        names = ", ".join(taken[:5])
         raise UserError(
             f"'{directory}' has files that the template would write: {names}",
             hint="choose an empty directory, or move them away",
@@ -47,11 +46,10 @@ def init(
             hint="run git ml init at the top of a repository, or in a directory outside",
         )
     code = set_up(repo, fetch=False)
-    for path in files:
-        target = directory / path.relative_to(source)
+    for path, content in files.items():
+        target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-        target.chmod(path.stat().st_mode & 0o777 | 0o200)
+        target.write_bytes(content)
     show(f"  {count(len(files), 'file')} from the template '{template}'")
     show("next: git add . && git commit -m 'first commit'")
     return code if code != ExitCode.MISSING_DATA else ExitCode.OK
@@ -64,10 +62,3 @@ def _inside_repository(directory: Path) -> bool:
         ).returncode
         == 0
     )
-
-
-def _template(name: str) -> Path:
-    available = sorted(path.name for path in data_dir("templates").iterdir() if path.is_dir())
-    if name not in available:
-        raise UserError(f"there is no template '{name}'", hint=f"templates: {', '.join(available)}")
-    return data_dir("templates") / name
