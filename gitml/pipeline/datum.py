@@ -50,8 +50,8 @@ class Datum:
 
     @property
     def label(self) -> str:
-        """The datum in words, safe for a terminal: `input/a.csv × model`."""  # noqa: RUF002
-        return " × ".join(printable(part.full_path) or "." for part in self.inputs) or "no input"  # noqa: RUF001
+        """The datum in words, safe for a terminal: `input/a.csv × model`."""
+        return " × ".join(printable(part.full_path) or "." for part in self.inputs) or "no input"
 
 
 def datums(stage: Stage, snapshot: Snapshot) -> list[Datum]:

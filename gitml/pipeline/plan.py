@@ -31,7 +31,7 @@ from gitml.pipeline.key import spec_fields, stage_key, task_keys
 from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import input_entry, why_stale
 from gitml.pipeline.spec.model import Pipeline, Stage
-from gitml.provenance.codec import printable
+from gitml.provenance.codec import harmless, printable
 from gitml.provenance.record import Record, RecordCode, RecordInput, parse_record, record_path
 from gitml.store.tree import MODE_GITLINK, Snapshot, empty_tree
 
@@ -267,8 +267,9 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
     failure = knowledge.failed(name, key)
     done = sum(map(knowledge.task_done, status.task_keys))
     if failure is not None:
-        where = f"datum '{printable(failure.datum)}': " if failure.datum else ""
-        return replace(status, state=State.FAILED, reason=where + failure.message, done=done, failure=failure)
+        where = f"datum '{failure.datum}': " if failure.datum else ""
+        reason = harmless(where + failure.message)
+        return replace(status, state=State.FAILED, reason=reason, done=done, failure=failure)
     if record is None:
         return replace(status, state=State.STALE, reason=no_record or "first run", done=done)
     reason = why_stale(status.stage, snapshot, record, status.code, status.params)

@@ -12,9 +12,12 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 """A value that JSON can hold; floats are finite."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical(value: object) -> bytes:
     """The one canonical JSON text of `value`; raise `ValueError` for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def pretty(value: object) -> bytes:
@@ -39,6 +42,11 @@ def printable(name: bytes | str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(_escape(char) for char in text)
+
+
+def harmless(message: str) -> str:
+    """A message that others wrote, for a terminal: as it is, but for characters that could steer or hide."""
+    return message if message.isprintable() else "".join(c if c == "\\" else _escape(c) for c in message)
 
 
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitml.pipeline.code import CodeFile
@@ -132,6 +132,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_VALUES)
 def test_canonical_json_is_json_in_ascii(value: object) -> None:
     text = canonical(value)
@@ -140,6 +141,7 @@ def test_canonical_json_is_json_in_ascii(value: object) -> None:
     assert text.isascii()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.integers(), max_size=6))
 def test_canonical_json_ignores_the_order_of_members(value: dict[str, int]) -> None:
     assert canonical(dict(reversed(value.items()))) == canonical(value)

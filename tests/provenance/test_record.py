@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitml.errors import CorruptError
@@ -98,6 +98,7 @@ _RECORDS = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
 @given(_RECORDS)
 def test_parse_and_format_are_inverse(record: Record) -> None:
     data = format_record(record)
@@ -172,6 +173,7 @@ _NAMES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_NAMES.map("/".join) | st.text(), min_size=2, max_size=2, unique=True))
 def test_two_stages_never_share_a_place(names: list[str]) -> None:
     one, two = (record_path(name) for name in names)
@@ -182,6 +184,7 @@ def test_two_stages_never_share_a_place(names: list[str]) -> None:
     assert not {b"", b".", b"..", b".git"} & set(parts)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12), st.binary(max_size=12))
 def test_printable_names_are_printable_and_differ(one: bytes, two: bytes) -> None:
     assert printable(one).isprintable()
