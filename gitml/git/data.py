@@ -141,15 +141,21 @@ class DataLog:
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
         known = set()
-        if beyond is not None and wanted:
+        heads = self.heads() if beyond is not None and wanted else []
+        if heads:
             suffix = b"/" + MANIFEST_NAME
-            listed = self._repo.git.lines(
-                "rev-list", *(oid.hex() for oid in self.heads()), "--not", *(oid.hex() for oid in beyond), "--"
-            )
+            excluded = ["--not", *(oid.hex() for oid in beyond or ())]
+            listed = self._repo.git.lines("rev-list", *(oid.hex() for oid in heads), *excluded, "--")
             for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
                 if path.endswith(suffix):
                     known.add((path.removesuffix(suffix), oid))
         self._cover([item for item in wanted if item not in known], {})
+
+    def cover_session(self, session: str) -> None:
+        """Cover everything that was staged in `session`, whose chain goes away with that."""
+        tip = self._repo.try_resolve(STAGED + session)
+        if tip is not None:
+            self._cover([(item.path, item.manifest) for item in self._chain(tip)], {})
 
     def adopt(self) -> None:
         """Give remote-tracking heads a local ref too, so that what they hold outlives the remote's entry here."""

@@ -1,0 +1,285 @@
+import hashlib
+import multiprocessing
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gitml.git.commits import parse_commit
+from gitml.git.data import HEADS, STAGED, DataLog, UncoveredError
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.refs import RefUpdate, list_refs, update_refs
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.store.content import Stored, store_content
+from gitml.store.pointer import Pointer, format_pointer
+from gitml.store.tree import Snapshot
+
+
+def noise(seed: int, size: int = 70_000) -> bytes:
+    return hashlib.shake_128(b"%d" % seed).digest(size)
+
+
+@dataclass
+class Bench:
+    """A repository and short names for what the tests do to it."""
+
+    repository: Repository
+    odb: GitOdb
+
+    def store(self, content: bytes) -> Stored:
+        with PackWriter(self.repository.objects_dir, self.repository.format) as pack:
+            stored = store_content([content], pack)
+            pack.finish()
+        return stored
+
+    def stage(self, session: str, path: bytes, content: bytes) -> Pointer:
+        with PackWriter(self.repository.objects_dir, self.repository.format, reader=self.odb) as pack:
+            stored = store_content([content], pack)
+            self.log.stage(session, pack, path, stored.pointer.manifest, stored.data_tree)
+        return stored.pointer
+
+    def commit(self, files: dict[bytes, bytes], *parents: Oid) -> Oid:
+        git = self.repository.git
+        git.run("read-tree", "--empty")
+        lines = []
+        for path, data in files.items():
+            oid = git.output("hash-object", "-w", "--stdin", input=data).strip()
+            lines.append(b"100644 %s\t%s\0" % (oid, path))
+        git.run("update-index", "-z", "--index-info", input=b"".join(lines))
+        options = [part for parent in parents for part in ("-p", parent.hex())]
+        return Oid.parse(git.line("commit-tree", git.line("write-tree"), "-m", "m", *options))
+
+    @property
+    def log(self) -> DataLog:
+        return DataLog(self.repository, self.odb)
+
+    def refs(self, prefix: str) -> dict[str, Oid]:
+        return list_refs(self.repository.git, prefix)
+
+    def manifests(self, head: Oid) -> dict[bytes, Oid]:
+        tree = parse_commit(self.odb.read(head)[1]).tree
+        walked = Snapshot(self.odb, tree).walk()
+        return {path.removesuffix(b"/manifest"): e.oid for path, e in walked if path.endswith(b"/manifest")}
+
+    def reachable(self, oid: Oid) -> bool:
+        return oid.hex() in self.repository.git.output("rev-list", "--objects", "--all").decode()
+
+    def check(self) -> None:
+        self.repository.git.run("fsck", "--strict", "--full", "--no-dangling")
+
+
+@pytest.fixture
+def bench(repo: Path) -> Iterator[Bench]:
+    repository = Repository.discover(repo)
+    with GitOdb(repository.git, repository.format) as odb:
+        yield Bench(repository, odb)
+
+
+def test_staged_content_is_reachable_and_leaves_once_covered(bench: Bench) -> None:
+    one = bench.stage("s1", b"d/a", noise(1))
+    two = bench.stage("s1", b"", noise(2))
+    odd = bench.stage("s2", b"../x", noise(3))
+    bench.repository.git.run("gc", "-q", "--prune=now")
+    assert all(bench.reachable(pointer.manifest) for pointer in (one, two, odd))
+    assert set(bench.refs("refs/ml")) == {STAGED + "s1", STAGED + "s2"}
+    bench.log.cover({b"d/a": one.manifest})
+    assert bench.reachable(two.manifest)
+    assert len(bench.repository.git.lines("rev-list", STAGED + "s1")) == 1
+    bench.log.cover({b"b": two.manifest, b"c": odd.manifest})
+    assert not bench.refs(STAGED)
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"d/a": one.manifest, b"b": two.manifest, b"c": odd.manifest}
+    bench.check()
+
+
+def test_references_sees_heads_and_staged_chains(bench: Bench) -> None:
+    pointer = bench.store(noise(1)).pointer
+    assert not bench.log.references(b"a", pointer.manifest)
+    bench.log.cover({b"a": pointer.manifest})
+    assert bench.log.references(b"a", pointer.manifest)
+    assert not bench.log.references(b"b", pointer.manifest)
+    staged = bench.stage("s", b"x", noise(2))
+    assert bench.log.references(b"anywhere", staged.manifest)
+
+
+def test_a_session_goes_on_after_its_chain_was_trimmed(bench: Bench) -> None:
+    log = bench.log
+
+    def stage(path: bytes, seed: int) -> Pointer:
+        with PackWriter(bench.repository.objects_dir, bench.repository.format) as pack:
+            stored = store_content([noise(seed)], pack)
+            log.stage("s", pack, path, stored.pointer.manifest, stored.data_tree)
+        return stored.pointer
+
+    one = stage(b"a", 1)
+    bench.log.cover({b"a": one.manifest})
+    assert not bench.refs(STAGED)
+    two = stage(b"b", 2)
+    assert bench.reachable(two.manifest)
+
+
+def test_cover_is_cumulative_and_idle_when_nothing_is_new(bench: Bench) -> None:
+    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+    bench.log.cover({b"a": one, b"d/b": two})
+    first = bench.refs(HEADS)
+    bench.log.cover({b"a": one})
+    assert bench.refs(HEADS) == first
+    bench.log.cover({b"a": three})
+    ((name, head),) = bench.refs(HEADS).items()
+    assert name == HEADS + head.hex()
+    assert bench.manifests(head) == {b"a": three, b"d/b": two}
+    assert list(parse_commit(bench.odb.read(head)[1]).parents) == list(first.values())
+    assert bench.reachable(one)
+    bench.check()
+
+
+def test_heads_of_other_clones_are_merged(bench: Bench) -> None:
+    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+    git = bench.repository.git
+    bench.log.cover({b"a": one, b"same": one})
+    (base,) = bench.log.heads()
+    bench.log.cover({b"b": two})
+    (ours,) = bench.log.heads()
+    update_refs(git, [RefUpdate(HEADS + ours.hex(), None), RefUpdate(HEADS + base.hex(), base)])
+    bench.log.cover({b"a": three})
+    (theirs,) = bench.log.heads()
+    update_refs(git, [RefUpdate(HEADS + theirs.hex(), None), RefUpdate("refs/ml/remotes/te/am/data/ab1", theirs),
+                      RefUpdate(HEADS + ours.hex(), ours)])  # fmt: skip
+    assert set(bench.log.heads()) == {ours, theirs}
+    four = bench.store(noise(4)).pointer.manifest
+    bench.log.cover({b"c": four})
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"a": three, b"b": two, b"c": four, b"same": one}
+    assert set(bench.refs(HEADS).values()) == {head}
+
+
+def test_adopt_keeps_what_only_a_remote_names(bench: Bench) -> None:
+    one = bench.store(noise(1)).pointer.manifest
+    bench.log.cover({b"a": one})
+    (head,) = bench.log.heads()
+    update_refs(
+        bench.repository.git, [RefUpdate(HEADS + head.hex(), None), RefUpdate("refs/ml/remotes/o/data/ab", head)]
+    )
+    bench.log.adopt()
+    assert bench.refs(HEADS) == {HEADS + head.hex(): head}
+
+
+def test_a_file_becomes_a_directory_and_back(bench: Bench) -> None:
+    one, two = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2))
+    bench.log.cover({b"a": one})
+    bench.log.cover({b"a/manifest": two})
+    assert bench.manifests(bench.log.heads()[0]) == {b"a/manifest": two}
+    bench.log.cover({b"a/manifest": two})
+    bench.log.cover({b"a": one})
+    assert bench.manifests(bench.log.heads()[0]) == {b"a": one}
+    bench.log.cover({b"a/b/c": one, b"a": two, b"a/b": two})
+    assert all(bench.reachable(oid) for oid in (one, two))
+    bench.check()
+
+
+def test_a_missing_manifest_is_named_and_the_rest_is_covered(bench: Bench) -> None:
+    one = bench.store(noise(1)).pointer.manifest
+    text = Oid.parse(bench.repository.git.output("hash-object", "-w", "--stdin", input=b"no manifest").strip())
+    absent, foreign = Oid(b"\x11" * 20), Oid(b"\x11" * 32)
+    with pytest.raises(UncoveredError, match=r"'b\\xff' and 2 more is not here") as caught:
+        bench.log.cover({b"b\xff": absent, b"a": one, b"c": text, b"d": foreign})
+    assert set(caught.value.reasons) == {b"b\xff", b"c", b"d"}
+    assert bench.manifests(bench.log.heads()[0]) == {b"a": one}
+
+
+def test_a_manifest_with_a_missing_chunk_is_not_covered(bench: Bench) -> None:
+    stored = bench.store(noise(1, 3_000_000))
+    git = bench.repository.git
+    listing = [line.split() for line in git.output("ls-tree", "-r", stored.data_tree.hex()).splitlines()]
+    chunk = next(fields[2] for fields in listing if fields[3] != b"manifest")
+    keep = git.output("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").splitlines()
+    packs = list((bench.repository.objects_dir / "pack").glob("pack-*"))
+    wanted = b"\n".join(oid for oid in keep if oid != chunk) + b"\n"
+    git.output("pack-objects", str(bench.repository.objects_dir / "pack/pack"), input=wanted)
+    for path in packs:
+        path.unlink()
+    bench.odb.close()
+    with pytest.raises(UncoveredError, match=f"chunk '{chunk.decode()}' is missing"):
+        bench.log.cover({b"a": stored.pointer.manifest})
+    assert bench.log.heads() == []
+
+
+def test_cover_commit_takes_what_the_commit_changed(bench: Bench) -> None:
+    pointers = [bench.store(noise(seed)).pointer for seed in range(5)]
+    texts = [format_pointer(pointer) for pointer in pointers]
+    root = bench.commit(
+        {b"a": texts[0], b"odd\n\xff": texts[1], b"small": b"x" * 200, b"bad": b"gitml pointer 1\n" * 12}
+    )
+    bench.log.cover_commit(root)
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"a": pointers[0].manifest, b"odd\n\xff": pointers[1].manifest}
+    left = bench.commit({b"a": texts[2], b"odd\n\xff": texts[1]}, root)
+    right = bench.commit({b"a": texts[0], b"odd\n\xff": texts[1], b"d/r": texts[3]}, root)
+    merge = bench.commit({b"a": texts[4], b"odd\n\xff": texts[1], b"d/r": texts[3]}, left, right)
+    bench.log.cover_commit(merge)
+    assert bench.manifests(bench.log.heads()[0]) == {
+        b"a": pointers[4].manifest, b"odd\n\xff": pointers[1].manifest, b"d/r": pointers[3].manifest
+    }  # fmt: skip
+    assert not bench.reachable(pointers[2].manifest)
+
+
+def test_all_versions_in_a_range_are_covered_once(bench: Bench) -> None:
+    pointers = [bench.store(noise(seed)).pointer for seed in range(3)]
+    commits: list[Oid] = []
+    for pointer in pointers:
+        commits.append(bench.commit({b"a": format_pointer(pointer)}, *commits[-1:]))
+    bench.log.cover_commits(commits, beyond=[])
+    assert all(bench.reachable(pointer.manifest) for pointer in pointers)
+    head = bench.log.heads()
+    assert bench.manifests(head[0]) == {b"a": pointers[2].manifest}
+    bench.log.cover_commits(commits, beyond=[])
+    assert bench.log.heads() == head
+
+
+def test_many_paths_are_covered_with_one_commit(bench: Bench) -> None:
+    manifest = bench.store(noise(1)).pointer.manifest
+    paths = {b"d%d/%d" % (number % 10, number): manifest for number in range(1000)}
+    bench.log.cover(paths)
+    (head,) = bench.log.heads()
+    assert len(bench.manifests(head)) == 1000
+    assert len(bench.repository.git.lines("rev-list", head.hex())) == 1
+
+
+def cover_one(where: str, path: bytes, manifest: bytes) -> None:
+    repository = Repository.discover(Path(where))
+    with GitOdb(repository.git, repository.format) as odb:
+        DataLog(repository, odb).cover({path: Oid(manifest)})
+
+
+def test_processes_that_cover_at_once_lose_nothing(bench: Bench) -> None:
+    manifests = [bench.store(noise(seed)).pointer.manifest for seed in range(4)]
+    context = multiprocessing.get_context("spawn")
+    arguments = [(str(bench.repository.worktree), b"p%d" % n, bytes(oid)) for n, oid in enumerate(manifests)]
+    with context.Pool(2) as pool:
+        pool.starmap(cover_one, arguments)
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"p%d" % n: oid for n, oid in enumerate(manifests)}
+
+
+def test_works_in_a_sha256_repository(tmp_path: Path) -> None:
+    where = tmp_path / "r"
+    where.mkdir()
+    subprocess.run(["git", "init", "-q", "--object-format=sha256"], cwd=where, check=True)
+    repository = Repository.discover(where)
+    with GitOdb(repository.git, repository.format) as odb:
+        bench = Bench(repository, odb)
+        pointer = bench.stage("s", b"a", noise(1, 3_000_000))
+        bench.log.cover({b"a": pointer.manifest})
+        assert not bench.refs(STAGED)
+        bench.check()
+
+
+def test_an_entry_named_manifest_in_the_users_tree_is_no_data_tree(bench: Bench) -> None:
+    one, two = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2))
+    bench.log.cover({b"d/manifest": one})
+    bench.log.cover({b"d/x": two})
+    assert bench.manifests(bench.log.heads()[0]) == {b"d/manifest": one, b"d/x": two}
