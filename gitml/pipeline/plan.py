@@ -32,7 +32,7 @@ from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import input_entry, why_stale
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.codec import harmless, printable
-from gitml.provenance.record import Record, RecordCode, RecordInput, parse_record, record_path
+from gitml.provenance.record import Record, RecordCode, RecordEntry, RecordInput, parse_record, record_path
 from gitml.store.tree import MODE_GITLINK, Snapshot, empty_tree
 
 
@@ -189,10 +189,12 @@ def build_record(status: StageStatus, snapshot: Snapshot, output: Oid, recovered
         output_path=status.stage.output,
         output_tree=output,
         inputs=tuple(
-            RecordInput(name=leaf.name, path=leaf.path, glob=leaf.glob, entry=input_entry(snapshot, leaf))
+            RecordInput(name=leaf.name, path=leaf.path, glob=leaf.glob, entry=RecordEntry(*input_entry(snapshot, leaf)))
             for leaf in status.stage.inputs
         ),
-        code=tuple(RecordCode(target=file.target, source=file.source, entry=file.entry) for file in status.code),
+        code=tuple(
+            RecordCode(target=file.target, source=file.source, entry=RecordEntry(*file.entry)) for file in status.code
+        ),
         params=status.params.value,
         spec=spec_fields(status.stage),
         total=len(status.datums),

@@ -68,11 +68,11 @@ def _inputs(stage: Stage, snapshot: Snapshot, record: Record) -> Iterator[str]:
 def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot) -> Iterator[str]:
     if leaf.glob != known.glob:
         yield f"{title} has the glob '{printable(leaf.glob)}' instead of '{printable(known.glob)}'"
-    entry = input_entry(snapshot, leaf)
-    if entry == known.entry:
+    entry, entry_before = input_entry(snapshot, leaf), Entry(*known.entry)
+    if entry == entry_before:
         return
     try:
-        changes = _changes(snapshot, leaf, known.entry, entry)
+        changes = _changes(snapshot, leaf, entry_before, entry)
     except GitmlError:  # what was there before is not in this clone any more
         yield f"{title} changed"
         return
@@ -119,7 +119,7 @@ def _count(changes: Mapping[bytes, str]) -> str:
 
 
 def _code(record: Record, code: Sequence[CodeFile]) -> Iterator[str]:
-    before = {file.target: file.entry for file in record.code}
+    before = {file.target: Entry(*file.entry) for file in record.code}
     now = {file.target: file.entry for file in code}
     changed = [target for target, entry in now.items() if target in before and before[target] != entry]
     added = [target for target in now if target not in before]

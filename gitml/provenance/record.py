@@ -8,16 +8,22 @@ parameters, specification), so a later evaluation can name what changed.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
 from gitml.provenance.codec import Json, bytes_of, pretty, text_of
-from gitml.store.tree import Entry
 
 SCHEMA = "gitml/record/1"
 RECORDS = b".gitml/records"
 """Directory of the tree that holds the records."""
+
+
+class RecordEntry(NamedTuple):
+    """What a tree had at a path: git's mode and oid."""
+
+    mode: int
+    oid: Oid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +34,7 @@ class RecordInput:
     path: bytes
     """Repository path of the input."""
     glob: str
-    entry: Entry
+    entry: RecordEntry
     """What stood at `path`, whether or not the glob picked all of it."""
 
 
@@ -40,7 +46,7 @@ class RecordCode:
     """Where the task found it."""
     source: bytes
     """Repository path."""
-    entry: Entry
+    entry: RecordEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +122,7 @@ def format_record(record: Record) -> bytes:
     )
 
 
-def _format_entry(entry: Entry) -> dict[str, str]:
+def _format_entry(entry: RecordEntry) -> dict[str, str]:
     return {"mode": f"{entry.mode:06o}", "oid": entry.oid.hex()}
 
 
@@ -187,8 +193,8 @@ def _each(values: object, parse: Callable[[dict[str, Any]], _T]) -> tuple[_T, ..
     return tuple(map(parse, values))
 
 
-def _parse_entry(value: dict[str, Any]) -> Entry:
-    return Entry(int(_text(value["mode"]), 8), Oid.parse(_text(value["oid"])))
+def _parse_entry(value: dict[str, Any]) -> RecordEntry:
+    return RecordEntry(int(_text(value["mode"]), 8), Oid.parse(_text(value["oid"])))
 
 
 def _parse_input(value: dict[str, Any]) -> RecordInput:

@@ -9,7 +9,7 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import Oid
 from gitml.pipeline.plan import FailureInfo, StageStatus, State, build_record, evaluate, evaluate_stage, key_at
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
-from gitml.provenance.record import Record, format_record, parse_record, record_path
+from gitml.provenance.record import Record, RecordEntry, format_record, parse_record, record_path
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
 
@@ -465,7 +465,7 @@ def test_only_files_the_glob_picks_are_counted(pfs_input: MakeInput, tree: MakeT
 def test_an_input_whose_old_tree_is_not_here(model: Stage, tip: Snapshot, tree: MakeTree) -> None:
     record = one(model, tip).record
     assert record is not None
-    inputs = tuple(replace(part, entry=Entry(MODE_TREE, Oid(b"\7" * 20))) for part in record.inputs)
+    inputs = tuple(replace(part, entry=RecordEntry(MODE_TREE, Oid(b"\7" * 20))) for part in record.inputs)
     lost = place(one(model, tip), tip, tip.oid_at(b"model"), replace(record, key="00" * 32, inputs=inputs))
     assert one(model, lost).reason == "input 'training' changed"
 

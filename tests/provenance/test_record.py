@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 from gitml.errors import CorruptError
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
-from gitml.provenance.record import Record, RecordCode, RecordInput, format_record, parse_record, record_path
-from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, MODE_TREE, Entry
+from gitml.provenance.record import (
+    Record,
+    RecordCode,
+    RecordEntry,
+    RecordInput,
+    format_record,
+    parse_record,
+    record_path,
+)
+from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, MODE_TREE
 
 ONE, TWO = Oid(b"\x11" * 20), Oid(b"\x22" * 20)
 
@@ -17,8 +25,8 @@ RECORD = Record(
     key="ab" * 32,
     output_path=b"model",
     output_tree=TWO,
-    inputs=(RecordInput(name="training", path=b"data/\xff", glob="/", entry=Entry(MODE_TREE, ONE)),),
-    code=(RecordCode(target="/code/train.py", source=b"train.py", entry=Entry(MODE_FILE, TWO)),),
+    inputs=(RecordInput(name="training", path=b"data/\xff", glob="/", entry=RecordEntry(MODE_TREE, ONE)),),
+    code=(RecordCode(target="/code/train.py", source=b"train.py", entry=RecordEntry(MODE_FILE, TWO)),),
     params={"p.yaml": {"C": 1.0}},
     spec={"cmd": ["python", "train.py"]},
     total=1,
@@ -75,7 +83,7 @@ def test_the_text_of_a_record() -> None:
 
 
 _OIDS = st.binary(min_size=20, max_size=20).map(Oid) | st.binary(min_size=32, max_size=32).map(Oid)
-_ENTRIES = st.builds(Entry, st.sampled_from([MODE_FILE, MODE_EXECUTABLE, MODE_TREE]), _OIDS)
+_ENTRIES = st.builds(RecordEntry, st.sampled_from([MODE_FILE, MODE_EXECUTABLE, MODE_TREE]), _OIDS)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
