@@ -9,12 +9,9 @@ parsers, their limits, and how their errors look.
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gitml.pipeline.spec.error import Place, SpecError, printable, quoted
-
-if TYPE_CHECKING:
-    import yaml
 
 MAX_BYTES = 1 << 20
 """Size of a specification file at most. PyYAML needs seconds for a megabyte."""
@@ -27,6 +24,7 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _ODD_INTEGER = re.compile(r"[-+]?(?:0[xob]?[0-9A-Fa-f_]+|[0-9]+_[0-9_]*)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING_TAG = "tag:yaml.org,2002:str"
 
 
@@ -123,11 +121,12 @@ class _ContentError(SpecError):
 def _yaml_values(text: str, file: str) -> Iterator[Any]:
     import yaml  # 20 ms, and most files are JSON  # noqa: PLC0415
 
-    events: Iterator[yaml.Event] = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    events: Iterator[Any] = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    reader = _YamlReader(events, file)
     try:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
-                yield _yaml_node(next(events), events, file, 0)
+                yield reader.node(next(events), 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _at(file, mark) if mark is not None else printable(file)
@@ -141,48 +140,56 @@ def _at(file: str, mark: Any) -> str:
     return f"{printable(file)}:{mark.line + 1}:{mark.column + 1}"
 
 
-def _yaml_node(event: "yaml.Event", events: "Iterator[yaml.Event]", file: str, depth: int) -> Any:
-    import yaml  # noqa: PLC0415
+class _YamlReader:
+    """Builds values from the events of PyYAML, so that aliases, tags and depth never get as far as its loader."""
 
-    if depth > MAX_DEPTH:
-        raise _too_deep(Place(file))
-    where = _at(file, event.start_mark)
-    if isinstance(event, yaml.AliasEvent):
-        raise _ContentError(where, f"YAML alias {quoted(f'*{event.anchor}')}", hint="write the value out")
-    if isinstance(event, yaml.ScalarEvent):
-        if event.tag not in (None, "!", _STRING_TAG):
-            raise _ContentError(where, f"YAML tag {quoted(event.tag)}", hint="write the value without a tag")
-        return _plain_scalar(event.value, where) if event.implicit[0] else event.value
-    assert isinstance(event, yaml.CollectionStartEvent)
-    if event.tag not in (None, "!"):
-        raise _ContentError(where, f"YAML tag {quoted(event.tag)}", hint="write the value without a tag")
-    if isinstance(event, yaml.SequenceStartEvent):
-        items = []
-        while not isinstance(inner := next(events), yaml.SequenceEndEvent):
-            items.append(_yaml_node(inner, events, file, depth + 1))
-        return items
-    made = Object()
-    while not isinstance(inner := next(events), yaml.MappingEndEvent):
-        if not isinstance(inner, yaml.ScalarEvent):
-            raise _ContentError(_at(file, inner.start_mark), "a key that is not a string")
-        if inner.value in made:
-            made.repeated = inner.value
-        made[inner.value] = _yaml_node(next(events), events, file, depth + 1)
-    return made
+    def __init__(self, events: Iterator[Any], file: str) -> None:
+        import yaml  # noqa: PLC0415
 
+        self._events = events
+        self._file = file
+        self._alias, self._scalar = yaml.AliasEvent, yaml.ScalarEvent
+        self._list, self._list_end, self._map_end = yaml.SequenceStartEvent, yaml.SequenceEndEvent, yaml.MappingEndEvent
 
-def _plain_scalar(text: str, where: str) -> Any:
-    if text in _NULL:
-        return None
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if _INTEGER.fullmatch(text):
-        return _integer(text)
-    if _ODD_INTEGER.fullmatch(text):
-        raise _ContentError(where, f"{quoted(text)} is not a plain decimal number", hint="quote it if it is a string")
-    if _FLOAT.fullmatch(text):
-        return _number(text)
-    return text
+    def node(self, event: Any, depth: int) -> Any:
+        """The value that begins with `event`."""
+        if depth > MAX_DEPTH:
+            raise _too_deep(Place(self._file))
+        if isinstance(event, self._alias):
+            raise self._error(event, f"YAML alias {quoted(f'*{event.anchor}')}", "write the value out")
+        if event.tag not in (None, "!") and not (isinstance(event, self._scalar) and event.tag == _STRING_TAG):
+            raise self._error(event, f"YAML tag {quoted(event.tag)}", "write the value without a tag")
+        if isinstance(event, self._scalar):
+            return self._plain(event) if event.implicit[0] else event.value
+        if isinstance(event, self._list):
+            items = []
+            while not isinstance(inner := next(self._events), self._list_end):
+                items.append(self.node(inner, depth + 1))
+            return items
+        made = Object()
+        while not isinstance(inner := next(self._events), self._map_end):
+            if not isinstance(inner, self._scalar):
+                raise self._error(inner, "a key that is not a string", None)
+            if inner.value in made:
+                made.repeated = inner.value
+            made[inner.value] = self.node(next(self._events), depth + 1)
+        return made
+
+    def _plain(self, event: Any) -> Any:
+        """The value of a scalar without quotes."""
+        text: str = event.value
+        if text in _NULL:
+            return None
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if _INTEGER.fullmatch(text):
+            return _integer(text)
+        if _ODD_INTEGER.fullmatch(text):
+            raise self._error(event, f"{quoted(text)} is not a plain decimal number", "quote it if it is a string")
+        return _number(text) if _FLOAT.fullmatch(text) else text
+
+    def _error(self, event: Any, problem: str, hint: str | None) -> _ContentError:
+        return _ContentError(_at(self._file, event.start_mark), problem, hint=hint)
 
 
 def _inspect(document: Any, root: Place) -> None:
@@ -209,7 +216,7 @@ def _inspect_text(text: str, place: Place) -> None:
         raise SpecError(place, f"{quoted(text)} is not a number that gitml can read")
     if "\0" in text:
         raise SpecError(place, "a string with a NUL character")
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if _SURROGATE.search(text):
         raise SpecError(place, "a string with half of a surrogate pair", hint="write the character itself")
 
 

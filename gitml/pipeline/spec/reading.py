@@ -27,6 +27,11 @@ _HOMES = {
     "input": "in 'input'",
 }
 """Where a field that stands in a wrong object may belong."""
+_SPELLED: Mapping[str, Mapping[str, str]] = {
+    name: {camel(known): known for known in fields} | {known: known for known in fields}
+    for name, fields in OBJECTS.items()
+}
+"""By object: the field that each accepted spelling means."""
 _IN_A_LIST = "write [...] around it"
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
@@ -106,8 +111,7 @@ class _Reader:
     ignored: Ignored
 
     def object(self, value: Any, place: Place, name: str, trail: str) -> Node:
-        fields = OBJECTS[name]
-        spelled = {camel(known): known for known in fields} | {known: known for known in fields}
+        fields, spelled = OBJECTS[name], _SPELLED[name]
         read: dict[str, Node] = {}
         first: dict[str, str] = {}
         for key, inner in _expect(value, dict, Kind.OBJECT, place).items():
