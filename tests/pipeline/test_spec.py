@@ -1,8 +1,10 @@
 """What `pipeline.json` may say, and the values it becomes."""
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -487,3 +489,35 @@ def test_the_schema_accepts_valid_files(valid: Any) -> None:
 @given(specifications())
 def test_the_schema_accepts_what_the_parser_accepts(spec: dict[str, Any]) -> None:
     VALIDATOR.validate(respelled(spec, "stage"))
+
+
+# --- the documentation ---
+
+PAGE = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("example", re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_valid(example: str) -> None:
+    listed = {
+        "pipelines/edges.json": json.dumps(stage("edges")),
+        "pipelines/more/montage.yaml": "pipeline: {name: montage}\ntransform: {cmd: [a]}\n",
+        "src/features/__init__.py": "",
+        "tables/a.csv": "",
+    }
+    assert load(example, **listed).stages
+    VALIDATOR.validate(json.loads(example))
+
+
+def test_the_page_names_every_field() -> None:
+    named = set(re.findall(r"[A-Za-z_0-9$]+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
+    explained = {"document", "stage", "pipeline", "transform", "input", "pfs", "parallelism_spec", "metric", "image"}
+    assert {key for name in explained for key in OBJECTS[name]} <= named
+
+
+def test_the_templates_are_valid() -> None:
+    found = list((Path(__file__).parents[2] / "templates").glob("*/pipeline.json"))
+    assert found
+    for file in found:
+        text = file.read_text("utf-8")
+        assert load(text, **{"params.json": "{}"}).notices == ()
+        VALIDATOR.validate(json.loads(text))
