@@ -1,8 +1,7 @@
 """Which files of a commit are pointers, and whether their content is here."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError, UserError
@@ -12,8 +11,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import read_manifest
 from gitml.store.odb import MissingObjectError
-from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, Pointer, PointerError, is_pointer, parse_pointer
-from gitml.store.tree import Snapshot
+from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, PointerError, is_pointer, parse_pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +77,3 @@ def _inspect(odb: GitOdb, index: ObjectIndex, path: bytes, data: bytes) -> Track
         return TrackedFile(name, pointer.size, sha256, 0, here=False, malformed=error.message)
     here = all(index.has(chunk.oid) for chunk in manifest.chunks)
     return TrackedFile(name, pointer.size, sha256, len(manifest.chunks), here=here)
-
-
-def pointers_below(odb: GitOdb, tree: Oid, path: bytes) -> Iterator[tuple[bytes, Pointer]]:
-    """Path and value of every pointer below `path` of a tree."""
-    for below, entry in Snapshot(odb, tree).walk(path):
-        if entry.is_file:
-            with odb.open(entry.oid) as (_, size, pieces):
-                data = b"".join(pieces) if MIN_POINTER_SIZE <= size <= MAX_POINTER_SIZE else b""
-            if is_pointer(data):
-                with contextlib.suppress(PointerError):
-                    yield below, parse_pointer(data)

@@ -172,6 +172,10 @@ class Lease:
         """Whether the run ended without saying how: killed, or the machine went down."""
         return state.status == "running" and not self.is_held()
 
+    def leftover_workspaces(self) -> list[Path]:
+        """Workspaces of runs that were killed, for whoever holds the lease to remove."""
+        return sorted(self.runs_dir.glob("*/work")) if self.runs_dir.is_dir() else []
+
     def forget_old_runs(self) -> list[Path]:
         """The directories of all but the latest runs, for their owner to remove."""
         try:

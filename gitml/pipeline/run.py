@@ -16,7 +16,6 @@ from threading import Event
 
 from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
-from gitml.git.inventory import pointers_below
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish
@@ -144,6 +143,8 @@ class Runner:
         Raise `SpecError` if its pipeline cannot be read; a stage that fails is in the report, not an exception.
         """
         finish_interrupted(self._repo, self._odb)
+        for directory in self._lease.leftover_workspaces():
+            remove_tree(directory)
         revision = f"{branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         for _ in range(_MAX_ROUNDS):
@@ -348,12 +349,6 @@ class Runner:
         if branch is None or not self._options.publish:
             report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
             return False
-        pointers = {
-            path: pointer.manifest
-            for stage in settlement.changed.values()
-            for path, pointer in pointers_below(self._odb, settlement.overlay, stage.output)
-        }
-        self._data.cover(pointers)
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
         outcome = publish(
             self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
@@ -387,6 +382,8 @@ class Runner:
     def _finish(self, report: RunReport) -> None:
         if self._state is None:
             return
+        # from here on the data of this run's results, published or only in the run cache, goes with a push
+        self._data.cover_session(f"run-{report.run}")
         state = self._state
         if report.stopped:
             state.status, state.message = "stopped", "stopped; finished datums are kept"

@@ -1,0 +1,148 @@
+"""The run cache: entries, merging, two writers."""
+
+from pathlib import Path
+
+import pytest
+
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RUNS_REF, RunCache, output_path, stage_path, task_path, union_trees
+from gitml.store.odb import MemoryOdb
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
+from tests.conftest import run_git
+
+KEY = "ab" + "0" * 62
+OTHER = "cd" + "1" * 62
+
+
+@pytest.fixture
+def opened(repo: Path) -> tuple[Repository, GitOdb]:
+    here = Repository.discover(repo)
+    return here, GitOdb(here.git, here.format)
+
+
+def put_task(cache: RunCache, key: str, content: bytes) -> Oid:
+    with cache.update("task") as batch:
+        tree = batch.pack.write("tree", format_tree([(b"f", Entry(MODE_FILE, batch.pack.write("blob", content)))]))
+        batch.put_tree(task_path(key) + b"/out", tree)
+        batch.put_json(task_path(key) + b"/record.json", {"state": "success"})
+    return tree
+
+
+def test_a_task_is_known_once_it_is_recorded(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        assert cache.task(KEY) is None
+        tree = put_task(cache, KEY, b"result")
+        found = RunCache(repo, odb).task(KEY)
+        assert found is not None
+        assert (found.out, found.state) == (tree, "success")
+        assert cache.task(OTHER) is None
+    run_git(repo.worktree or Path(), "fsck", "--strict")
+
+
+def test_an_empty_output_is_an_output(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        with cache.update("stage") as batch:
+            empty = empty_tree(repo.format)
+            batch.put_tree(stage_path(KEY) + f"/{empty}/out".encode(), empty)
+            batch.put_json(stage_path(KEY) + f"/{empty}/record.json".encode(), {"recovered": 1})
+            batch.put_blob(output_path(empty, "a/b"), b"")
+        assert cache.outputs(KEY) == [empty]
+        assert cache.stage_record(KEY, empty) == {"recovered": 1}
+        assert cache.is_output("a/b", empty)
+        assert not cache.is_output("a", empty)
+
+
+def test_a_failure_counts_until_a_success(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        with cache.update("failed") as batch:
+            batch.put_json(
+                stage_path(KEY) + b"/failed.json",
+                {"datum": "a", "message": "no", "last_lines": ["x", "y"], "failed": 2},
+            )
+        failure = cache.failure(KEY)
+        assert failure is not None
+        assert (failure.datum, failure.message, failure.last_lines, failure.failed) == ("a", "no", ("x", "y"), 2)
+        with cache.update("fine") as batch:
+            out = batch.pack.write("tree", b"")
+            batch.put_json(stage_path(KEY) + f"/{out}/record.json".encode(), {})
+        assert cache.failure(KEY) is None
+
+
+def test_two_writers_lose_nothing(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        first, second = RunCache(repo, odb), RunCache(repo, odb)
+        one = put_task(first, KEY, b"one")
+        two = put_task(second, OTHER, b"two")  # its idea of the ref is stale
+        known = RunCache(repo, odb)
+        assert [known.task(KEY), known.task(OTHER)] != [None, None]
+        assert {known.task(KEY).out, known.task(OTHER).out} == {one, two}  # type: ignore[union-attr]
+
+
+def test_an_interrupted_update_changes_nothing(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        put_task(cache, KEY, b"one")
+        before = repo.resolve(RUNS_REF)
+        packs = sorted(repo.objects_dir.glob("pack/*"))
+        with pytest.raises(RuntimeError), cache.update("never") as batch:
+            batch.put_blob(b"tasks/x", b"y")
+            raise RuntimeError
+        assert repo.resolve(RUNS_REF) == before
+        assert sorted(repo.objects_dir.glob("pack/*")) == packs
+
+
+def test_merge_is_a_union_and_commutes() -> None:
+    odb = MemoryOdb()
+
+    def tree(**files: bytes) -> Oid:
+        root = empty_tree(odb.format)
+        return edit_tree(
+            odb,
+            odb,
+            root,
+            {k.replace("_", "/").encode(): Entry(MODE_FILE, odb.write("blob", v)) for k, v in files.items()},
+        )
+
+    left, right = tree(tasks_a=b"1", tasks_b=b"2", runs_x=b"same"), tree(tasks_b=b"3", tasks_c=b"4", runs_x=b"same")
+    merged = union_trees(odb, odb, left, right)
+    assert merged == union_trees(odb, odb, right, left)
+    names = [path for path, _ in Snapshot(odb, merged).walk()]
+    assert names == [b"runs/x", b"tasks/a", b"tasks/b", b"tasks/c"]
+    chosen = Snapshot(odb, merged).get(b"tasks/b")
+    assert chosen is not None
+    assert chosen.oid == min(odb.format.oid_of("blob", b"2"), odb.format.oid_of("blob", b"3"))
+    assert Snapshot(odb, merged).get(b"tasks") == Entry(MODE_TREE, Snapshot(odb, merged).oid_at(b"tasks"))
+
+
+def test_merging_what_a_remote_has(tmp_path: Path) -> None:
+    sides = []
+    for name, key in (("a", KEY), ("b", OTHER)):
+        (tmp_path / name).mkdir()
+        run_git(tmp_path / name, "init", "-q")
+        repo = Repository.discover(tmp_path / name)
+        with GitOdb(repo.git, repo.format) as odb:
+            put_task(RunCache(repo, odb), key, name.encode())
+        sides.append(repo)
+    run_git(tmp_path / "a", "fetch", "-q", "../b", f"{RUNS_REF}:refs/ml/remotes/b/runs")
+    run_git(tmp_path / "b", "fetch", "-q", "../a", f"{RUNS_REF}:refs/ml/remotes/a/runs")
+    trees = []
+    for repo, remote in zip(sides, ("b", "a"), strict=True):
+        with GitOdb(repo.git, repo.format) as odb:
+            cache = RunCache(repo, odb)
+            assert cache.task(KEY) is not None, "what a remote had counts before it is merged"
+            assert cache.task(OTHER) is not None
+            merged = cache.merge(repo.resolve(f"refs/ml/remotes/{remote}/runs"))
+            assert repo.resolve(RUNS_REF) == merged
+            assert cache.merge(repo.resolve(f"refs/ml/remotes/{remote}/runs")) == merged, "merging again does nothing"
+            trees.append(repo.resolve(f"{RUNS_REF}^{{tree}}"))
+    assert trees[0] == trees[1]
