@@ -4,48 +4,60 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from gitml.cli import dag, doctor, init, install, log, logs, ls, run, show, status, track, version, wait
 from gitml.cli.output import paint, safe, talk
 from gitml.errors import ExitCode, GitmlError
 
-app = typer.Typer(
-    name="git-ml",
-    help="Data, models and pipelines in plain git. Commit data, get a committed model.",
-    epilog="'git ml COMMAND -h' explains a command; 'git ml --help' opens the manual page.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
-)
-
-app.command("init")(init.init)
-app.command("install")(install.install)
-app.command("uninstall")(install.uninstall)
-app.command("track")(track.track)
-app.command("untrack")(track.untrack)
-app.command("status")(status.status)
-app.command("run")(run.run)
-app.command("wait")(wait.wait)
-app.command("logs")(logs.logs)
-app.command("log")(log.log)
-app.command("show")(show.show)
-app.command("dag")(dag.dag)
-app.command("ls")(ls.ls)
-app.command("doctor")(doctor.doctor)
-app.command("version")(version.version)
+COMMANDS = {
+    "init": ("init", "Start a project from a template"),
+    "install": ("install", "Set this clone up, fetch data, fill in files"),
+    "uninstall": ("install", "Take back what install did"),
+    "track": ("track", "Put files under gitml"),
+    "untrack": ("track", "Take files from under gitml"),
+    "status": ("status", "Show where every stage stands"),
+    "run": ("run", "Bring results up to date and commit them"),
+    "wait": ("wait", "Wait for the run that is under way"),
+    "logs": ("logs", "Print what commands wrote, datum by datum"),
+    "log": ("log", "Show results and metrics over the commits"),
+    "show": ("show", "Show what made a file"),
+    "dag": ("dag", "Draw the pipeline"),
+    "ls": ("ls", "List the files stored as chunks"),
+    "doctor": ("doctor", "Check this machine and this clone"),
+    "version": ("version", "Print the version"),
+}
+"""Command to the module below `gitml.cli` that has it, and its line in the list of commands."""
 
 
-@app.callback()
+def build(names: Sequence[str]) -> typer.Typer:
+    """The command line with these commands; the modules of others are not even imported."""
+    app = typer.Typer(
+        name="git-ml",
+        help="Data, models and pipelines in plain git. Commit data, get a committed model.",
+        epilog="'git ml COMMAND -h' explains a command; 'git ml --help' opens the manual page.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        no_args_is_help=True,
+    )
+    app.callback()(_root)
+    for name in names:
+        module, summary = COMMANDS[name]
+        app.command(name, short_help=summary)(getattr(import_module(f"gitml.cli.{module}"), name))
+    return app
+
+
 def _root() -> None:
     """Data, models and pipelines in plain git. Commit data, get a committed model."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; give its exit code. Every failure that is not a defect is one message."""
+    asked = arguments[0] if arguments else ""
+    app = build([asked] if asked in COMMANDS else list(COMMANDS))
     try:
         result = typer.main.get_command(app).main(args=list(arguments), prog_name="git ml", standalone_mode=False)
         sys.stdout.flush()
