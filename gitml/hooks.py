@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gitml.errors import GitmlError
 from gitml.git.command import clean_environment
-from gitml.git.data import DataLog
+from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
@@ -53,10 +53,18 @@ def say(text: str) -> None:
 def _post_commit(repo: Repository, _: Sequence[str]) -> None:
     with GitOdb(repo.git, repo.format) as odb:
         head = repo.resolve("HEAD")
-        DataLog(repo, odb).cover_commit(head)
+        _cover(repo, odb, head)
         if rebase_under_way(repo.git_dir):
             return  # once per replayed commit; post-rewrite sees the end
         _look(repo, odb, head, own=True, may_attach=sequence_under_way(repo.git_dir) is None)
+
+
+def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
+    """Keep the data that a commit refers to; what cannot be kept is said and stops nothing."""
+    try:
+        DataLog(repo, odb).cover_commit(commit)
+    except UncoveredError as error:
+        say(error.message)
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
@@ -65,7 +73,7 @@ def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
         return  # a squash: the user's commit is still to come
     with GitOdb(repo.git, repo.format) as odb:
         head = repo.resolve("HEAD")
-        DataLog(repo, odb).cover_commit(head)
+        _cover(repo, odb, head)
         _look(repo, odb, head, own=False, may_attach=False)
 
 
@@ -170,7 +178,7 @@ def start_runner(repo: Repository) -> None:
     lease.log.parent.mkdir(parents=True, exist_ok=True)
     where = repo.worktree or repo.git_dir
     with lease.log.open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "gitml", "runner", str(where)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -180,6 +188,8 @@ def start_runner(repo: Repository) -> None:
             start_new_session=True,
             close_fds=True,
         )
+    lease.note_start(process.pid)
+    process.returncode = 0  # it outlives us on purpose: no warning when the object goes
 
 
 def _runner_environment(repo: Repository) -> dict[str, str]:

@@ -50,7 +50,7 @@ def show(text: str = "", *, stream: IO[str] | None = None) -> None:
         text.encode(encoding)
     except UnicodeError:
         text = "".join(_ASCII.get(char, char) for char in text).encode(encoding, "backslashreplace").decode(encoding)
-    print(text, file=out)  # noqa: T201 - the one place that prints
+    print(text, file=out)
 
 
 def talk(text: str) -> None:

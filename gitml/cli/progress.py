@@ -6,8 +6,8 @@ import time
 from gitml.cli.output import GLYPHS, count, paint, safe, talk
 from gitml.pipeline.lease import Lease, RunState, StageProgress
 
-_START_GRACE = 15.0
-"""Seconds for a runner that was asked for to start."""
+_START_GRACE = 2.0
+"""Seconds for a runner that was asked for to appear among the processes."""
 _PLAIN_INTERVAL = 30.0
 """Seconds between lines where there is no terminal."""
 
@@ -80,7 +80,7 @@ def describe(name: str, progress: StageProgress) -> str:
 def follow(lease: Lease, end: float | None) -> bool:
     """Show the runner's progress until it is done; False if `end` (monotonic seconds) came first."""
     display = Display()
-    started = time.monotonic()
+    idle_since = time.monotonic()
     try:
         while True:
             alive = lease.is_held()
@@ -91,11 +91,13 @@ def follow(lease: Lease, end: float | None) -> bool:
                 if state is not None and state.status != "running":
                     display.draw(state)
                 return True
-            if not alive and time.monotonic() - started > _START_GRACE:
+            if alive or lease.is_starting():
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > _START_GRACE:
                 return True  # asked for, but nobody came: status and doctor say more
             if end is not None and time.monotonic() >= end:
                 return False
-            time.sleep(0.05)
+            time.sleep(0.1)
     finally:
         display.close()
 

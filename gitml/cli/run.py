@@ -14,6 +14,7 @@ from gitml.cli.options import Json
 from gitml.cli.output import count, safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
 from gitml.errors import BusyError, ExitCode, UserError
+from gitml.hooks import start_runner
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.run import RunOptions, RunReport, StageReport
 
@@ -51,6 +52,8 @@ def run(
             parallel=jobs,
         )
         report = _run(context, options)
+        if context.lease.requests():
+            start_runner(context.repo)  # a commit was made meanwhile, and its hook relied on us
     if json:
         show_json(_as_json(report))
     else:

@@ -102,6 +102,19 @@ class Lease:
             os.close(descriptor)
         return False
 
+    def note_start(self, pid: int) -> None:
+        """Note the process that is on its way to become the runner."""
+        self._dir.mkdir(parents=True, exist_ok=True)
+        (self._dir / "starting").write_text(f"{pid}\n")
+
+    def is_starting(self) -> bool:
+        """Whether a process that was started to be the runner is alive."""
+        try:
+            os.kill(int((self._dir / "starting").read_text()), 0)
+        except (OSError, ValueError):
+            return False
+        return True
+
     def request(self, branch: str) -> None:
         """Ask whoever runs, or runs next, to look at `branch`; asking twice is asking once."""
         self._requests.mkdir(parents=True, exist_ok=True)
