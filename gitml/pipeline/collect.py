@@ -30,7 +30,10 @@ from gitml.store.tree import (
     parse_tree,
 )
 
-_PIECE = 1 << 20
+_PIECE = 1 << 17
+_PASSING, _PASSING_STEP = 1 << 30, 1 << 22
+"""Bytes from which on a file is not kept in the page cache: it would push out everything else."""
+
 _DEEPEST = 200
 _MOST_LINKS = 40
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,7 +66,8 @@ class OutputError(UserError):
     """A task wrote something that cannot become a result. Carries the `path` below `/pfs/out`."""
 
     def __init__(self, label: str, path: bytes, what: str, *, hint: str) -> None:
-        super().__init__(f"{label}: output '{printable(path)}' {what}" if path else f"{label}: {what}", hint=hint)
+        text = f"output '{printable(path)}' {what}" if path else what
+        super().__init__(f"{label}: {text}" if label else text, hint=hint)
         self.path = path
 
 
@@ -102,8 +106,8 @@ def collect(
 ) -> Collected:
     """Store what is in the workspace's `/pfs/out`, and give its tree.
 
-    `is_tracked` says whether a path below the output directory is under gitml; `label` names stage and datum in
-    messages. Empty directories are dropped, executable bits kept, links to inputs and outputs replaced by what
+    `is_tracked` says whether a path below the output directory is under gitml; `label` begins messages, unless it
+    is empty. Empty directories are dropped, executable bits kept, links to inputs and outputs replaced by what
     they point to. Raise `OutputError`.
     """
     collector = _Collector(workspace, writer, is_tracked, label)
@@ -355,6 +359,8 @@ class _Collector:
             if not piece:
                 raise self.fault(path, "changed while it was read", _STILL_RUNNING)
             left -= len(piece)
+            if size >= _PASSING and left % _PASSING_STEP < len(piece) and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, size - left, os.POSIX_FADV_DONTNEED)
             yield piece
 
 

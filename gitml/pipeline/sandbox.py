@@ -15,6 +15,12 @@ from gitml.errors import UserError
 from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError
 from gitml.pipeline.workspace import Workspace
 
+_GOES_ON = re.compile(r"[\w./~})*?\]-]\Z")
+"""A place does not begin here, a path goes on: 'a/pfs', '$HOME/pfs', 's3://pfs'."""
+
+_OPTION = re.compile(r"(.*\s)?-\w", re.DOTALL)
+"""But after the letter of an option it does: '-o/pfs/out'."""
+
 
 class View(Protocol):
     """One workspace as the task in it sees it. Paths are those that the task uses, unless they are `Path`."""
@@ -85,15 +91,17 @@ class StandInView:
             places[target] = str(workspace.alias / "mounts") + target
         self._places = places
         longest_first = sorted(places, key=len, reverse=True)
-        # A place begins where no path goes on to it (not in 'a/pfs', '$HOME/pfs', 's3://pfs') or right after an
-        # option letter ('-o/pfs/out'), and ends where the name ends.
-        self._pattern = re.compile(
-            r"(?:(?<![\w./~})*?\]-])|(?<=\s-\w)|(?<=^-\w))(" + "|".join(map(re.escape, longest_first)) + r")(?![\w.-])"
-        )
+        self._pattern = re.compile("(" + "|".join(map(re.escape, longest_first)) + r")(?![\w.-])")
 
     def rewrite(self, text: str) -> str:
         """`text` with every place replaced by the path that stands for it."""
-        return self._pattern.sub(lambda match: self._places[match[1]], text)
+        return self._pattern.sub(self._replaced, text)
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        before = match.string[max(0, match.start() - 3) : match.start()]
+        if _GOES_ON.search(before) and not _OPTION.fullmatch(before):
+            return match[0]
+        return self._places[match[1]]
 
     def directory(self, working_dir: str | None) -> str:
         """The top of the workspace, a directory below it, or what stands for an absolute one."""
