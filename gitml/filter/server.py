@@ -203,7 +203,8 @@ class _Filters:
 
     def _expected(self, path: bytes) -> tuple[Pointer, Manifest] | None:
         """What the index says stands at `path`: most often git asks about files that did not change."""
-        if not path or b"\n" in path:
+        # git takes `./` and `../` in such a name as relative to a directory, and dies outside the worktree
+        if b"\n" in path or path.split(b"/")[0] in (b"", b".", b".."):
             return None
         found = self._odb.lookup(":0:" + os.fsdecode(path))
         if found is None or not is_pointer(found[2]):

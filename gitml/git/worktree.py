@@ -18,6 +18,7 @@ from typing import NamedTuple
 from gitml.errors import BusyError, GitmlError
 from gitml.git.command import GitError
 from gitml.git.odb import GitOdb
+from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.content import read_content
@@ -47,31 +48,35 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None) -> Materialised
 
     Only tracked files under gitml are touched whose worktree content is exactly the pointer in the index. With
     `GITML_SKIP_SMUDGE=1` in the environment and no `paths` nothing is done. Content that is missing or damaged leaves
-    its pointer in place and is reported.
+    its pointer in place and is reported. Raise `BusyError`, with nothing changed, if the index stays locked.
     """
     if repo.worktree is None or (paths is None and os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")):
         return Materialised()
     wanted = None if paths is None else set(paths)
     places = _Places(repo.worktree)
-    candidates: dict[bytes, tuple[_IndexEntry, bytes]] = {}
-    for path, entry in _read_index(repo).items():
+    index = _read_index(repo)
+    texts: dict[bytes, bytes] = {}
+    for path, entry in index.items():
         if (wanted is None or path in wanted) and entry.mode & 0o170000 == 0o100000 and not entry.skipped:
             text = _pointer_text(places, path)
             if text is not None and repo.format.oid_of("blob", text) == entry.oid:
-                candidates[path] = entry, text
-    under_gitml = _under_gitml(repo, candidates)
+                texts[path] = text
+    under_gitml = _under_gitml(repo, texts)
+    filling = {path: text for path, text in texts.items() if path in under_gitml}
+    forgetful = {path: index[path] for path in [*filling, *_filled_but_dirty(repo, places, index)]}
+    if not forgetful:
+        return Materialised()
+    _forget_stat(repo, forgetful)
     done: list[bytes] = []
     missing: dict[bytes, str] = {}
     with GitOdb(repo.git, repo.format) as odb:
-        for path, (_, text) in candidates.items():
-            if path in under_gitml:
-                try:
-                    if _fill(repo, odb, places, path, text):
-                        done.append(path)
-                except (GitmlError, OSError) as error:
-                    missing[path] = str(error)
-    if done:
-        _refresh(repo)
+        for path, text in filling.items():
+            try:
+                if _fill(repo, odb, places, path, text):
+                    done.append(path)
+            except (GitmlError, OSError) as error:
+                missing[path] = str(error)
+    _refresh(repo)
     return Materialised(tuple(done), missing)
 
 
@@ -91,9 +96,10 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
         return ()
     places = _Places(repo.worktree)
     before = {change.path: places.state(change.path) for change in changes}
+    index = _read_index(repo)
+    _forget_stat(repo, {path: index[path] for path in _filled_but_dirty(repo, places, index)})
     if not _refresh(repo):
         raise _locked()
-    index = _read_index(repo)
     moving = _movable(changes, index)
     kept = {change.path for change in changes} - {change.path for change in moving}
     visible = [change for change in moving if change.path not in index or not index[change.path].skipped]
@@ -260,6 +266,41 @@ def _read_index(repo: Repository) -> dict[bytes, _IndexEntry]:
             if stage == b"0":
                 found[path] = _IndexEntry(int(mode, 8), Oid.parse(oid), tag == b"S")
     return found
+
+
+def _filled_but_dirty(repo: Repository, places: _Places, index: Mapping[bytes, _IndexEntry]) -> list[bytes]:
+    """Files that seem modified but may hold just what their pointer says.
+
+    A git command that had read the index before the content was put in place may write it back with the size of the
+    pointer. Git then never looks at the content again.
+    """
+    differing = [path for path in repo.git.output("diff-files", "-z", "--name-only").split(b"\0") if path in index]
+    pointers = read_pointers(repo.git, (index[path].oid for path in differing))
+    found = []
+    for path in differing:
+        pointer = pointers.get(index[path].oid)
+        state = places.state(path) if pointer is not None else None
+        if pointer is not None and state and state[2] == pointer.size:
+            found.append(path)
+    return found
+
+
+def _forget_stat(repo: Repository, entries: Mapping[bytes, _IndexEntry]) -> None:
+    """Let the index forget what it knows of these files, so that the next refresh compares their content.
+
+    Without it, git takes a file of another size for modified without asking the filter (git: read-cache.c,
+    ie_modified). It is done before the files are replaced: whoever is killed in between leaves nothing dirty.
+    """
+    lines = [b"%o %s\t%s" % (entry.mode, entry.oid.hex().encode(), path) for path, entry in entries.items()]
+    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, None):
+        try:
+            if lines:
+                _write(repo, "update-index", "-z", "--index-info", listed=lines)
+            return
+        except BusyError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _refresh(repo: Repository) -> bool:

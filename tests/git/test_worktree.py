@@ -1,0 +1,224 @@
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gitml.errors import BusyError
+from gitml.git.pack import PackWriter
+from gitml.git.repository import Repository
+from gitml.git.worktree import materialise, sync_published
+from gitml.oid import Oid
+from gitml.store.content import store_content
+from gitml.store.pointer import format_pointer
+
+
+def noise(seed: int, size: int = 70_000) -> bytes:
+    return hashlib.shake_128(b"%d" % seed).digest(size)
+
+
+def put(repository: Repository, content: bytes) -> bytes:
+    """Store content in a pack of its own; its pointer text."""
+    with PackWriter(repository.objects_dir, repository.format) as pack:
+        pointer = store_content([content], pack).pointer
+        pack.finish()
+    return format_pointer(pointer)
+
+
+@pytest.fixture
+def repository(repo: Path) -> Repository:
+    repository = Repository.discover(repo)
+    # Without the filter pointers come to stand in the worktree as they do after a clone.
+    (repo / ".gitattributes").write_text("*.big filter=ml -text\n")
+    return repository
+
+
+def use_filter(repository: Repository) -> None:
+    repository.git.run("config", "filter.ml.process", f"'{sys.executable}' -P -m gitml filter-process")
+    repository.git.run("config", "filter.ml.required", "true")
+
+
+def commit_all(repository: Repository) -> Oid:
+    repository.git.run("add", "-A")
+    repository.git.run("commit", "-q", "-m", "c")
+    return repository.resolve("HEAD^{tree}")
+
+
+def status(repository: Repository) -> bytes:
+    return repository.git.output("status", "--porcelain", "-z", "--untracked-files=all")
+
+
+def test_pointers_are_filled_in_and_status_is_clean(repository: Repository, repo: Path) -> None:
+    text = put(repository, noise(1, 500_000))
+    odd = os.fsdecode(b"d/odd\n\xff name.big")
+    (repo / "d").mkdir()
+    for name in ("a.big", odd, "plain.txt"):
+        (repo / name).write_bytes(text)
+    (repo / "a.big").chmod(0o755)
+    commit_all(repository)
+    use_filter(repository)
+    result = materialise(repository, None)
+    assert set(result.done) == {b"a.big", os.fsencode(odd)}
+    assert not result.missing
+    assert (repo / "a.big").read_bytes() == (repo / odd).read_bytes() == noise(1, 500_000)
+    assert (repo / "a.big").stat().st_mode & 0o777 == 0o755
+    assert (repo / "plain.txt").read_bytes() == text
+    assert status(repository) == b""
+    assert materialise(repository, None).done == ()
+    assert not list((repo / ".git/ml/tmp").iterdir())
+
+
+def test_only_the_pointer_of_the_index_entry_is_replaced(repository: Repository, repo: Path) -> None:
+    one, two = put(repository, noise(1)), put(repository, noise(2))
+    for name in ("a.big", "b.big", "c.big", "link/x.big", "skip.big"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_bytes(one)
+    commit_all(repository)
+    (repo / "a.big").write_bytes(two)
+    (repo / "b.big").write_bytes(one + b"x")
+    (repo / "c.big").unlink()
+    (repo / "link").rename(repo / "elsewhere")
+    (repo / "link").symlink_to("elsewhere")
+    assert materialise(repository, [b"a.big", b"b.big", b"c.big", b"link/x.big"]).done == ()
+    assert (repo / "a.big").read_bytes() == two
+    assert (repo / "elsewhere/x.big").read_bytes() == one
+    assert (repo / "skip.big").read_bytes() == one
+
+
+def test_missing_and_damaged_content_leave_the_pointer(repository: Repository, repo: Path) -> None:
+    text = put(repository, noise(1))
+    texts = {
+        "absent.big": text[:-41] + b"1" * 40 + b"\n",
+        "digest.big": text.replace(text[23:33], b"0123456789"),
+        "size.big": text.replace(b"size 70000", b"size 70001"),
+        "malformed.big": text.replace(b"size", b"sice"),
+    }
+    for name, content in texts.items():
+        (repo / name).write_bytes(content)
+    commit_all(repository)
+    result = materialise(repository, None)
+    assert result.done == ()
+    assert set(result.missing) == {os.fsencode(name) for name in texts}
+    assert "missing" in result.missing[b"absent.big"]
+    assert {name: (repo / name).read_bytes() for name in texts} == texts
+
+
+def test_the_environment_can_ask_for_pointers(
+    repository: Repository, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = put(repository, noise(1))
+    (repo / "a.big").write_bytes(text)
+    commit_all(repository)
+    monkeypatch.setenv("GITML_SKIP_SMUDGE", "1")
+    assert materialise(repository, None).done == ()
+    assert materialise(repository, [b"a.big"]).done == (b"a.big",)
+
+
+class Published:
+    """A repository whose branch moved from `old` to `new`; index and worktree still are at `old`."""
+
+    def __init__(self, repository: Repository, old: dict[str, bytes], new: dict[str, bytes]) -> None:
+        self.repository = repository
+        assert repository.worktree is not None
+        self.top = repository.worktree
+        self.new = self.tree_of(new)
+        self.old = self.tree_of(old)
+        commit = repository.git.line("commit-tree", self.new.hex(), "-m", "result", "-p", "HEAD")
+        repository.git.run("update-ref", "HEAD", commit)
+
+    def tree_of(self, files: dict[str, bytes]) -> Oid:
+        git = self.repository.git
+        git.run("rm", "-r", "-q", "--ignore-unmatch", "--", "out", "extra")
+        for name, data in files.items():
+            (self.top / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.top / name).write_bytes(data)
+        return commit_all(self.repository) if git.output("status", "--porcelain") else Oid.parse(git.line("write-tree"))
+
+    def sync(self, *paths: bytes) -> tuple[bytes, ...]:
+        return sync_published(self.repository, self.old, self.new, paths or (b"out",))
+
+
+OLD = {"out/a": b"a", "out/b": b"b", "out/deep/gone": b"g", "extra/x": b"x", os.fsdecode(b"out/n\n\xff"): b"n"}
+NEW = {"out/a": b"A", "out/b": b"B", "out/new/n": b"N", "extra/x": b"X", os.fsdecode(b"out/n\n\xff"): b"M"}
+
+
+def files_below(top: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(top.parent)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+def test_published_paths_follow_and_nothing_else(repository: Repository, repo: Path) -> None:
+    published = Published(repository, OLD, NEW)
+    (repo / "mine").write_bytes(b"staged")
+    repository.git.run("add", "mine")
+    (repo / "extra/x").write_bytes(b"edited")
+    assert published.sync() == ()
+    assert files_below(repo / "out") == {name: data for name, data in NEW.items() if name.startswith("out/")}
+    assert not (repo / "out/deep").exists()
+    assert status(repository) == b"MM extra/x\0A  mine\0"
+    assert published.sync() == ()
+
+
+def test_what_the_user_changed_is_kept(repository: Repository, repo: Path) -> None:
+    published = Published(repository, OLD, NEW)
+    (repo / "out/a").write_bytes(b"edited")
+    (repo / "out/b").write_bytes(b"staged")
+    repository.git.run("add", "out/b")
+    (repo / "out/deep/gone").write_bytes(b"edited")
+    (repo / "out/new").mkdir()
+    (repo / "out/new/n").write_bytes(b"untracked")
+    assert published.sync() == (b"out/a", b"out/b", b"out/deep/gone", b"out/new/n")
+    assert (repo / "out/a").read_bytes() == b"edited"
+    assert repository.git.output("show", ":out/b") == b"staged"
+    assert (repo / "out/deep/gone").read_bytes() == b"edited"
+    assert (repo / "out/new/n").read_bytes() == b"untracked"
+    # the index follows where it held nothing of the user's, so that the next commit does not undo the result
+    assert repository.git.output("show", ":out/a") == b"A"
+    assert status(repository) == b"M  extra/x\0 M out/a\0M  out/b\0 M out/new/n\0?? out/deep/gone\0"
+
+
+def test_files_and_directories_change_places(repository: Repository, repo: Path) -> None:
+    published = Published(repository, {"out/f": b"f", "out/d/x": b"x"}, {"out/f/y": b"y", "out/d": b"d"})
+    assert published.sync() == ()
+    assert files_below(repo / "out") == {"out/f/y": b"y", "out/d": b"d"}
+    assert status(repository) == b""
+
+
+def test_a_users_directory_in_the_way_stays(repository: Repository, repo: Path) -> None:
+    published = Published(repository, {"out/a": b"a"}, {"out/a": b"a", "out/d": b"d", "out/e/f": b"f"})
+    (repo / "out/d").mkdir()
+    (repo / "out/d/mine").write_bytes(b"m")
+    (repo / "out/e").symlink_to("d")
+    assert published.sync() == (b"out/d", b"out/e/f")
+    assert files_below(repo / "out") == {"out/a": b"a", "out/d/mine": b"m"}
+
+
+def test_an_interrupted_sync_is_completed(repository: Repository, repo: Path) -> None:
+    published = Published(repository, OLD, NEW)
+    blob = repository.git.line("rev-parse", f"{published.new}:out/a")
+    repository.git.run("update-index", "--cacheinfo", f"100644,{blob},out/a")
+    repository.git.run("update-index", "--force-remove", "out/deep/gone")
+    assert published.sync() == ()
+    assert files_below(repo / "out") == {name: data for name, data in NEW.items() if name.startswith("out/")}
+
+
+def test_a_locked_index_changes_nothing(repository: Repository, repo: Path) -> None:
+    published = Published(repository, OLD, NEW)
+    (repo / ".git/index.lock").touch()
+    with pytest.raises(BusyError, match="index is locked"):
+        published.sync()
+    assert (repo / "out/a").read_bytes() == b"a"
+
+
+def test_large_published_files_come_with_their_content(repository: Repository, repo: Path) -> None:
+    use_filter(repository)
+    repository.git.run("config", "ml.smudgeLimit", "100k")
+    contents = {"out/m.big": noise(2, 300_000), "out/s.big": noise(3, 80_000)}
+    published = Published(
+        repository,
+        {"out/m.big": noise(1, 300_000), "out/s.big": b"small"},
+        {name: put(repository, content) for name, content in contents.items()},
+    )
+    assert published.sync() == ()
+    assert files_below(repo / "out") == contents
+    assert status(repository) == b""
