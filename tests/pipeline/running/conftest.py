@@ -40,7 +40,7 @@ def odb() -> StreamOdb:
 
 @pytest.fixture
 def workspaces(tmp_path: Path, odb: StreamOdb) -> Iterator[Workspaces]:
-    with Workspaces(tmp_path / "run", odb) as result:
+    with Workspaces(tmp_path / "the run's", odb) as result:  # a path that shells would split
         yield result
 
 
@@ -83,12 +83,14 @@ def run(
 ) -> Run:
     """Run a command on one datum: `run(["cp", ...], {"data": {...}}, code=..., datum_tries=...)`.
 
-    A string is a script for the shell's standard input. The log is `task.log`.
+    A string is a script for the shell's standard input. `each` adds to the workspace of each attempt. The log is
+    `task.log`.
     """
 
     def start(command: str | list[str], inputs: Inputs | None = None, **fields: Any) -> TaskOutcome:
         of_task = {name: fields.pop(name) for name in ("stop", "grace", "log_limit") if name in fields}
         of_workspace = {name: fields.pop(name) for name in ("code", "files", "mounts") if name in fields}
+        each_workspace = iter(fields.pop("each", ()))
         extra = fields.pop("environ", {})
         if isinstance(command, str):
             fields["stdin"] = tuple(command.splitlines())
@@ -98,7 +100,7 @@ def run(
         environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", **extra}
         return run_task(
             stage,
-            make=lambda: make_workspace(inputs, **of_workspace),
+            make=lambda: make_workspace(inputs, **of_workspace, **next(each_workspace, {})),
             sandbox=sandbox,
             environment=task_environment(stage, datum, environ=environ, datum_id=datum.id, job_id="job"),
             log=tmp_path / "task.log",

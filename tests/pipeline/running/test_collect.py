@@ -1,11 +1,15 @@
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.collect import (
     Collected,
@@ -15,6 +19,7 @@ from gitml.pipeline.collect import (
     is_reserved,
     merge_outputs,
 )
+from gitml.pipeline.datum import DatumInput
 from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
 from gitml.store.content import read_content, store_content
@@ -24,6 +29,12 @@ from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, MODE_TREE, Entry, Snaps
 
 Make = Callable[..., Workspace]
 Run = Callable[..., TaskOutcome]
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
 LARGE = os.urandom(150_000)
 
 
@@ -113,6 +124,32 @@ def test_names_may_be_any_bytes(run: Run, odb: MemoryOdb) -> None:
     ) as outcome:
         assert outcome.workspace is not None
         assert set(files(odb, gather(outcome.workspace, odb).tree)) == {b"a b", b"n\nl", b"\xff"}
+
+
+def test_from_a_repository_and_back(repo: Path, tmp_path: Path) -> None:
+    where = Repository.discover(repo)
+    objects = where.objects_dir
+    with GitOdb(where.git, where.format) as odb:
+        with PackWriter(objects, where.format, reader=odb) as pack:
+            pointer = Entry(MODE_FILE, pack.write("blob", format_pointer(store_content([LARGE], pack).pointer)))
+            plain = Entry(MODE_FILE, pack.write_stream("blob", len(LARGE), iter([LARGE])))
+            inputs = [DatumInput("x", b"p", b"p", pointer), DatumInput("y", b"q", b"q", plain)]
+            pack.finish()
+        with Workspaces(tmp_path / "w", odb) as workspaces, workspaces.create(inputs) as workspace:
+            (workspace.out / "both").write_bytes(
+                (workspace.pfs / "x/p").read_bytes() + (workspace.pfs / "y/q").read_bytes()
+            )
+            with PackWriter(objects, where.format, reader=odb) as pack:
+                found = collect(workspace, pack, is_tracked=lambda _: True, label="")
+                data_trees = [data_tree for _, data_tree in found.pointers.values()]
+                pack.finish()
+        with PackWriter(objects, where.format, reader=odb) as pack:
+            merged = merge_outputs([("a", found.tree), ("b", tree_of(pack, "c"))], pack, pack)
+            pack.finish()
+        stored = parse_pointer(Snapshot(odb, merged).read(b"both"))
+        assert b"".join(read_content(stored, odb)) == LARGE * 2
+    git(repo, "fsck", "--strict")
+    assert all(git(repo, "ls-tree", str(tree)) for tree in data_trees)
 
 
 # --- links ---
@@ -318,7 +355,7 @@ def test_files_that_change_while_read(change: str, workspace: Workspace) -> None
 # --- merging ---
 
 
-def tree_of(odb: MemoryOdb, *paths: str) -> Oid:
+def tree_of(odb: MemoryOdb | PackWriter, *paths: str) -> Oid:
     entry = Entry(MODE_FILE, odb.write("blob", b"1"))
     return edit_tree(odb, odb, empty_tree(odb.format), {path.encode(): entry for path in paths})
 

@@ -110,7 +110,7 @@ def test_content_that_is_missing_or_damaged_leaves_nothing_behind(
     odb.objects[chunk] = ("blob", kept[1][:-1] + b"?")
     with pytest.raises(ContentError):
         workspaces.create([DatumInput("x", b"f", b"f", entry)])
-    assert list((tmp_path / "run" / "tasks").iterdir()) == []
+    assert list((tmp_path / "the run's" / "tasks").iterdir()) == []
     odb.objects[chunk] = kept
     with workspaces.create([DatumInput("x", b"f", b"f", entry)]) as workspace:
         assert (workspace.pfs / "x/f").read_bytes() == LARGE
@@ -246,10 +246,10 @@ def test_everything_is_removed_whatever_its_modes(make_workspace: Make, workspac
     (workspace.out / "locked/deep").chmod(0)
     (workspace.out / "locked").chmod(0o500)
     workspace.close()
-    assert list((tmp_path / "run/tasks").iterdir()) == []
+    assert list((tmp_path / "the run's/tasks").iterdir()) == []
     workspaces.close()
-    assert not (tmp_path / "run").exists()
-    remove_tree(tmp_path / "run")
+    assert not (tmp_path / "the run's").exists()
+    remove_tree(tmp_path / "the run's")
 
 
 def test_shells_can_hold_the_alias_of_any_path(tmp_path: Path, odb: MemoryOdb) -> None:
