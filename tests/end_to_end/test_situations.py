@@ -1,6 +1,7 @@
 """The git situations of daily work: nothing of the user's is lost, no result lands on the wrong base."""
 
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -10,18 +11,40 @@ import pytest
 from tests.end_to_end.project import Project, small_project
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves a project with its first results, for the others to copy."""
+    return tmp_path_factory.mktemp("built") / "project"
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, built: Path) -> Project:
     """Two quick stages, first results committed."""
-    project = small_project(tmp_path / "project")
-    project.commit("first")
-    assert project.states() == {"model": "fresh", "inference": "fresh"}
+    if not built.exists():
+        first = small_project(built)
+        first.commit("first")
+        assert first.states() == {"model": "fresh", "inference": "fresh"}
+    shutil.copytree(built, tmp_path / "project", symlinks=True)
+    project = Project(tmp_path / "project")
+    project.ml("install")
+    project.git("update-index", "-q", "--refresh")
     return project
 
 
-def slow(project: Project, seconds: float = 2.0) -> None:
-    """Make training take a while, in a commit whose results are there."""
-    project.write("train.sh", f"sleep {seconds}\n" + project.read("train.sh"))
+class Gate:
+    """Training that has begun and does not end before the gate is opened."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._file = project.path.parent / "gate"
+        project.git("config", "ml.sandbox", "none")  # the gate is a file outside the workspace
+        project.write("train.sh", f"while [ ! -e '{self._file}' ]; do sleep 0.05; done\n" + project.read("train.sh"))
+
+    def until_running(self) -> None:
+        self._project.until(lambda: self._project.states()["model"] == "running")
+
+    def open(self) -> None:
+        self._file.touch()
 
 
 def test_first_commit_gives_a_result_commit_with_trailers(project: Project) -> None:
@@ -158,13 +181,14 @@ def test_squash_merge_is_fresh_by_content(project: Project) -> None:
 
 
 def test_stash_and_pop_while_results_arrive(project: Project) -> None:
-    slow(project, 1.5)
+    gate = Gate(project)
     project.write("training/b.csv", "3\n")
     project.commit("slower", wait=False)
     project.write("notes.txt", "draft\n")
     project.write("input/x.csv", "X changed\n")
     project.git("add", "notes.txt")
     project.git("stash", "-q")
+    gate.open()
     project.wait()
     project.git("stash", "pop", "-q")
     assert project.read("notes.txt") == "draft\n"
@@ -178,13 +202,14 @@ def test_stash_and_pop_while_results_arrive(project: Project) -> None:
 
 
 def test_users_changes_survive_publishing(project: Project) -> None:
-    slow(project, 1.5)
+    gate = Gate(project)
     project.write("training/b.csv", "3\n")
     project.commit("slower", wait=False)
     project.write("staged.txt", "staged\n")
     project.git("add", "staged.txt")
     project.write("input/y.csv", "dirty\n")
     project.write("model/model.txt", "edited by hand\n")
+    gate.open()
     project.wait()
     assert project.git("diff", "--cached", "--name-only") == "staged.txt"
     assert project.read("input/y.csv") == "dirty\n"
@@ -226,12 +251,12 @@ def test_linked_worktree_gets_its_own_results(project: Project, tmp_path: Path) 
 
 
 def test_second_commit_while_the_first_one_runs(project: Project) -> None:
-    slow(project, 2)
+    gate = Gate(project)
     project.commit("slower", wait=False)
-    project.until(lambda: project.states()["model"] == "running")
+    gate.until_running()
     project.write("input/z.csv", "z\n")
     project.commit("new input", wait=False)
-    project.wait()
+    gate.open()
     project.wait()
     assert project.subjects()[:3] == ["gitml: update model, inference", "new input", "slower"]
     assert project.read("inference/z.csv") == "z\n2\n"
@@ -240,12 +265,12 @@ def test_second_commit_while_the_first_one_runs(project: Project) -> None:
 
 
 def test_second_commit_changes_what_the_first_one_computes(project: Project) -> None:
-    slow(project, 2)
+    gate = Gate(project)
     project.commit("slower", wait=False)
-    project.until(lambda: project.states()["model"] == "running")
+    gate.until_running()
     project.write("training/b.csv", "3\n")
     project.commit("new data", wait=False)
-    project.wait()
+    gate.open()
     project.wait()
     assert project.subjects()[:3] == ["gitml: update model, inference", "new data", "slower"]
     assert project.read("model/model.txt") == "1\n2\n3\n"
@@ -253,9 +278,9 @@ def test_second_commit_changes_what_the_first_one_computes(project: Project) -> 
 
 
 def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path) -> None:
-    slow(project, 1)
+    gate = Gate(project)
     project.commit("slower", wait=False)
-    project.until(lambda: project.states()["model"] == "running")
+    gate.until_running()
     editor = tmp_path / "editor"
     editor.write_text(
         f'#!/bin/sh\ntouch "{tmp_path}/open"\nwhile [ ! -e "{tmp_path}/close" ]; do sleep 0.05; done\necho edited > "$1"\n'
@@ -268,8 +293,9 @@ def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     project.until((tmp_path / "open").exists)
-    tip = project.head()
-    project.until(lambda: project.git("ls-tree", "-r", "--name-only", "refs/ml/runs").count("/out/") > 3)
+    tip, before = project.head(), project.executions()
+    gate.open()
+    project.until(lambda: project.executions() == before + 3)
     assert project.head() == tip, "nothing may move the branch below an open editor"
     (tmp_path / "close").touch()
     _, stderr = committing.communicate(timeout=60)
@@ -286,12 +312,13 @@ def test_results_wait_for_a_merge_under_way(project: Project) -> None:
     project.write("notes.txt", "theirs\n")
     project.commit("theirs")
     project.git("switch", "-q", "main")
-    slow(project, 1)
+    gate = Gate(project)
     project.write("notes.txt", "ours\n")
     project.commit("slower", wait=False)
-    project.until(lambda: project.states()["model"] == "running")
+    gate.until_running()
     project.git("merge", "-q", "topic", check=False)
     assert (project.path / ".git" / "MERGE_HEAD").exists()
+    gate.open()
     tip = project.head()
     project.wait()
     assert project.head() == tip
@@ -343,15 +370,16 @@ def test_restored_result_that_is_reverted_stays_reverted(project: Project) -> No
 
 
 def test_hook_without_a_terminal_returns_at_once_and_lets_go_of_pipes(project: Project) -> None:
-    slow(project, 3)
+    gate = Gate(project)
     project.git("add", "-A")
     done = subprocess.run(
         "git commit -q -m slower 2>&1 | cat", shell=True, cwd=project.path, env=project.environment(),
-        capture_output=True, check=True, stdin=subprocess.DEVNULL,
+        capture_output=True, check=True, stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
     assert project.states()["model"] in {"running", "stale"}, "the commit must not have waited for the run"
     assert done.stdout.decode().startswith("gitml: 2 stages queued (model, inference)")
     assert len(done.stdout.splitlines()) == 1
+    gate.open()
     project.wait()
 
 
