@@ -1,32 +1,64 @@
 """The sketch of a chunk: 32 bits that stay the same under small edits, so that versions of a chunk meet in a pack.
 
-Part of the storage format: the sketch names the chunk in the data tree. It depends on the chunk's bytes alone, by
-integer arithmetic only.
+Part of the storage format: the sketch names the chunk in the data tree (docs/format.md; measured in
+docs/design/0002-storage-format.md). It depends on the chunk's bytes alone, by integer arithmetic only.
+
+The sketch is a maximum of a hash over all 8-byte windows at the chunk's beginning: an edit changes it only if it hits
+the one window that gave the maximum or makes a larger one, and where in the chunk a window lies makes no difference.
+The idea is min-wise hashing (Broder, "On the resemblance and containment of documents", 1997).
 """
 
-_MULTIPLIER = 0x9E3779B97F4A7C15
+SPAN = 64 * 1024
+"""Windows in the first this many bytes of the chunk are hashed: every chunk but the last of a content has them."""
+
+WINDOW = 8
+"""Bytes of a hashed window, read as a little-endian number."""
+
+SAMPLES = 8192
+"""About how many 4-byte samples decide whether a chunk is compressible."""
+
+REPEATS = 64
+"""A chunk is compressible if at least one of this many samples repeats another."""
+
+_MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, odd
+_REMIX = 0xD6E8FEB86659FD93
+_MASK = 2**64 - 1
 
 
 def sketch(chunk: bytes | memoryview) -> int | None:
-    """The 32-bit sketch of `chunk`; None if the chunk is incompressible and no delta will help it."""
+    """The 32-bit sketch of `chunk`; None if the chunk is incompressible, so that no delta will help it."""
+    if len(chunk) < WINDOW or not is_compressible(chunk):
+        return None
     import numpy as np  # noqa: PLC0415  (0.13 s to import: only once a large content is stored)
 
-    data = np.frombuffer(chunk, np.uint8)
-    if len(data) < 8 or not _compressible(chunk):
-        return None
+    length = min(len(chunk), SPAN)
     best = 0
-    for shift in range(8):
-        count = (len(data) - shift) // 8
-        words = np.frombuffer(chunk, "<u8", count, shift)
-        best = max(best, int((words * np.uint64(_MULTIPLIER)).max(initial=0)))
-    best ^= best >> 32
-    return (best * _MULTIPLIER >> 32) & 0xFFFFFFFF
+    for start in range(min(WINDOW, length - WINDOW + 1)):
+        windows = np.frombuffer(chunk, "<u8", (length - start) // WINDOW, start)
+        best = max(best, int((windows * np.uint64(_MULTIPLIER)).max()))
+    return _mix(best)
 
 
-def _compressible(chunk: bytes | memoryview) -> bool:
+def is_compressible(chunk: bytes | memoryview) -> bool:
+    """Whether short strings repeat in `chunk` as they do in text and tables, and do not in compressed or noisy data.
+
+    4-byte samples are taken at every multiple of an odd stride, so that no column of a binary record is favoured.
+    """
     import numpy as np  # noqa: PLC0415
 
-    count = (len(chunk) - 3) // 4
-    words = np.frombuffer(chunk, "<u4", count, 0)
-    sample = words[:: max(1, count // 4096)]
-    return len(np.unique(sample)) * 8 < len(sample) * 7
+    if len(chunk) < 4:
+        return False
+    stride = len(chunk) // SAMPLES | 1
+    count = (len(chunk) - 4) // stride + 1
+    samples = np.sort(np.ndarray((count,), "<u4", chunk, 0, (stride,)))
+    distinct = 1 + int(np.count_nonzero(samples[1:] != samples[:-1]))
+    return (count - distinct) * REPEATS >= count
+
+
+def _mix(value: int) -> int:
+    """32 bits that all depend on all of `value`: the largest of many hashes begins with ones."""
+    value ^= value >> 32
+    value = value * _REMIX & _MASK
+    value ^= value >> 32
+    value = value * _REMIX & _MASK
+    return value >> 32
