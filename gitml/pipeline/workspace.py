@@ -17,6 +17,7 @@ import fcntl
 import itertools
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
@@ -181,6 +182,8 @@ class Workspaces:
         self._lock = threading.Lock()
         self._filling: dict[tuple[Oid, bool], threading.Lock] = {}
         self._numbers = itertools.count(1)
+        # A task that outlived a killed runner still writes to its old path, which must not become another's.
+        self._token = secrets.token_hex(4)
         self._trees = Snapshot(odb, empty_tree(odb.format))
         self._clones = hasattr(fcntl, "ioctl") and os.uname().sysname == "Linux"
         self._alias_home: Path | None = None
@@ -217,7 +220,7 @@ class Workspaces:
         laid out, `DiskError` when the machine is at fault, and whatever reading objects raises; nothing is left
         behind then.
         """
-        name = str(next(self._numbers))
+        name = f"{self._token}-{next(self._numbers)}"
         top = self.root / "tasks" / name
         code = tuple(code)
         workspace = Workspace(

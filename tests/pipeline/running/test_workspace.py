@@ -258,3 +258,10 @@ def test_shells_can_hold_the_alias_of_any_path(tmp_path: Path, odb: MemoryOdb) -
         assert workspace.alias.samefile(workspace.top)
         alias = workspace.alias
     assert not os.path.lexists(alias.parents[1])
+
+
+def test_a_lost_task_cannot_write_into_a_later_one(tmp_path: Path, odb: MemoryOdb) -> None:
+    lost = Workspaces(tmp_path / "w", odb).create([]).out
+    with Workspaces(tmp_path / "w", odb) as again, again.create([]) as workspace:
+        assert not lost.exists()
+        assert workspace.out != lost
