@@ -1,0 +1,69 @@
+# Everything a developer types. Each target makes the virtual environment it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "gitml needs Python 3.11 or later; choose one with: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "this Python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/for-demo: $(VENV)/made pyproject.toml
+	@echo "installing gitml and scikit-learn"
+	@$(PIP) install --editable '.[templates]'
+	@touch $@
+
+$(VENV)/for-development: $(VENV)/made pyproject.toml
+	@echo "installing gitml and the tools of its developers"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/for-demo
+
+.PHONY: demo
+demo: $(VENV)/for-demo  ## the story of gitml, told with real commands; KEEP=1 keeps its directory
+	@$(BIN)/python -m demo.story
+
+.PHONY: test
+test: $(VENV)/for-development  ## all tests
+	@$(BIN)/python -m pytest -n 2 $(TESTS)
+
+.PHONY: lint
+lint: $(VENV)/for-development  ## style: ruff check and ruff format
+	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && echo "style: good"
+
+.PHONY: types
+types: $(VENV)/for-development  ## types: mypy --strict
+	@$(BIN)/mypy
+
+.PHONY: layers
+layers: $(VENV)/for-development  ## layers: who may import whom
+	@$(BIN)/lint-imports
+
+.PHONY: check
+check: lint types layers test  ## all of the above but the demo
+
+.PHONY: wheel
+wheel: $(VENV)/made  ## the wheel, in dist/
+	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+.PHONY: bench
+bench: $(VENV)/for-development  ## benchmarks: latency of commit and status
+	@for each in benchmarks/latency*.py; do $(BIN)/python $$each || exit; done
+
+.PHONY: clean
+clean:  ## remove what the targets made
+	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,405 @@
+"""The story of gitml in eight steps, told with real commands on real data: `make demo`.
+
+Every claim is checked before it is printed; the first that does not hold ends the story with exit code 1.
+Set KEEP=1 to keep the directory and look around in it.
+"""
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from demo.narrator import Narrator, StoryError, stage
+
+EXTRA = Path(__file__).resolve().parent / "data"
+PATIENCE = 600.0
+"""Seconds to wait for anything; much more than it takes."""
+
+Task = tuple[str, str]
+"""Stage and datum."""
+
+
+class Clone:
+    """One repository of the story, and what can be asked of it."""
+
+    def __init__(self, narrator: Narrator, directory: Path) -> None:
+        self.narrator = narrator
+        self.directory = directory
+
+    def show(self, *command: str, succeeds: bool = True) -> str:
+        """Run a command in front of the reader."""
+        return self.narrator.show(self.directory, *command, succeeds=succeeds)
+
+    def git(self, *arguments: str) -> str:
+        """What git answers."""
+        return self.narrator.ask(self.directory, "git", *arguments)
+
+    def ml(self, *arguments: str) -> Any:
+        """The JSON that `git ml` answers."""
+        return json.loads(self.git("ml", *arguments, "--json"))
+
+    def stages(self) -> dict[str, Any]:
+        """What `git ml status` says of each stage."""
+        return {each["name"]: each for each in self.ml("status")["stages"]}
+
+    def states(self) -> dict[str, str]:
+        """The state of each stage."""
+        return {name: each["state"] for name, each in self.stages().items()}
+
+    def all_fresh(self) -> bool:
+        """Whether there is nothing to do."""
+        return set(self.states().values()) == {"fresh"}
+
+    def is_clean(self) -> bool:
+        """Whether git sees no change in the worktree."""
+        return self.git("status", "--porcelain") == ""
+
+    def content(self, *directories: str) -> dict[str, bytes]:
+        """The bytes of every file below some directories of the worktree."""
+        return {
+            path.relative_to(self.directory).as_posix(): path.read_bytes()
+            for directory in directories
+            for path in sorted((self.directory / directory).rglob("*"))
+            if path.is_file()
+        }
+
+    def executions(self) -> dict[str, Task]:
+        """Every task ever executed here, by where the run cache notes it."""
+        refs = self.git("for-each-ref", "--format=%(refname)", "refs/ml/runs")
+        listed = self.git("ls-tree", "-r", "--name-only", "refs/ml/runs").splitlines() if refs else []
+        found = {}
+        for path in listed:
+            if path.startswith("runs/") and "/task/" in path:
+                task = json.loads(self.git("cat-file", "blob", f"refs/ml/runs:{path}"))
+                found[path] = (task["stage"], task["datum"])
+        return found
+
+    def executed_during(self, action: Callable[[], None]) -> list[Task]:
+        """The tasks that were executed while `action` was done, sorted."""
+        before = self.executions()
+        action()
+        return sorted(task for path, task in self.executions().items() if path not in before)
+
+    def add(self, kind: str, name: str) -> None:
+        """Copy a file of the demo's own data into the repository."""
+        shutil.copy(EXTRA / kind / name, self.directory / kind / name)
+        self.narrator.note(self.directory, f"cp …/{name} {kind}/")
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Edit a file as the reader would with an editor."""
+        path = self.directory / name
+        text = path.read_text()
+        if old not in text:
+            raise StoryError(f"'{name}' has no '{old}' to edit")
+        path.write_text(text.replace(old, new))
+        self.narrator.note(self.directory, f"edit {name}    # {old.strip()}  →  {' '.join(new.split())}")
+
+    def commit(self, message: str, *, wait: bool = True) -> str:
+        """Commit everything, wait for the results unless told otherwise; give the user's own commit."""
+        self.narrator.run(self.directory, "git", "add", "--all")
+        self.show("git", "commit", "-q", "-a", "-m", message)
+        mine = self.git("log", "-1", "--format=%H", f"--grep=^{message}$")
+        if wait:
+            self.wait()
+        return mine
+
+    def wait(self) -> None:
+        """Wait for the runner."""
+        self.show("git", "ml", "wait", "--timeout", f"{PATIENCE:.0f}", succeeds=False)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait until `condition` gives something true, and give that."""
+        end = time.monotonic() + PATIENCE
+        while not (value := condition()):
+            if time.monotonic() > end:
+                raise StoryError(f"waited {PATIENCE:.0f} s in vain")
+            time.sleep(0.05)
+        return value
+
+    def runner(self) -> int | None:
+        """The process id of the runner while it runs."""
+        home = self.directory / ".git" / "ml"
+        try:
+            state = json.loads((home / "runs" / (home / "latest").read_text().strip() / "state.json").read_text())
+        except FileNotFoundError:
+            return None
+        return int(state["pid"]) if state["status"] == "running" else None
+
+
+def main() -> int:
+    """Tell the story; give the exit code."""
+    started = time.monotonic()
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    try:
+        with stage(keep) as narrator:
+            print("Everything below is plain git. What runs by itself is started by git's hooks.")
+            tell(narrator)
+            print(f"The story took {time.monotonic() - started:.0f} s.", end=" ")
+            print(f"It is all in {narrator.root}" if keep else "Its directory is removed now; KEEP=1 keeps it.")
+    except StoryError as error:
+        print(f"\nthe demo failed at {error}\n(KEEP=1 keeps its directory)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def tell(narrator: Narrator) -> None:
+    """All eight steps."""
+    narrator.show(narrator.root, "git", "ml", "init", "--template", "classification", "digits")
+    project = Clone(narrator, narrator.root / "digits")
+    try:
+        first_commit(project)
+        new_input(project)
+        trained = new_training_rows(project)
+        bad_data(project)
+        rolled_back(project, trained)
+        elsewhere(project)
+        failing_stage(project)
+        killed(project)
+    finally:
+        project.until(lambda: not narrator.left_behind())
+
+
+def first_commit(project: Clone) -> None:
+    """Step 1: data and code go in, the model comes out."""
+    narrator = project.narrator
+    narrator.step(1, "Commit data, get a committed model")
+    narrator.say(
+        "The template has labelled images of digits in training/, unlabelled ones in input/, and two scripts. "
+        "pipeline.json says how they belong together: `model` is trained on training/, `inference` reads each file "
+        "of input/ with the model."
+    )
+    project.show("git", "add", ".")
+    project.commit("Handwritten digits")
+    project.show("git", "ml", "dag")
+    project.show("git", "log", "--oneline")
+    project.show("git", "show", "--stat=100", "--format=%an: %s%n%n%(trailers)", "HEAD")
+    project.show("git", "ml", "status")
+    narrator.claim(project.all_fresh() and project.is_clean(), "every stage is fresh, and `git status` is clean")
+    narrator.say(
+        "The hook saw that nothing had been computed yet and started a runner. The runner trained the model, made the "
+        "predictions, and committed both on the branch. The trailers say which run and which commit they come from."
+    )
+    project.show("git", "ml", "show", "inference/batch-1.csv")
+
+
+def new_input(project: Clone) -> None:
+    """Step 2: one file more is one datum more."""
+    project.narrator.step(2, "A new input file: only that file is predicted")
+
+    def act() -> None:
+        project.add("input", "batch-4.csv")
+        project.commit("A fourth batch")
+
+    ran = project.executed_during(act)
+    project.show("git", "ml", "logs")
+    project.narrator.claim(
+        [name for name, _ in ran] == ["inference"] and project.all_fresh(), "exactly one datum ran, and no training"
+    )
+    project.narrator.say(
+        "The glob /* makes a datum of each file in input/. Each datum has a key: the git ids of what it reads, its "
+        "code and its parameters. Three of the four keys were known."
+    )
+
+
+def new_training_rows(project: Clone) -> str:
+    """Step 3: the model depends on all training rows, every prediction on the model; give the result commit."""
+    project.narrator.step(3, "New training rows: train again, predict everything again")
+
+    def act() -> None:
+        project.add("training", "digits-3.csv")
+        project.commit("300 more labelled digits")
+
+    ran = project.executed_during(act)
+    project.show("git", "ml", "log", "model", "--metric", "accuracy")
+    project.narrator.claim(
+        [name for name, _ in ran] == ["inference"] * 4 + ["model"] and project.all_fresh(),
+        "the model was trained and all four predictions were made again",
+    )
+    project.narrator.say("The glob / makes one datum of the whole directory, so any new row changes its key.")
+    return project.git("rev-parse", "HEAD")
+
+
+def bad_data(project: Clone) -> None:
+    """Step 4: bad data is seen in the metrics, and reverted."""
+    narrator = project.narrator
+    narrator.step(4, "Bad training data, and `git revert`")
+    good = project.content("training", "model", "inference")
+    shuffle_labels(project.directory / "training" / "digits-2.csv")
+    narrator.note(project.directory, "python3 …    # somebody exports digits-2.csv with its labels in the wrong order")
+    bad = project.commit("Clean up digits-2")
+    project.show("git", "ml", "log", "model", "--metric", "accuracy")
+    values = [
+        each["metrics"]["accuracy"]
+        for each in project.ml("log", "model", "--metric", "accuracy")["stages"][0]["results"]
+    ]
+    narrator.claim(values[0] < values[1] - 0.1, f"accuracy fell from {values[1]:g} to {values[0]:g}")
+    narrator.say("The log names the commit that did it, so that commit is reverted. Nothing else needs to be done.")
+
+    def act() -> None:
+        project.show("git", "revert", "--no-edit", bad)
+        project.wait()
+
+    ran = project.executed_during(act)
+    project.show("git", "ml", "status")
+    narrator.claim(
+        project.content("training", "model", "inference") == good and project.all_fresh(),
+        "data, model and predictions are back, byte for byte",
+    )
+    narrator.claim(ran == [], "no command was executed for it")
+    narrator.say("The key of the old data was known, so its results came from the cache, which is kept in git too.")
+
+
+def rolled_back(project: Clone, result: str) -> None:
+    """Step 5: reverting a result holds it."""
+    narrator = project.narrator
+    narrator.step(5, "A model that nobody wants: revert the result, keep the data")
+    narrator.say(
+        "Suppose the model of step 3 is the problem and its data are not. Then the result commit is what is reverted."
+    )
+    project.show("git", "revert", "--no-edit", result)
+    project.wait()
+    project.show("git", "ml", "status")
+    held = project.git("rev-parse", "HEAD:model")
+    narrator.claim(
+        project.states() == {"model": "held", "inference": "fresh"},
+        "the model is held, and the predictions are those of that older model",
+    )
+    narrator.say("Held means: known to be older than its data, on purpose. Nothing brings the unwanted model back.")
+
+    def act() -> None:
+        project.add("input", "batch-5.csv")
+        project.commit("A fifth batch")
+
+    ran = project.executed_during(act)
+    project.show("git", "ml", "status")
+    used = {each["path"]: each["oid"] for each in project.ml("show", "inference/batch-5.csv")["inputs"]}
+    narrator.claim(
+        [name for name, _ in ran] == ["inference"]
+        and used.get("model") == held == project.git("rev-parse", "HEAD:model")
+        and project.states() == {"model": "held", "inference": "fresh"},
+        "the new file was predicted with the old model, which is still held",
+    )
+
+    def act_again() -> None:
+        project.add("training", "digits-4.csv")
+        project.commit("Another 300 labelled digits")
+
+    ran = project.executed_during(act_again)
+    project.show("git", "ml", "status")
+    narrator.claim(
+        [name for name, _ in ran] == ["inference"] * 5 + ["model"] and project.all_fresh(),
+        "new training data ended the hold: trained, and all five batches predicted again",
+    )
+
+
+def elsewhere(project: Clone) -> None:
+    """Step 6: everything travels by plain git."""
+    narrator = project.narrator
+    narrator.step(6, "A clone elsewhere")
+    narrator.show(narrator.root, "git", "init", "-q", "--bare", "server.git")
+    project.show("git", "remote", "add", "origin", "../server.git")
+    project.show("git", "push", "-q", "-u", "origin", "main")
+    narrator.show(narrator.root, "git", "clone", "-q", "server.git", "colleague")
+    colleague = Clone(narrator, narrator.root / "colleague")
+    colleague.show("git", "ml", "install")
+    colleague.show("git", "ml", "status")
+    directories = ("training", "input", "model", "inference")
+    narrator.claim(
+        colleague.content(*directories) == project.content(*directories) and colleague.is_clean(),
+        "the clone has every file, byte for byte",
+    )
+    known = colleague.executions()
+    report = colleague.ml("run")
+    narrator.claim(
+        colleague.all_fresh()
+        and report["published"] is None
+        and colleague.executions() == known
+        and all(each["ran"] == 0 for each in report["stages"]),
+        "every stage is fresh there, and there is nothing to run",
+    )
+    narrator.say(
+        "server.git is a bare repository as any git host has it. Large files went there as chunks, which git packs "
+        "against earlier versions; the record of all runs went along."
+    )
+
+
+def failing_stage(project: Clone) -> None:
+    """Step 7: a failure leaves the user's commit alone, and the fix is a commit."""
+    narrator = project.narrator
+    narrator.step(7, "A stage that fails")
+    shutil.copy(EXTRA / "input" / "batch-6.csv", project.directory / "input")
+    blank_cell(project.directory / "input" / "batch-6.csv")
+    narrator.note(project.directory, "cp …/batch-6.csv input/    # a file with an empty cell")
+    mine = project.commit("A sixth batch")
+    project.show("git", "ml", "status")
+    project.show("git", "ml", "logs", "inference", "--failed", "-n", "4")
+    now = project.stages()
+    narrator.claim(
+        now["inference"]["state"] == "failed" and now["inference"]["datums"]["failed"] == 1,
+        "one datum failed; status and logs say which, and why",
+    )
+    narrator.claim(
+        project.git("rev-parse", "HEAD") == mine and project.is_clean(),
+        "the user's commit stands as it is, and nothing half-done was published",
+    )
+    project.replace("table.py", "float(cell) for", "float(cell or 0) for")
+    project.commit("An empty cell is a dark pixel")
+    project.show("git", "ml", "status")
+    narrator.claim(project.all_fresh(), "the commit that fixes the code ran it")
+    narrator.say("Both scripts import table.py, so gitml knew that it is code of both stages.")
+
+
+def killed(project: Clone) -> None:
+    """Step 8: a runner that is killed loses nothing that was finished."""
+    narrator = project.narrator
+    narrator.step(8, "The machine goes down in the middle")
+    project.replace("predict.py", "        _, pixels =", "        __import__('time').sleep(2)\n        _, pixels =")
+    project.commit("Think longer about each batch", wait=False)
+    project.until(lambda: project.stages()["inference"]["datums"]["done"] >= 2)
+    victim = project.until(project.runner)
+    narrator.note(project.directory, f"kill -9 {victim}    # the runner, after two of six batches")
+    os.kill(victim, signal.SIGKILL)
+    project.until(lambda: "running" not in project.states().values())
+    project.show("git", "ml", "status")
+    now = project.stages()["inference"]
+    finished = now["datums"]["done"]
+    narrator.claim(now["state"] == "lost", "the run is lost, and status says so")
+    report = project.ml("run")
+    narrator.note(project.directory, "git ml run")
+    project.show("git", "ml", "status")
+    resumed = next(each for each in report["stages"] if each["name"] == "inference")
+    narrator.claim(
+        2 <= finished <= resumed["cached"] and resumed["ran"] + resumed["cached"] == 6 and project.all_fresh(),
+        f"it went on where it stopped: {resumed['cached']} batches were known, {resumed['ran']} were computed",
+    )
+
+
+def shuffle_labels(path: Path) -> None:
+    """Give every row the label of another one."""
+    header, *rows = csv.reader(io.StringIO(path.read_text()))
+    labels = [row[0] for row in rows]
+    random.Random(0).shuffle(labels)
+    mixed = [[label, *row[1:]] for label, row in zip(labels, rows, strict=True)]
+    path.write_text("\n".join(",".join(row) for row in [header, *mixed]) + "\n")
+
+
+def blank_cell(path: Path) -> None:
+    """Lose one pixel of the third row."""
+    lines = path.read_text().splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([*cells[:10], "", *cells[11:]])
+    path.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
