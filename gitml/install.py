@@ -231,8 +231,11 @@ def tracked_patterns(repo: Repository) -> list[str]:
 
 
 def attribute_line(pattern: str) -> str:
-    """The line of `.gitattributes` that puts a pattern under gitml."""
-    return f"{_quoted(pattern)} filter=ml merge=ml -text"
+    """The line of `.gitattributes` that puts a pattern under gitml.
+
+    Without `merge=ml`: that driver keeps our side, which is right for results and would drop the other side of data.
+    """
+    return f"{_quoted(pattern)} filter=ml -text"
 
 
 def _attributes_file(repo: Repository) -> Path:
