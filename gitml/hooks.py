@@ -121,7 +121,8 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
     untrusted: list[StageStatus] = []
     failed: list[StageStatus] = []
     for status in survey.statuses:
-        if status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
+        unrecorded = status.state is State.FRESH and not status.recorded
+        if unrecorded or status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
             todo.append(status)
         elif status.state is State.STALE:
             (todo if trust.has(command_of(status)) else untrusted).append(status)

@@ -116,6 +116,11 @@ class StageStatus:
     record: Record | None = None
     """The stage's record in the tree, None if there is none that can be read."""
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the tree itself says what made the output; if not, only the run cache or history knows."""
+        return self.record is not None and (self.record.key, self.record.output_tree) == (self.key, self.output)
+
 
 def evaluate(pipeline: Pipeline, snapshot: Snapshot, knowledge: Knowledge) -> list[StageStatus]:
     """The state of every stage, in the pipeline's order. Raise `UserError` as `evaluate_stage` does."""

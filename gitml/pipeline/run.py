@@ -225,12 +225,14 @@ class Runner:
         named = self._options.stages is not None and status.stage.name in self._options.stages
         if status.key in self._computed:
             out = self._computed[status.key]
-            return out if out != status.output or status.state is not State.FRESH else None
+            return None if out == status.output and status.recorded else out
         if status.key in self._failed:
             line.state, line.reason = str(State.FAILED), self._failed[status.key].message
             return None
         if self._options.force and named:
             return self._compute(status, snapshot, report, ignore_cache=True)
+        if status.state is State.FRESH and not status.recorded and not self._options.dry_run:
+            return status.output  # a clone without the run cache must come to the same answer
         if status.state is State.MISSING or (status.state is State.HELD and named):
             if self._options.dry_run:
                 line.reason = "would be restored from the cache"
