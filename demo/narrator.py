@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WIDTH = 100
+PATIENCE = 600.0
+"""Seconds that anything may take; much more than it does."""
 
 
 class StoryError(Exception):
@@ -35,7 +37,7 @@ class Narrator:
         """Begin a step."""
         self._step = f"step {number}"
         rule = "─" * max(WIDTH - len(title) - 5, 3)
-        print(f"\n{self._paint(f'{number}. {title}', '1;36')} {self._paint(rule, '2')}\n", flush=True)
+        print(f"{self._paint(f'{number}. {title}', '1;36')} {self._paint(rule, '2')}\n", flush=True)
 
     def say(self, text: str) -> None:
         """Explain."""
@@ -45,7 +47,7 @@ class Narrator:
         """State what has just been checked; end the story if it is not so."""
         if not holds:
             raise StoryError(f"{self._step}: this is not so: {text}")
-        print(f"{self._paint('✓', '32')} {text}", end="\n\n", flush=True)
+        print(f"\n{self._paint('✓', '32')} {text}", end="\n\n", flush=True)
 
     def show(self, directory: Path, *command: str, succeeds: bool = True) -> str:
         """Run a command as the reader would type it; print and give what it said."""
@@ -62,15 +64,7 @@ class Narrator:
 
     def run(self, directory: Path, *command: str, succeeds: bool = True) -> str:
         """Run a command quietly; give standard output and error in the order they came."""
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        done = self._finish(directory, command, subprocess.STDOUT)
         said = done.stdout.decode(errors="replace").rstrip()
         if succeeds and done.returncode != 0:
             raise StoryError(f"{self._step}: '{shlex.join(command)}' ended with {done.returncode}\n{said}")
@@ -78,15 +72,28 @@ class Narrator:
 
     def ask(self, directory: Path, *command: str) -> str:
         """Run a command quietly; give its standard output alone."""
-        done = subprocess.run(
-            command, cwd=directory, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        done = self._finish(directory, command, subprocess.PIPE)
         if done.returncode not in (0, 2):  # 2: a stage failed, and the answer says so
             raise StoryError(
                 f"{self._step}: '{shlex.join(command)}' ended with {done.returncode}\n"
                 + done.stderr.decode(errors="replace").rstrip()
             )
         return done.stdout.decode().removesuffix("\n")
+
+    def _finish(self, directory: Path, command: tuple[str, ...], stderr: int) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(
+                command,
+                cwd=directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                check=False,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise StoryError(f"{self._step}: '{shlex.join(command)}' takes more than {PATIENCE:.0f} s") from None
 
     def left_behind(self) -> list[str]:
         """Commands of live processes that have to do with this story, seen through /proc where there is one."""

@@ -17,14 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from demo.narrator import Narrator, StoryError, stage
+from demo.narrator import PATIENCE, Narrator, StoryError, stage
 
 EXTRA = Path(__file__).resolve().parent / "data"
-PATIENCE = 600.0
-"""Seconds to wait for anything; much more than it takes."""
-
-Task = tuple[str, str]
-"""Stage and datum."""
 
 
 class Clone:
@@ -71,22 +66,19 @@ class Clone:
             if path.is_file()
         }
 
-    def executions(self) -> dict[str, Task]:
-        """Every task ever executed here, by where the run cache notes it."""
-        refs = self.git("for-each-ref", "--format=%(refname)", "refs/ml/runs")
-        listed = self.git("ls-tree", "-r", "--name-only", "refs/ml/runs").splitlines() if refs else []
-        found = {}
-        for path in listed:
-            if path.startswith("runs/") and "/task/" in path:
-                task = json.loads(self.git("cat-file", "blob", f"refs/ml/runs:{path}"))
-                found[path] = (task["stage"], task["datum"])
-        return found
+    def executions(self) -> set[str]:
+        """Every task ever executed here, as the path where the run cache notes it."""
+        if not self.git("for-each-ref", "refs/ml/runs"):
+            return set()
+        listed = self.git("ls-tree", "-r", "--name-only", "refs/ml/runs").splitlines()
+        return {path for path in listed if path.startswith("runs/") and "/task/" in path}
 
-    def executed_during(self, action: Callable[[], None]) -> list[Task]:
-        """The tasks that were executed while `action` was done, sorted."""
+    def executed_during(self, action: Callable[[], None]) -> list[str]:
+        """The stages of the tasks that were executed while `action` was done, sorted."""
         before = self.executions()
         action()
-        return sorted(task for path, task in self.executions().items() if path not in before)
+        notes = [self.git("cat-file", "blob", f"refs/ml/runs:{path}") for path in self.executions() - before]
+        return sorted(json.loads(note)["stage"] for note in notes)
 
     def add(self, kind: str, name: str) -> None:
         """Copy a file of the demo's own data into the repository."""
@@ -104,16 +96,16 @@ class Clone:
 
     def commit(self, message: str, *, wait: bool = True) -> str:
         """Commit everything, wait for the results unless told otherwise; give the user's own commit."""
-        self.narrator.run(self.directory, "git", "add", "--all")
-        self.show("git", "commit", "-q", "-a", "-m", message)
-        mine = self.git("log", "-1", "--format=%H", f"--grep=^{message}$")
+        self.show("git", "add", ".")
+        self.show("git", "commit", "-q", "-m", message)
+        mine = self.git("log", "-1", "--format=%h", f"--grep=^{message}$")
         if wait:
             self.wait()
         return mine
 
     def wait(self) -> None:
         """Wait for the runner."""
-        self.show("git", "ml", "wait", "--timeout", f"{PATIENCE:.0f}", succeeds=False)
+        self.show("git", "ml", "wait", succeeds=False)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until `condition` gives something true, and give that."""
@@ -124,14 +116,15 @@ class Clone:
             time.sleep(0.05)
         return value
 
-    def runner(self) -> int | None:
-        """The process id of the runner while it runs."""
+    def runner_after(self, stage_name: str, datums: int) -> int | None:
+        """The process id of the runner once it has finished that many datums of a stage."""
         home = self.directory / ".git" / "ml"
         try:
             state = json.loads((home / "runs" / (home / "latest").read_text().strip() / "state.json").read_text())
         except FileNotFoundError:
             return None
-        return int(state["pid"]) if state["status"] == "running" else None
+        done = state["stages"].get(stage_name, {}).get("done", 0)
+        return int(state["pid"]) if state["status"] == "running" and done >= datums else None
 
 
 def main() -> int:
@@ -178,7 +171,6 @@ def first_commit(project: Clone) -> None:
         "pipeline.json says how they belong together: `model` is trained on training/, `inference` reads each file "
         "of input/ with the model."
     )
-    project.show("git", "add", ".")
     project.commit("Handwritten digits")
     project.show("git", "ml", "dag")
     project.show("git", "log", "--oneline")
@@ -202,9 +194,7 @@ def new_input(project: Clone) -> None:
 
     ran = project.executed_during(act)
     project.show("git", "ml", "logs")
-    project.narrator.claim(
-        [name for name, _ in ran] == ["inference"] and project.all_fresh(), "exactly one datum ran, and no training"
-    )
+    project.narrator.claim(ran == ["inference"] and project.all_fresh(), "exactly one datum ran, and no training")
     project.narrator.say(
         "The glob /* makes a datum of each file in input/. Each datum has a key: the git ids of what it reads, its "
         "code and its parameters. Three of the four keys were known."
@@ -222,11 +212,11 @@ def new_training_rows(project: Clone) -> str:
     ran = project.executed_during(act)
     project.show("git", "ml", "log", "model", "--metric", "accuracy")
     project.narrator.claim(
-        [name for name, _ in ran] == ["inference"] * 4 + ["model"] and project.all_fresh(),
+        ran == ["inference"] * 4 + ["model"] and project.all_fresh(),
         "the model was trained and all four predictions were made again",
     )
     project.narrator.say("The glob / makes one datum of the whole directory, so any new row changes its key.")
-    return project.git("rev-parse", "HEAD")
+    return project.git("rev-parse", "--short", "HEAD")
 
 
 def bad_data(project: Clone) -> None:
@@ -284,7 +274,7 @@ def rolled_back(project: Clone, result: str) -> None:
     project.show("git", "ml", "status")
     used = {each["path"]: each["oid"] for each in project.ml("show", "inference/batch-5.csv")["inputs"]}
     narrator.claim(
-        [name for name, _ in ran] == ["inference"]
+        ran == ["inference"]
         and used.get("model") == held == project.git("rev-parse", "HEAD:model")
         and project.states() == {"model": "held", "inference": "fresh"},
         "the new file was predicted with the old model, which is still held",
@@ -297,7 +287,7 @@ def rolled_back(project: Clone, result: str) -> None:
     ran = project.executed_during(act_again)
     project.show("git", "ml", "status")
     narrator.claim(
-        [name for name, _ in ran] == ["inference"] * 5 + ["model"] and project.all_fresh(),
+        ran == ["inference"] * 5 + ["model"] and project.all_fresh(),
         "new training data ended the hold: trained, and all five batches predicted again",
     )
 
@@ -349,7 +339,7 @@ def failing_stage(project: Clone) -> None:
         "one datum failed; status and logs say which, and why",
     )
     narrator.claim(
-        project.git("rev-parse", "HEAD") == mine and project.is_clean(),
+        project.git("rev-parse", "--short", "HEAD") == mine and project.is_clean(),
         "the user's commit stands as it is, and nothing half-done was published",
     )
     project.replace("table.py", "float(cell) for", "float(cell or 0) for")
@@ -363,10 +353,10 @@ def killed(project: Clone) -> None:
     """Step 8: a runner that is killed loses nothing that was finished."""
     narrator = project.narrator
     narrator.step(8, "The machine goes down in the middle")
-    project.replace("predict.py", "        _, pixels =", "        __import__('time').sleep(2)\n        _, pixels =")
+    project.replace("predict.py", "import sys\n", "import sys\nimport time\n")
+    project.replace("predict.py", "        _, pixels =", "        time.sleep(2)\n        _, pixels =")
     project.commit("Think longer about each batch", wait=False)
-    project.until(lambda: project.stages()["inference"]["datums"]["done"] >= 2)
-    victim = project.until(project.runner)
+    victim = project.until(lambda: project.runner_after("inference", 2))
     narrator.note(project.directory, f"kill -9 {victim}    # the runner, after two of six batches")
     os.kill(victim, signal.SIGKILL)
     project.until(lambda: "running" not in project.states().values())
