@@ -6,7 +6,6 @@ Nothing is held whole in memory except what git asks back, which git itself hold
 
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -132,7 +131,7 @@ class _Filters:
         self._repo = repo
         self._odb = GitOdb(repo.git, repo.format)
         self._log = DataLog(repo, self._odb)
-        self._session = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._session = f"{os.getpid()}-{os.urandom(8).hex()}"
         self._known: ObjectIndex | None = None
         self._packs: list[Path] = []
         self._limit: int | None = None

@@ -33,7 +33,13 @@ def filter_of(repo: Repository, odb: ObjectReader, tree: Oid, paths: Iterable[by
         index = {"GIT_INDEX_FILE": os.fspath(Path(temporary) / "index")}
         repo.git.output("update-index", "-z", "--index-info", input=b"".join(listing), env=index)
         answer = repo.git.output(
-            "check-attr", "--cached", "-z", "--stdin", "filter", input=b"".join(path + b"\0" for path in wanted), env=index
+            "check-attr",
+            "--cached",
+            "-z",
+            "--stdin",
+            "filter",
+            input=b"".join(path + b"\0" for path in wanted),
+            env=index,
         )
     fields = answer.split(b"\0")
     return {path for path, value in zip(fields[0::3], fields[2::3], strict=False) if value == b"ml"}

@@ -12,7 +12,6 @@ synced. Git sees a pack once its index is there, and `git prune` knows `tmp_` na
 import hashlib
 import mmap
 import os
-import secrets
 import struct
 import threading
 import zlib
@@ -378,7 +377,7 @@ class _NewFile:
 
     def __init__(self, directory: Path, prefix: str) -> None:
         directory.mkdir(exist_ok=True)
-        self.path = directory / f"{prefix}{secrets.token_hex(8)}"
+        self.path = directory / f"{prefix}{os.urandom(8).hex()}"
         # Created read-only as git does; the umask (which core.sharedRepository users set) decides for whom.
         self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 

@@ -6,7 +6,6 @@ first. The remote sees nothing but ordinary commits.
 """
 
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def _merge_runs(repo: Repository, target: _Target, there: dict[str, Oid], merge_
     if _here(repo, [theirs]):
         merge_runs(theirs)
         return
-    name = f"{REMOTES}{target.name}/runs" if target.name is not None else f"refs/ml/incoming/{secrets.token_hex(8)}"
+    name = f"{REMOTES}{target.name}/runs" if target.name is not None else f"refs/ml/incoming/{os.urandom(8).hex()}"
     done = repo.git.run(
         "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", target.address, f"+{RUNS}:{name}", check=False
     )  # fmt: skip

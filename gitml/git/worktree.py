@@ -6,7 +6,6 @@ refreshed so that `git status` is clean and fast.
 """
 
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -245,7 +244,7 @@ def _temporary(repo: Repository, place: Path) -> Path:
     ours = repo.git_dir / "ml" / "tmp"
     ours.mkdir(parents=True, exist_ok=True)
     directory = ours if ours.stat().st_dev == place.parent.stat().st_dev else place.parent
-    return directory / f".gitml-{secrets.token_hex(8)}"
+    return directory / f".gitml-{os.urandom(8).hex()}"
 
 
 def _under_gitml(repo: Repository, paths: Iterable[bytes]) -> set[bytes]:

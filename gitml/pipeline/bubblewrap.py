@@ -80,7 +80,7 @@ class Bubblewrap:
         if not self._network:
             result.append("--unshare-net")
         targets = [Path(target) for target in mounts]
-        for entry in sorted(os.listdir("/")):  # noqa: PTH208 - names, not paths
+        for entry in sorted(os.listdir("/")):
             if entry not in _OWN:
                 result += _bind(Path("/", entry), targets)
         result += ["--proc", "/proc", "--dev", "/dev", *_devices(), "--bind", str(tmp), _TMP]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 from gitml.errors import CorruptError
 from gitml.git.commits import Commit, Signature, format_commit
@@ -21,6 +20,7 @@ from gitml.git.refs import RefMovedError, RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.plan import FailureInfo
+from gitml.provenance.codec import flat_name
 from gitml.store.odb import ObjectReader, ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
 
@@ -60,7 +60,7 @@ def stage_path(key: str) -> bytes:
 
 def output_path(out: Oid, stage: str) -> bytes:
     """Where it stands that `out` is an output of `stage`."""
-    return b"outputs/" + _split(out.hex()) + b"/" + quote(stage, safe="").encode()
+    return b"outputs/" + _split(out.hex()) + b"/" + flat_name(stage).encode("utf-8", "surrogateescape")
 
 
 def run_path(run: str) -> bytes:

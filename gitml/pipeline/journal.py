@@ -1,7 +1,6 @@
 """How a stage's results went over the commits: its records in history, with metrics and what changed each time."""
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +89,8 @@ def _load(path: str, data: bytes) -> Any:
         except yaml.YAMLError as error:
             raise ValueError(str(error)) from None
     if path.endswith(".toml"):
+        import tomllib  # noqa: PLC0415 - as for YAML
+
         return tomllib.loads(data.decode())
     return json.loads(data)
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 from gitml.git.repository import Repository
+from gitml.provenance.codec import flat_name, unflat_name
 
 _KEPT_RUNS = 20
 
@@ -118,12 +118,12 @@ class Lease:
     def request(self, branch: str) -> None:
         """Ask whoever runs, or runs next, to look at `branch`; asking twice is asking once."""
         self._requests.mkdir(parents=True, exist_ok=True)
-        (self._requests / quote(branch, safe="")).touch()
+        (self._requests / flat_name(branch)).touch()
 
     def requests(self) -> list[str]:
         """The branches that wait to be looked at."""
         try:
-            return sorted(unquote(name) for name in os.listdir(self._requests))
+            return sorted(unflat_name(name) for name in os.listdir(self._requests))
         except FileNotFoundError:
             return []
 
@@ -131,7 +131,7 @@ class Lease:
         """One waiting branch, which no longer waits."""
         for branch in self.requests():
             try:
-                (self._requests / quote(branch, safe="")).unlink()
+                (self._requests / flat_name(branch)).unlink()
             except FileNotFoundError:
                 continue
             return branch
@@ -140,11 +140,11 @@ class Lease:
     def park(self, branch: str) -> None:
         """Note that results for `branch` wait in the cache for a moment to be published."""
         self._parked.mkdir(parents=True, exist_ok=True)
-        (self._parked / quote(branch, safe="")).touch()
+        (self._parked / flat_name(branch)).touch()
 
     def unpark(self, branch: str) -> None:
         """Nothing waits for `branch` any more."""
-        (self._parked / quote(branch, safe="")).unlink(missing_ok=True)
+        (self._parked / flat_name(branch)).unlink(missing_ok=True)
 
     def request_parked(self) -> bool:
         """Ask for every branch that results wait for; whether there is one."""
@@ -153,7 +153,7 @@ class Lease:
         except FileNotFoundError:
             return False
         for name in names:
-            self.request(unquote(name))
+            self.request(unflat_name(name))
         return bool(names)
 
     def run_dir(self, run: str) -> Path:

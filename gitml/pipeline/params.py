@@ -4,10 +4,8 @@ A task sees a file that holds only what its stage selected, so it cannot depend 
 values, not text, so comments and layout never cause a run.
 """
 
-import difflib
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -155,7 +153,9 @@ def _siblings(path: bytes, snapshot: Snapshot) -> list[str]:
 
 
 def _nearest(wanted: str, known: list[str], words: str) -> str | None:
-    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+    from difflib import get_close_matches  # noqa: PLC0415 - only once something is wrong
+
+    close = get_close_matches(wanted, known, n=1, cutoff=0.5)
     return f"{words} '{close[0]}'" if close else None
 
 
@@ -168,11 +168,17 @@ def _parse_yaml(data: bytes) -> Any:
         raise UserError(_one_line(error)) from None
 
 
+def _load_toml(data: bytes) -> Any:
+    import tomllib  # noqa: PLC0415 - as for YAML
+
+    return tomllib.loads(data.decode("utf-8"))
+
+
 _PARSERS: Mapping[str, Callable[[bytes], Any]] = {
     "json": json.loads,
     "yaml": _parse_yaml,
     "yml": _parse_yaml,
-    "toml": lambda data: tomllib.loads(data.decode("utf-8")),
+    "toml": _load_toml,
 }
 
 

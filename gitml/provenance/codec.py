@@ -63,3 +63,13 @@ def _escape(char: str) -> str:
     if code < 0x10000:
         return f"\\u{code:04x}"
     return f"\\U{code:08x}"
+
+
+def flat_name(name: str) -> str:
+    """`name` as one name of a directory: `%` and `/` percent-encoded. `unflat_name` gives it back."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unflat_name(flat: str) -> str:
+    """What `flat_name` was given."""
+    return flat.replace("%2F", "/").replace("%25", "%")

@@ -3,8 +3,8 @@
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
@@ -14,6 +14,9 @@ from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, 
 from gitml.store.odb import ObjectReader, ObjectWriter
 from gitml.store.pointer import Pointer
 from gitml.store.sketch import sketch
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 SMALL = 65536
 """Content of fewer bytes than this is not stored as chunks: it stays a plain blob in the user's tree."""
@@ -56,6 +59,9 @@ def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Obje
     """
     digest = hashlib.sha256()
     chunks: list[Chunk] = []
+    # loads the logging package; reading and small files do without
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sketch") as pool:
         waiting: deque[tuple[bytes, Future[int | None]]] = deque()
         for data in _chunks(pieces):
@@ -103,5 +109,5 @@ def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]
     yield from chunker.finish()
 
 
-def _write_chunk(data: bytes, mark: Future[int | None], writer: ObjectWriter) -> Chunk:
+def _write_chunk(data: bytes, mark: "Future[int | None]", writer: ObjectWriter) -> Chunk:
     return Chunk(len(data), mark.result(), writer.write("blob", data))

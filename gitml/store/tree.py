@@ -134,9 +134,7 @@ class Snapshot:
                 yield below, child
 
 
-def edit_tree(
-    reader: ObjectReader, writer: ObjectWriter, root: Oid, changes: Mapping[bytes, Entry | None]
-) -> Oid:
+def edit_tree(reader: ObjectReader, writer: ObjectWriter, root: Oid, changes: Mapping[bytes, Entry | None]) -> Oid:
     """The tree `root` with every path of `changes` set to its entry, or removed where that is None.
 
     Directories left empty disappear; a file in the way of a directory is replaced by it. Only trees on the
