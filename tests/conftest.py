@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the user's home, configuration, hooks or inherited git variables."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
@@ -37,7 +37,7 @@ def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
         "NO_COLOR": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    yield home
+    return home
 
 
 Run = Callable[..., str]

@@ -130,7 +130,8 @@ def test_output_names_with_any_bytes(project: Project) -> None:
     project.write("pipeline.json", json.dumps(one_stage(input={"pfs": {"repo": "input", "glob": "/"}})))
     project.write(
         "stage.sh",
-        "printf a > \"pfs/out/$(printf 'new\\nline')\"; printf b > \"pfs/out/$(printf 'raw\\377')\"; : > pfs/out/empty\n"
+        "printf a > \"pfs/out/$(printf 'new\\nline')\"; printf b > \"pfs/out/$(printf 'raw\\377')\"\n"
+        ": > pfs/out/empty\n"
         "printf x > pfs/out/run; chmod +x pfs/out/run\n",
     )
     project.commit("odd names")

@@ -283,7 +283,8 @@ def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path
     gate.until_running()
     editor = tmp_path / "editor"
     editor.write_text(
-        f'#!/bin/sh\ntouch "{tmp_path}/open"\nwhile [ ! -e "{tmp_path}/close" ]; do sleep 0.05; done\necho edited > "$1"\n'
+        f'#!/bin/sh\ntouch "{tmp_path}/open"\nwhile [ ! -e "{tmp_path}/close" ]; do sleep 0.05; done\n'
+        'echo edited > "$1"\n'
     )
     editor.chmod(editor.stat().st_mode | stat.S_IXUSR)
     project.write("note.txt", "n\n")
@@ -301,7 +302,9 @@ def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path
     _, stderr = committing.communicate(timeout=60)
     assert committing.returncode == 0, os.fsdecode(stderr)
     project.wait()
-    assert project.subjects()[:3] == ["gitml: restore model", "edited", "slower"]
+    # by the runner that waited, or by the next one from the cache
+    assert project.subjects()[0] in {"gitml: update model", "gitml: restore model"}
+    assert project.subjects()[1:3] == ["edited", "slower"]
     assert set(project.states().values()) == {"fresh"}
     assert project.is_clean()
 

@@ -94,11 +94,16 @@ def test_an_interrupted_update_changes_nothing(opened: tuple[Repository, GitOdb]
         put_task(cache, KEY, b"one")
         before = repo.resolve(RUNS_REF)
         packs = sorted(repo.objects_dir.glob("pack/*"))
-        with pytest.raises(RuntimeError), cache.update("never") as batch:
-            batch.put_blob(b"tasks/x", b"y")
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            _fail_within(cache)
         assert repo.resolve(RUNS_REF) == before
         assert sorted(repo.objects_dir.glob("pack/*")) == packs
+
+
+def _fail_within(cache: RunCache) -> None:
+    with cache.update("never") as batch:
+        batch.put_blob(b"tasks/x", b"y")
+        raise RuntimeError
 
 
 def test_merge_is_a_union_and_commutes() -> None:
