@@ -1,6 +1,7 @@
 """`git ml run`."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -94,12 +95,20 @@ def _run(context: Context, options: RunOptions) -> RunReport:
 
 @contextmanager
 def _stopping() -> Iterator[Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one ends the process."""
+    """An event that the first Ctrl-C (or SIGTERM) sets; another one a second later ends the process.
+
+    One key press may arrive twice: from the terminal, and from the `git` that started us.
+    """
     stop = Event()
+    first = 0.0
 
     def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal first
         if stop.is_set():
-            raise KeyboardInterrupt
+            if time.monotonic() - first > 1:
+                raise KeyboardInterrupt
+            return
+        first = time.monotonic()
         stop.set()
         talk(f"gitml: stopping ({signal.Signals(number).name}); finished datums are kept")
 

@@ -1,0 +1,106 @@
+"""A commit in a real terminal: the hook attaches to the run, and Ctrl-C only detaches."""
+
+import os
+import pty
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.project import Project, small_project
+
+
+class Terminal:
+    """A command in a terminal of its own, of which it has control as in a shell."""
+
+    def __init__(self, project: Project, *command: str) -> None:
+        environment = project.environment(TERM="xterm")
+        self.pid, self._descriptor = pty.fork()
+        if self.pid == 0:
+            os.chdir(project.path)
+            os.execvpe(command[0], list(command), environment)
+        self.text = ""
+
+    def read_until(self, wanted: str, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while wanted not in self.text:
+            assert time.monotonic() < end, f"no {wanted!r} in {self.text!r}"
+            assert self._read(1.0), f"ended without {wanted!r}: {self.text!r}"
+
+    def press(self, key: bytes) -> None:
+        os.write(self._descriptor, key)
+
+    def end(self) -> str:
+        while self._read(120):
+            pass
+        os.waitpid(self.pid, 0)
+        os.close(self._descriptor)
+        return self.text
+
+    def _read(self, seconds: float) -> bool:
+        """Read what is there; False at the end."""
+        if not select.select([self._descriptor], [], [], seconds)[0]:
+            return True
+        try:
+            data = os.read(self._descriptor, 65536)
+        except OSError:  # how Linux says that nobody has the other side open
+            return False
+        self.text += data.decode()
+        return bool(data)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[tuple[Project, Path]]:
+    """A project whose training waits for a gate, ready to commit; the gate is open at the end."""
+    project = small_project(tmp_path / "project")
+    gate = tmp_path / "gate"
+    project.git("config", "ml.sandbox", "none")
+    project.write("train.sh", f"while [ ! -e '{gate}' ]; do sleep 0.05; done\n" + project.read("train.sh"))
+    project.git("add", "-A")
+    yield project, gate
+    gate.touch()
+    project.wait()
+
+
+def test_a_commit_shows_the_run_until_its_results_are_committed(project: tuple[Project, Path]) -> None:
+    repo, gate = project
+    terminal = Terminal(repo, "git", "commit", "-q", "-m", "first")
+    terminal.read_until("model  0/1 datum")
+    gate.touch()
+    said = terminal.end()
+    assert "model  1 datum run" in said
+    assert "inference  2 datums run" in said
+    assert f"results committed as {repo.head()[:10]}" in said
+    assert repo.subjects() == ["gitml: update model, inference", "first"]
+    assert repo.is_clean()
+
+
+def test_ctrl_c_detaches_and_the_run_goes_on(project: tuple[Project, Path]) -> None:
+    repo, gate = project
+    terminal = Terminal(repo, "git", "commit", "-q", "-m", "first")
+    terminal.read_until("model  0/1 datum")
+    terminal.press(b"\x03")
+    said = terminal.end()
+    assert "detached, the run goes on" in said
+    assert "Traceback" not in said
+    assert repo.subjects() == ["first"]
+    assert repo.states()["model"] == "running"
+    gate.touch()
+    repo.wait()
+    assert set(repo.states().values()) == {"fresh"}
+
+
+def test_ctrl_c_stops_a_foreground_run_and_keeps_what_is_done(project: tuple[Project, Path]) -> None:
+    repo, gate = project
+    repo.git("commit", "-q", "-m", "first", GITML="0")
+    terminal = Terminal(repo, "git", "ml", "run")
+    terminal.read_until("model  0/1 datum")
+    terminal.press(b"\x03")
+    said = terminal.end()
+    assert "finished datums are kept" in said
+    assert repo.subjects() == ["first"]
+    assert repo.states() == {"model": "stale", "inference": "stale"}
+    gate.touch()
+    assert repo.json("run")["published"] == repo.head()
