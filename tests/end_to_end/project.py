@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,12 @@ class Project:
         return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **extra}
 
     def run(
-        self, *command: str, check: bool = True, stdin: bytes | None = None, **extra: str
+        self, *command: str, check: bool = True, stdin: bytes | None = None, extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=self.environment(**extra),
+            env=self.environment(**(extra or {})),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -72,10 +73,10 @@ class Project:
         return result
 
     def git(self, *arguments: str, check: bool = True, **extra: str) -> str:
-        return self.run("git", *arguments, check=check, **extra).stdout.removesuffix("\n")
+        return self.run("git", *arguments, check=check, extra=extra).stdout.removesuffix("\n")
 
     def ml(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-        return self.run("git", "ml", *arguments, check=check, **extra)
+        return self.run("git", "ml", *arguments, check=check, extra=extra)
 
     def json(self, *arguments: str, check: bool = True) -> Any:
         return json.loads(self.ml(*arguments, "--json", check=check).stdout)
@@ -91,7 +92,7 @@ class Project:
     def commit(self, message: str = "change", *, wait: bool = True, **extra: str) -> str:
         """Add everything, commit, wait for the results; give what `git commit` said."""
         self.git("add", "-A")
-        said = self.run("git", "commit", "-q", "-m", message, **extra).stderr
+        said = self.run("git", "commit", "-q", "-m", message, extra=extra).stderr
         if wait:
             self.wait()
         return said
