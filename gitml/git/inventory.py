@@ -11,7 +11,10 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import read_manifest
 from gitml.store.odb import MissingObjectError
-from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, PointerError, is_pointer, parse_pointer
+from gitml.store.pointer import PointerError, is_pointer, parse_pointer
+
+_LARGEST = 1024
+"""Bytes up to which a blob is looked at: a damaged pointer may be shorter or longer than a sound one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,14 @@ class TrackedFile:
 
 
 def pointer_candidates(repo: Repository, commit: Oid, pathspecs: Sequence[str] = ()) -> list[tuple[bytes, Oid]]:
-    """Path and blob of every file of a commit that is small enough and large enough to be a pointer."""
+    """Path and blob of every file of a commit that is small enough to be a pointer, sound or not."""
     listing = repo.git.output("ls-tree", "-r", "-z", "-l", "--full-tree", commit.hex())
     wanted = tuple(os.fsencode(os.path.normpath(path)) for path in pathspecs)
     found: list[tuple[bytes, Oid]] = []
     for line in listing.split(b"\0"):
         meta, _, path = line.partition(b"\t")
         fields = meta.split()
-        if len(fields) == 4 and fields[1] == b"blob" and MIN_POINTER_SIZE <= int(fields[3]) <= MAX_POINTER_SIZE:
+        if len(fields) == 4 and fields[1] == b"blob" and int(fields[3]) <= _LARGEST:
             inside = not wanted or any(path == each or path.startswith(each + b"/") or each == b"." for each in wanted)
             if inside:
                 found.append((path, Oid.parse(fields[2])))
