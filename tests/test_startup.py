@@ -16,7 +16,6 @@ HEAVY = {
     "matplotlib",
     "logging",
     "tomllib",
-    "urllib.parse",
 }
 
 

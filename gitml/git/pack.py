@@ -19,10 +19,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import NamedTuple, Self
-
-from isal import isal_zlib
 
 from gitml.errors import CorruptError, GitmlError
 from gitml.oid import ObjectFormat, Oid
@@ -98,7 +96,7 @@ class PackWriter:
         entry = b"".join([_entry_header(kind, len(data)), *_deflated(data)])
         with self._lock:
             if oid not in self._placed:
-                self._add(oid, entry, isal_zlib.crc32(entry))
+                self._add(oid, entry, _isal().crc32(entry))
         return oid
 
     def write_stream(self, kind: Kind, size: int, pieces: Iterable[bytes]) -> Oid:
@@ -222,7 +220,7 @@ class PackWriter:
     def _append_part(self, part: bytes, crc: int) -> int:
         self._append(part)
         self._end += len(part)
-        return int(isal_zlib.crc32(part, crc))
+        return int(_isal().crc32(part, crc))
 
     def _truncate(self, end: int) -> None:
         self._end = end
@@ -493,6 +491,13 @@ def _format_index(object_format: ObjectFormat, placed: dict[Oid, _Placed], trail
     return body + hashlib.new(object_format.value, body, usedforsecurity=False).digest()
 
 
+def _isal() -> ModuleType:
+    # 30 ms that whoever only reads need not pay
+    from isal import isal_zlib  # noqa: PLC0415
+
+    return isal_zlib
+
+
 def _entry_header(kind: Kind, size: int) -> bytes:
     byte = _TYPES[kind] << 4 | size & 0x0F
     size >>= 4
@@ -515,7 +520,7 @@ def _parse_entry(entry: bytes) -> tuple[Kind, bytes]:
 def _deflated(data: bytes | bytearray | memoryview) -> list[bytes]:
     if len(data) >= _PROBED_FROM and not _shrinks(data):
         return list(_stored([data]))
-    deflated = isal_zlib.compress(data, 1)
+    deflated = _isal().compress(data, 1)
     return [deflated] if len(deflated) < len(data) or len(data) < 64 else list(_stored([data]))
 
 
@@ -524,7 +529,7 @@ def _deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes]:
     if len(first) >= _PROBED_FROM and not _shrinks(first):
         yield from _stored(_chain(first, pieces))
         return
-    deflater = isal_zlib.compressobj(1)
+    deflater = _isal().compressobj(1)
     for piece in _chain(first, pieces):
         if part := deflater.compress(piece):
             yield part
@@ -540,7 +545,7 @@ def _shrinks(data: bytes | bytearray | memoryview) -> bool:
     """Whether four samples of `data` deflate to less than 97 %."""
     step = max((len(data) - _PROBE) // 3, 1)
     sample = b"".join(bytes(data[at : at + _PROBE]) for at in range(0, len(data) - _PROBE + 1, step))
-    return len(isal_zlib.compress(sample, 1)) < 0.97 * len(sample)
+    return len(_isal().compress(sample, 1)) < 0.97 * len(sample)
 
 
 def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
@@ -548,7 +553,7 @@ def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]
     yield b"\x78\x01"
     checksum = 1
     for piece in pieces:
-        checksum = isal_zlib.adler32(piece, checksum)
+        checksum = _isal().adler32(piece, checksum)
         for at in range(0, len(piece), 0xFFFF):
             block = bytes(piece[at : at + 0xFFFF])
             yield struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF) + block

@@ -12,8 +12,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pyfastcdc import FastCDC
-
 MIN_CHUNK = 64 * 1024
 """Bytes of the smallest chunk, except for the last of a content."""
 
@@ -36,6 +34,8 @@ class Chunker:
     """Cuts one content into chunks as its bytes arrive. Holds at most `MAX_HEADER` + one piece of it."""
 
     def __init__(self) -> None:
+        from pyfastcdc import FastCDC  # noqa: PLC0415 - whoever only reads does not need it
+
         self._fastcdc = FastCDC(
             AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, normalized_chunking=NORMALISATION, seed=0
         )
