@@ -20,7 +20,7 @@ def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     config = home / ".gitconfig"
     config.write_text(
         "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
-        f"\ttemplateDir = {templates}\n[core]\n\teditor = false\n[protocol \"file\"]\n\tallow = always\n"
+        f'\ttemplateDir = {templates}\n[core]\n\teditor = false\n[protocol "file"]\n\tallow = always\n'
         "[advice]\n\tdetachedHead = false\n[gc]\n\tauto = 0\n"
     )
     for name, value in {

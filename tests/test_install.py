@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_missing_interpreter_stops_no_commit_but_a_push(repo: Path) -> None:
     library.install(Repository.discover(repo), fetch=False)
     for name in library.HOOKS:
         hook = repo / ".git" / "hooks" / name
-        hook.write_text(hook.read_text().replace(library.sys.executable, "/nowhere/python"))
+        hook.write_text(hook.read_text().replace(sys.executable, "/nowhere/python"))
     (repo / "a").write_text("a")
     path = "/usr/bin:/bin"
     for command in (["git", "add", "a"], ["git", "commit", "-q", "-m", "a"]):
