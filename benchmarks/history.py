@@ -42,7 +42,12 @@ def versions(repo: Path, path: str, limit: int | None) -> list[str]:
             ["git", "rev-parse", "--verify", "--quiet", f"{commit}:{path}"], cwd=repo, capture_output=True, check=False
         )
         blob = found.stdout.decode().strip()
-        if found.returncode == 0 and blobs[-1:] != [blob]:
+        # a partial clone may lack the content of some versions
+        here = (
+            found.returncode == 0
+            and not subprocess.run(["git", "cat-file", "-e", blob], cwd=repo, check=False).returncode
+        )
+        if here and blobs[-1:] != [blob]:
             blobs.append(blob)
     return blobs[-limit:] if limit else blobs
 

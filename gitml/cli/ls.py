@@ -28,7 +28,7 @@ def ls(
         show_json({"schema": "gitml/ls/1", "files": [_as_json(file) for file in files]})
     else:
         for line in table(
-            ((size(file.size).rjust(9), f"{file.chunks} chunks" if file.chunks else "-", _where(file), safe(file.path))
+            ((size(file.size).rjust(9), count(file.chunks, "chunk") if file.chunks else "-", _where(file), safe(file.path))
              for file in files), indent="",
         ):  # fmt: skip
             show(line)
