@@ -38,8 +38,10 @@ def worktrees(repo: Repository) -> list[Worktree]:
     found: list[Worktree] = []
     for block in os.fsdecode(repo.git.output("worktree", "list", "--porcelain", "-z")).split("\0\0"):
         fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
-        path = Path(fields.get("worktree", ""))
-        if "bare" in fields or "prunable" in fields or not path.is_dir():
+        if "worktree" not in fields or "bare" in fields or "prunable" in fields:
+            continue
+        path = Path(fields["worktree"])
+        if not path.is_dir():
             continue
         git_dir = _git_dir_of(path)
         if git_dir is not None:
