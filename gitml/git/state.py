@@ -36,7 +36,11 @@ def worktrees(repo: Repository) -> list[Worktree]:
     A worktree in a rebase or bisect counts for the branch that it will come back to.
     """
     found: list[Worktree] = []
-    for block in os.fsdecode(repo.git.output("worktree", "list", "--porcelain", "-z")).split("\0\0"):
+    listed = repo.git.run("worktree", "list", "--porcelain", "-z", check=False)
+    text = os.fsdecode(listed.stdout)
+    if listed.returncode:  # git before 2.36
+        text = os.fsdecode(repo.git.output("worktree", "list", "--porcelain")).replace("\n", "\0")
+    for block in text.split("\0\0"):
         fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
         if "worktree" not in fields or "bare" in fields or "prunable" in fields:
             continue
