@@ -82,6 +82,13 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert rest.strip().partition("Options:")[0].strip(), "there is no help text"
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/concepts.md", "docs/man/git-ml.1"])
+def test_every_command_that_is_shown_exists(name: str) -> None:
+    internal = {"filter-process", "hook", "runner"}
+    shown = set(re.findall(r"(?:`|^\$ |&& )git ml ([a-z-]+)", (TOP / name).read_text(), re.MULTILINE))
+    assert shown - set(COMMANDS) - internal == set()
+
+
 def test_every_setting_is_documented() -> None:
     read = {name for source in SOURCES for name in re.findall(r"\"(ml\.[a-zA-Z]+)\"", source.read_text())}
     assert "ml.auto" in read
