@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -16,7 +17,7 @@ from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
-from gitml.git.transfer import push_data
+from gitml.git.transfer import fetch_data, push_data
 from gitml.git.worktree import materialise
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
@@ -67,8 +68,20 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
         say(error.message)
 
 
+def _fill_in(repo: Repository) -> None:
+    """Put content in place of pointers; what is not here is fetched first (`git pull REMOTE BRANCH` leaves it)."""
+    if not materialise(repo, None).missing:
+        return
+    for remote in repo.git.lines("remote"):
+        with suppress(GitmlError):  # offline: the pointers stay, `git ml ls` and `git ml install` say the rest
+            fetch_data(repo, remote)
+    missing = materialise(repo, None).missing
+    if missing:
+        say(f"the content of {len(missing)} files is not here; see: git ml ls")
+
+
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
-    materialise(repo, None)
+    _fill_in(repo)
     if list(arguments[:1]) == ["1"]:
         return  # a squash: the user's commit is still to come
     with GitOdb(repo.git, repo.format) as odb:
@@ -79,6 +92,7 @@ def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
 
 def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
     if list(arguments[:1]) == ["rebase"]:
+        _fill_in(repo)
         with GitOdb(repo.git, repo.format) as odb:
             _look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
 

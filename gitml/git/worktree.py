@@ -45,8 +45,8 @@ class _IndexEntry(NamedTuple):
 def materialise(repo: Repository, paths: Iterable[bytes] | None) -> Materialised:
     """Put the content behind pointers into the worktree, for `paths` or (None) wherever a pointer stands.
 
-    Only tracked files under gitml are touched whose worktree content is exactly the pointer in the index. With
-    `GITML_SKIP_SMUDGE=1` in the environment and no `paths` nothing is done. Content that is missing or damaged leaves
+    Only tracked files under gitml are touched whose worktree content is a pointer: that of the index, or another
+    that git put there (`git stash pop` restores the worktree and not the index). With `GITML_SKIP_SMUDGE=1` in the environment and no `paths` nothing is done. Content that is missing or damaged leaves
     its pointer in place and is reported. Raise `BusyError`, with nothing changed, if the index stays locked.
     """
     if repo.worktree is None or (paths is None and os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")):
@@ -58,7 +58,7 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None) -> Materialised
     for path, entry in index.items():
         if (wanted is None or path in wanted) and entry.mode & 0o170000 == 0o100000 and not entry.skipped:
             text = _pointer_text(places, path)
-            if text is not None and repo.format.oid_of("blob", text) == entry.oid:
+            if text is not None:
                 texts[path] = text
     under_gitml = _under_gitml(repo, texts)
     filling = {path: text for path, text in texts.items() if path in under_gitml}

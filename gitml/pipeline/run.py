@@ -165,7 +165,10 @@ class Runner:
     def _begin_round(self, report: RunReport, branch: str | None, tip: Oid, pipeline: Pipeline) -> None:
         report.tip = tip
         report.notices.update(dict.fromkeys(pipeline.notices))
-        report.stages = {stage.name: StageReport(stage.name) for stage in pipeline.stages}
+        report.stages = {
+            stage.name: StageReport(stage.name, state=str(State.STALE), reason="not reached")
+            for stage in pipeline.stages
+        }
         if not report.run:
             # the same tip gives the same id, so that a lost run is found again and continued
             report.run = hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]

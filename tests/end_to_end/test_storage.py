@@ -308,6 +308,7 @@ def test_clones_that_push_never_conflict(clone: Clone, bare: Path, tmp_path: Pat
     assert set(server.git.lines("ls-tree", "--name-only", RUNS)) == {"zero", "ours", "theirs"}
     clone.git("push", "-q", "origin", "HEAD")
     other.git("pull", "-q", "--rebase", "origin", "main")
+    other.git("fetch", "-q", "origin")  # a pull of one named branch brings that branch only
     other.fill()
     assert other.read("data/ours") == noise(1)
     other.write("data/more", noise(3))
@@ -370,7 +371,7 @@ def test_one_changed_line_of_a_large_table_pushes_little(clone: Clone, bare: Pat
     lines = [f"{n},{random.random():.6f},{random.choice('abcdef')},{random.randrange(10**6)}\n" for n in range(150_000)]
     clone.git("remote", "add", "origin", str(bare))
     clone.write("data/table.csv", "".join(lines).encode())
-    assert (clone.path / "data/table.csv").stat().st_size > 3_800_000
+    assert (clone.path / "data/table.csv").stat().st_size > 3_500_000
     clone.commit()
     clone.push()
     subprocess.run(["git", "config", "receive.unpackLimit", "1"], cwd=bare, check=True)
