@@ -27,15 +27,17 @@ def ls(
     if json:
         show_json({"schema": "gitml/ls/1", "files": [_as_json(file) for file in files]})
     else:
-        for line in table(
-            ((size(file.size).rjust(9), count(file.chunks, "chunk") if file.chunks else "-", _where(file), safe(file.path))
-             for file in files), indent="",
-        ):  # fmt: skip
+        for line in table((_row(file) for file in files), indent=""):
             show(line)
         missing = sum(not file.here for file in files)
         if missing:
             talk(f"note: the content of {count(missing, 'file')} is not in this clone; git ml install fetches it")
     return ExitCode.OK if all(file.here for file in files) else ExitCode.MISSING_DATA
+
+
+def _row(file: TrackedFile) -> tuple[str, ...]:
+    chunks = count(file.chunks, "chunk") if file.chunks else "-"
+    return size(file.size).rjust(9), chunks, _where(file), safe(file.path)
 
 
 def _where(file: TrackedFile) -> str:

@@ -45,9 +45,10 @@ class _IndexEntry(NamedTuple):
 def materialise(repo: Repository, paths: Iterable[bytes] | None) -> Materialised:
     """Put the content behind pointers into the worktree, for `paths` or (None) wherever a pointer stands.
 
-    Only tracked files under gitml are touched whose worktree content is a pointer: that of the index, or another
-    that git put there (`git stash pop` restores the worktree and not the index). With `GITML_SKIP_SMUDGE=1` in the environment and no `paths` nothing is done. Content that is missing or damaged leaves
-    its pointer in place and is reported. Raise `BusyError`, with nothing changed, if the index stays locked.
+    Only tracked files under gitml are touched whose worktree content is a pointer: that of the index, or another that
+    git put there (`git stash pop` restores the worktree and not the index). With `GITML_SKIP_SMUDGE=1` in the
+    environment and no `paths` nothing is done. Content that is missing or damaged leaves its pointer in place and is
+    reported. Raise `BusyError`, with nothing changed, if the index stays locked.
     """
     if repo.worktree is None or (paths is None and os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")):
         return Materialised()
