@@ -92,19 +92,3 @@ def test_ctrl_c_detaches_and_the_run_goes_on(project: tuple[Project, Path]) -> N
     gate.touch()
     repo.wait()
     assert set(repo.states().values()) == {"fresh"}
-
-
-def test_ctrl_c_stops_a_foreground_run_and_keeps_what_is_done(project: tuple[Project, Path]) -> None:
-    repo, gate = project
-    repo.git("commit", "-q", "-m", "first", GITML="0")
-    terminal = Terminal(repo, "sh", "-c", "trap : INT; git ml run; read answer")
-    terminal.read_until("model  0/1 datum")
-    terminal.press(b"\x03")
-    terminal.read_until("inference: stale")
-    terminal.press(b"\n")
-    said = terminal.end()
-    assert "finished datums are kept" in said
-    assert repo.subjects() == ["first"]
-    assert repo.states() == {"model": "stale", "inference": "stale"}
-    gate.touch()
-    assert repo.json("run")["published"] == repo.head()
