@@ -235,6 +235,7 @@ class _Supervisor:
             self._inner_fd = None
         if self._reaped is None:
             self._reap(0)
+        _await_end_of_group(self._process.pid)
         assert self._reaped is not None
         code, rss = self._reaped
         # A child begins as a copy of us, so only what exceeds our own size is certainly the command's.
@@ -275,6 +276,33 @@ def _peak(pid: int) -> int:
         if line.startswith(b"VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _await_end_of_group(group: int) -> None:
+    """Return once no process of a killed group runs any more: SIGKILL is sent at once and obeyed a little later."""
+    pause, end = 0.001, time.monotonic() + _KILL_WAIT
+    while time.monotonic() < end and _is_alive(group):
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def _is_alive(group: int) -> bool:
+    """Whether a process of the group, whose leader has been reaped, can still do anything."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        return False
+    stats = [_stat(int(name)) for name in os.listdir("/proc") if name.isdigit()] if sys.platform == "linux" else []
+    # in a container nobody may reap orphans: their zombies stay in the group for ever
+    return not stats or any(int(fields[2]) == group and fields[0] not in b"ZX" for fields in stats if fields)
+
+
+def _stat(pid: int) -> list[bytes]:
+    """State, parent, process group and so on of a process (proc(5)); empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def _kill_group(group: int, number: signal.Signals) -> None:
