@@ -1,11 +1,11 @@
-"""What the history of one data file costs in gitml and elsewhere.
+"""What the versions of one file cost: replays its history into gitml, plain git, git-lfs and what else is installed.
 
-    python benchmarks/history.py REPO PATH [--limit N] [--only TOOL,...]
+    python benchmarks/history.py REPO PATH [--last N] [--only NAME,...]
 
-Takes every version of PATH in the git repository REPO (or the newest N), oldest first, and puts one after the other
-into a fresh store of each kind: gitml (through the real filter and hooks), plain git, git-lfs; borg, restic and bup
-where they are installed. Git stores are repacked plainly with `git gc` at the end. Prints bytes and seconds, and the
-bytes as a multiple of plain git's.
+Each version of PATH on the first-parent history of REPO is written to a file and taken in, oldest first: by `git add`
+and `git commit` (gitml with its filter and hooks), `restic backup`, `borg create`, `bup save`. Then git repositories
+are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds. What git gives back for the
+newest version must be that version.
 """
 
 import argparse
@@ -18,165 +18,239 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-NAME = "table.data"
-
-
-def run(where: Path, *command: str, env: dict[str, str] | None = None) -> bytes:
-    done = subprocess.run(command, cwd=where, env=env, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
+from typing import NamedTuple
 
 
-def size_of(*places: Path) -> int:
-    return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
+class Result(NamedTuple):
+    """Bytes stored and wall seconds, before and after repacking."""
+
+    ingest_seconds: float
+    ingest_bytes: int
+    repack_seconds: float
+    bytes: int
 
 
-def versions(repo: Path, path: str, limit: int | None) -> list[str]:
-    """The blobs of every version of the file, oldest first; equal neighbours once."""
-    commits = run(repo, "git", "rev-list", "--reverse", "HEAD", "--", path).decode().split()
-    blobs: list[str] = []
-    for commit in commits:
-        found = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", f"{commit}:{path}"], cwd=repo, capture_output=True, check=False
-        )
-        blob = found.stdout.decode().strip()
-        # a partial clone may lack the content of some versions
-        here = (
-            found.returncode == 0
-            and not subprocess.run(["git", "cat-file", "-e", blob], cwd=repo, check=False).returncode
-        )
-        if here and blobs[-1:] != [blob]:
-            blobs.append(blob)
-    return blobs[-limit:] if limit else blobs
+def versions(repo: Path, path: str, last: int | None = None) -> list[str]:
+    """The blobs that `path` has been on the first-parent history, oldest first, without what is not there."""
+    log = ["git", "-C", str(repo), "log", "--first-parent", "--reverse", "--format=%H", "--", path]
+    commits = subprocess.run(log, check=True, capture_output=True, text=True).stdout.split()
+    asked = "".join(f"{commit}:{path}\n" for commit in commits)
+    check = ["git", "-C", str(repo), "cat-file", "--batch-check=%(objectname) %(objecttype)"]
+    answer = subprocess.run(check, input=asked, check=True, capture_output=True, text=True).stdout
+    found = [line.split() for line in answer.splitlines()]
+    blobs = [words[0] for words in found if len(words) == 2 and words[1] == "blob"]
+    return [blob for number, blob in enumerate(blobs) if number == 0 or blob != blobs[number - 1]][-(last or 0) :]
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """One way of keeping versions: set up, take one version, finish; `places` are what it occupies."""
+def contents(repo: Path, blobs: list[str]) -> Iterator[bytes]:
+    """The content of each blob."""
+    for blob in blobs:
+        yield subprocess.run(["git", "-C", repo, "cat-file", "blob", blob], check=True, capture_output=True).stdout
 
+
+def size_below(directory: Path) -> int:
+    """Bytes of all files below `directory`."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one system works: an empty directory with the file to store in it, and its store."""
+
+    root: Path
     name: str
-    needs: str
-    set_up: Callable[[Path], None]
-    take: Callable[[Path], None]
-    finish: Callable[[Path], None]
-    places: tuple[str, ...]
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def file(self) -> Path:
+        return self.work / self.name
+
+    def run(self, *command: str | Path) -> None:
+        done = subprocess.run(command, cwd=self.work, capture_output=True, check=False)
+        if done.returncode != 0:
+            sys.exit(
+                f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stderr.decode(errors='replace')}"
+            )
 
 
-def _git_init(where: Path) -> None:
-    run(where, "git", "init", "-q")
-    for name, value in {"user.name": "b", "user.email": "b@example.org", "gc.auto": "0"}.items():
-        run(where, "git", "config", name, value)
+class GitSystem:
+    """Plain git; also what gitml and git-lfs are on top of."""
+
+    name = "git"
+
+    def set_up(self, place: Place) -> None:
+        place.run("git", "init", "-q")
+
+    def take(self, place: Place, number: int) -> None:
+        place.run("git", "add", "-A")
+        place.run("git", "commit", "-q", "-m", f"version {number}")
+
+    def repack(self, place: Place) -> None:
+        place.run("git", "gc", "--quiet", "--prune=now")
+
+    def size(self, place: Place) -> int:
+        return size_below(place.work / ".git/objects") + size_below(place.work / ".git/lfs")
+
+    def check(self, place: Place, newest: bytes) -> None:
+        place.file.unlink()
+        place.run("git", "checkout", "-q", "--", place.name)
+        if place.file.read_bytes() != newest:
+            sys.exit(f"{self.name}: the newest version came back with other bytes")
 
 
-def _gitml_init(where: Path) -> None:
-    _git_init(where)
-    run(where, "git", "ml", "install")
-    run(where, "git", "ml", "track", NAME)
+class Gitml(GitSystem):
+    """The filter and hooks of gitml, as `git ml install` sets them up."""
+
+    name = "gitml"
+
+    def set_up(self, place: Place) -> None:
+        place.run("git", "init", "-q")
+        place.run("git", "ml", "install")
+        place.run("git", "ml", "track", place.name)
 
 
-def _lfs_init(where: Path) -> None:
-    _git_init(where)
-    run(where, "git", "lfs", "install", "--local")
-    run(where, "git", "lfs", "track", NAME)
+class GitLfs(GitSystem):
+    """git-lfs with its own filter."""
+
+    name = "git-lfs"
+
+    def set_up(self, place: Place) -> None:
+        place.run("git", "init", "-q")
+        place.run("git", "lfs", "install", "--local")
+        place.run("git", "lfs", "track", place.name)
 
 
-def _commit(where: Path) -> None:
-    run(where, "git", "add", ".")
-    run(where, "git", "commit", "-q", "--allow-empty", "-m", "version")
+class Backup:
+    """A program that keeps snapshots in a directory of its own."""
+
+    def __init__(self, name: str, set_up: list[str], take: list[list[str]]) -> None:
+        self.name = name
+        self._set_up = set_up
+        self._take = take
+
+    def set_up(self, place: Place) -> None:
+        self._run(place, self._set_up, 0)
+
+    def take(self, place: Place, number: int) -> None:
+        for command in self._take:
+            self._run(place, command, number)
+
+    def repack(self, place: Place) -> None:
+        """Nothing: such programs store what they store at once."""
+
+    def size(self, place: Place) -> int:
+        return size_below(place.store)
+
+    def check(self, place: Place, newest: bytes) -> None:
+        """Nothing: only sizes and times are compared."""
+
+    def _run(self, place: Place, command: list[str], number: int) -> None:
+        place.run(*(word.format(store=place.store, work=place.work, number=number) for word in command))
 
 
-def _gc(where: Path) -> None:
-    run(where, "git", "gc", "-q", "--prune=now")
+System = GitSystem | Backup
 
-
-def _nothing(_: Path) -> None:
-    pass
-
-
-_KEYLESS = {**os.environ, "RESTIC_PASSWORD": "benchmark", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
-
-STORES = (
-    Store("gitml", "git-ml", _gitml_init, _commit, _gc, (".git/objects",)),
-    Store("plain git", "git", _git_init, _commit, _gc, (".git/objects",)),
-    Store("git-lfs", "git-lfs", _lfs_init, _commit, _gc, (".git/objects", ".git/lfs")),
-    Store(
-        "borg",
-        "borg",
-        lambda where: void(run(where, "borg", "init", "-e", "none", "store", env=_KEYLESS)),
-        lambda where: void(run(where, "borg", "create", f"store::{time.time_ns()}", NAME, env=_KEYLESS)),
-        _nothing,
-        ("store",),
-    ),
-    Store(
+SYSTEMS: list[System] = [
+    Gitml(),
+    GitSystem(),
+    GitLfs(),
+    Backup(
         "restic",
-        "restic",
-        lambda where: void(run(where, "restic", "init", "-q", "-r", "store", env=_KEYLESS)),
-        lambda where: void(run(where, "restic", "backup", "-q", "-r", "store", NAME, env=_KEYLESS)),
-        _nothing,
-        ("store",),
+        ["restic", "init", "-q", "-r", "{store}"],
+        [["restic", "backup", "-q", "-r", "{store}", "{work}"]],
     ),
-    Store(
-        "bup",
-        "bup",
-        lambda where: void(run(where, "bup", "-d", "store", "init")),
-        lambda where: void(run(where, "sh", "-c", f"bup -d store split -q -n version < {NAME}")),
-        _nothing,
-        ("store",),
+    Backup(
+        "borg",
+        ["borg", "init", "-e", "none", "{store}"],
+        [["borg", "create", "{store}::v{number}", "{work}"]],
     ),
-)
+    Backup(
+        "bup",
+        ["bup", "-d", "{store}", "init"],
+        [["bup", "-d", "{store}", "index", "{work}"], ["bup", "-d", "{store}", "save", "-n", "v", "{work}"]],
+    ),
+]
 
 
-def void(_: bytes) -> None:
-    """Drop what a command said."""
+def installed(system: System) -> bool:
+    return shutil.which("git-ml" if system.name == "gitml" else system.name) is not None
 
 
-def replay(store: Store, contents: Iterator[bytes]) -> tuple[int, float, float]:
-    """Put all versions into a fresh store; bytes, seconds for the versions, seconds to finish."""
-    with tempfile.TemporaryDirectory() as temporary:
-        where = Path(temporary)
-        store.set_up(where)
-        taking = 0.0
-        for content in contents:
-            (where / NAME).write_bytes(content)
-            started = time.perf_counter()
-            store.take(where)
-            taking += time.perf_counter() - started
+def replay(system: System, root: Path, name: str, pieces: Callable[[], Iterator[bytes]]) -> Result:
+    """Take every version in, in a fresh directory below `root`. Writing the file itself is not timed."""
+    place = Place(root / system.name, name)
+    place.work.mkdir(parents=True)
+    system.set_up(place)
+    seconds, data = 0.0, b""
+    for number, data in enumerate(pieces()):
+        place.file.write_bytes(data)
         started = time.perf_counter()
-        store.finish(where)
-        finishing = time.perf_counter() - started
-        return size_of(*(where / place for place in store.places)), taking, finishing
+        system.take(place, number)
+        seconds += time.perf_counter() - started
+    before = system.size(place)
+    started = time.perf_counter()
+    system.repack(place)
+    repacking = time.perf_counter() - started
+    system.check(place, data)
+    return Result(seconds, before, repacking, system.size(place))
+
+
+def seal(home: Path) -> None:
+    """Nobody's own configuration takes part."""
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        del os.environ[name]
+    config = home / ".gitconfig"
+    config.write_text(
+        "[user]\n\tname = Bench\n\temail = bench@example.org\n[init]\n\tdefaultBranch = main\n[gc]\n\tauto = 0\n"
+    )
+    os.environ.update(
+        HOME=str(home),
+        XDG_CONFIG_HOME=str(home / "config"),
+        XDG_STATE_HOME=str(home / "state"),
+        XDG_CACHE_HOME=str(home / "cache"),
+        GIT_CONFIG_NOSYSTEM="1",
+        GIT_CONFIG_GLOBAL=str(config),
+        RESTIC_PASSWORD="benchmark",
+        BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK="yes",
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", type=Path)
-    parser.add_argument("path")
-    parser.add_argument("--limit", type=int, help="only the newest N versions")
-    parser.add_argument("--only", default="", help="names of stores, separated by commas")
+    parser.add_argument("repo", type=Path, metavar="REPO")
+    parser.add_argument("path", metavar="PATH", help="from the top of REPO")
+    parser.add_argument("--last", type=int, help="only the newest N versions")
+    parser.add_argument("--only", help="systems, separated by commas")
     options = parser.parse_args()
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    blobs = versions(options.repo, options.path, options.limit)
+    repo = options.repo.resolve()
+    blobs = versions(repo, options.path, options.last)
     if not blobs:
-        raise SystemExit(f"{options.repo} has no version of {options.path}")
-    sizes = [int(run(options.repo, "git", "cat-file", "-s", blob)) for blob in blobs]
-    print(
-        f"{options.path}: {len(blobs)} versions, {sum(sizes) / 1e6:.1f} MB in all, {sizes[-1] / 1e6:.2f} MB the newest"
-    )
-    print(f"{'':12}{'bytes':>14}{'s add+commit':>14}{'s gc':>8}{'x plain git':>13}")
-    wanted = {name for name in options.only.split(",") if name}
-    rows: dict[str, tuple[int, float, float]] = {}
-    chosen = [store for store in STORES if not wanted or store.name in wanted]
-    for store in sorted(chosen, key=lambda store: store.name != "plain git"):
-        if shutil.which(store.needs) is None:
-            print(f"{store.name:12}{'not installed':>14}")
-            continue
-        contents = (run(options.repo, "git", "cat-file", "blob", blob) for blob in blobs)
-        rows[store.name] = replay(store, contents)
-        total, taking, finishing = rows[store.name]
-        ratio = f"{total / rows['plain git'][0]:13.2f}" if "plain git" in rows else ""
-        print(f"{store.name:12}{total:14,}{taking:14.1f}{finishing:8.1f}{ratio}", flush=True)
+        parser.error(f"no version of '{options.path}' in '{repo}'")
+    logical = sum(map(len, contents(repo, blobs)))
+    print(f"{options.path}: {len(blobs)} versions, {logical / 1e6:.1f} MB")
+    print(f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}{'ratio':>8}")
+    wanted = options.only.split(",") if options.only else [system.name for system in SYSTEMS]
+    with tempfile.TemporaryDirectory(prefix="history-") as temporary:
+        seal(Path(temporary) / "home")
+        for system in SYSTEMS:
+            if system.name not in wanted or not installed(system):
+                continue
+            result = replay(system, Path(temporary), Path(options.path).name, lambda: contents(repo, blobs))
+            print(
+                f"{system.name:10}{result.ingest_seconds:9.1f}{logical / 1e6 / result.ingest_seconds:8.1f}"
+                f"{result.ingest_bytes / 1e6:12.2f}{result.repack_seconds:11.1f}{result.bytes / 1e6:14.2f}"
+                f"{logical / result.bytes:8.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
