@@ -156,12 +156,14 @@ def test_a_command_that_ignores_the_end_is_killed(run: Run) -> None:
 @pytest.mark.parametrize("redirect", ["", ">/dev/null 2>&1"])
 def test_what_stays_in_the_background_is_killed(run: Run, sandbox: Sandbox, redirect: str) -> None:
     # A task that leaves writers behind neither hangs nor changes its outputs later.
-    with run(f"(while true; do date +%N > pfs/out/a; sleep 0.01; done) {redirect} & sleep 0.2; echo done") as outcome:
+    writer = f"(while true; do date +%N > pfs/out/$each; sleep 0.01; done) {redirect} &"
+    with run(f"for each in 1 2 3 4 5 6 7 8; do {writer} done; sleep 0.3; echo done") as outcome:
         assert outcome.state == "success"
         assert outcome.workspace is not None
-        first = (outcome.workspace.out / "a").stat().st_mtime_ns
+        first = [file.stat().st_mtime_ns for file in sorted(outcome.workspace.out.iterdir())]
         time.sleep(0.1)
-        assert (outcome.workspace.out / "a").stat().st_mtime_ns == first
+        assert [file.stat().st_mtime_ns for file in sorted(outcome.workspace.out.iterdir())] == first
+        assert len(first) == 8
 
 
 def test_standard_input(run: Run) -> None:
