@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# where PYTHONDONTWRITEBYTECODE is set, every start of an editable install would compile it anew
+COMPILE := $(BIN)/python -m compileall -q gitml
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -24,11 +26,13 @@ $(VENV)/made:
 $(VENV)/for-demo: $(VENV)/made pyproject.toml
 	@echo "installing gitml and scikit-learn"
 	@$(PIP) install --editable '.[templates]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/for-development: $(VENV)/made pyproject.toml
 	@echo "installing gitml and the tools of its developers"
 	@$(PIP) install --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/for-demo
 
 .PHONY: demo
@@ -37,7 +41,7 @@ demo: $(VENV)/for-demo  ## the story of gitml, told with real commands; KEEP=1 k
 
 .PHONY: test
 test: $(VENV)/for-development  ## all tests
-	@$(BIN)/python -m pytest -n 2 $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: lint
 lint: $(VENV)/for-development  ## style: ruff check and ruff format
