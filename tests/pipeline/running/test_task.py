@@ -143,13 +143,13 @@ def test_a_time_limit_ends_the_whole_group(run: Run, tmp_path: Path, log: Callab
 
 
 def test_a_command_may_end_itself_in_time(run: Run, log: Callable[[], str]) -> None:
-    outcome = run("trap 'echo tidied; exit 4' TERM; while true; do sleep 0.1; done", datum_timeout=1.0, datum_tries=1)
+    outcome = run("trap 'echo tidied; exit 4' TERM; while true; do sleep 0.1; done", datum_timeout=2.0, datum_tries=1)
     assert outcome.status == 4
     assert "tidied" in log()
 
 
 def test_a_command_that_ignores_the_end_is_killed(run: Run) -> None:
-    outcome = run("trap '' TERM; while true; do sleep 0.1; done", datum_timeout=1.0, datum_tries=1, grace=0.3)
+    outcome = run("trap '' TERM; while true; do sleep 0.1; done", datum_timeout=2.0, datum_tries=1, grace=0.3)
     assert outcome.status == 128 + signal.SIGKILL
 
 
