@@ -32,35 +32,38 @@ class Narrator:
         self.environment = _environment(root)
         self._terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._step = ""
+        self._after_gap = True
 
     def step(self, number: int, title: str) -> None:
         """Begin a step."""
         self._step = f"step {number}"
         rule = "─" * max(WIDTH - len(title) - 5, 3)
-        print(f"{self._paint(f'{number}. {title}', '1;36')} {self._paint(rule, '2')}\n", flush=True)
+        self._leave_gap()
+        self._tell(f"{self._paint(f'{number}. {title}', '1;36')} {self._paint(rule, '2')}", gap=True)
 
     def say(self, text: str) -> None:
         """Explain."""
-        print(textwrap.fill(" ".join(text.split()), WIDTH), end="\n\n", flush=True)
+        self._tell(textwrap.fill(" ".join(text.split()), WIDTH), gap=True)
 
     def claim(self, holds: bool, text: str) -> None:
         """State what has just been checked; end the story if it is not so."""
         if not holds:
             raise StoryError(f"{self._step}: this is not so: {text}")
-        print(f"\n{self._paint('✓', '32')} {text}", end="\n\n", flush=True)
+        self._leave_gap()
+        self._tell(f"{self._paint('✓', '32')} {text}", gap=True)
 
     def show(self, directory: Path, *command: str, succeeds: bool = True) -> str:
         """Run a command as the reader would type it; print and give what it said."""
         prompt = f"{directory.relative_to(self.root)} $"
-        print(f"{self._paint(prompt, '2')} {self._paint(shlex.join(command), '1')}", flush=True)
+        self._tell(f"{self._paint(prompt, '2')} {self._paint(shlex.join(command), '1')}")
         said = self.run(directory, *command, succeeds=succeeds)
         if said:
-            print(textwrap.indent(said, "    "), flush=True)
+            self._tell(textwrap.indent(said, "    "))
         return said
 
     def note(self, directory: Path, action: str) -> None:
         """Print something done to files as if it had been typed."""
-        print(f"{self._paint(f'{directory.relative_to(self.root)} $', '2')} {self._paint(action, '1')}", flush=True)
+        self._tell(f"{self._paint(f'{directory.relative_to(self.root)} $', '2')} {self._paint(action, '1')}")
 
     def run(self, directory: Path, *command: str, succeeds: bool = True) -> str:
         """Run a command quietly; give standard output and error in the order they came."""
@@ -106,6 +109,15 @@ class Narrator:
             if any(os.fsencode(self.root) in word for word in words):
                 found.append(b" ".join(words).decode(errors="replace"))
         return found
+
+    def _leave_gap(self) -> None:
+        if not self._after_gap:
+            self._tell("")
+
+    def _tell(self, text: str, *, gap: bool = False) -> None:
+        """Print, with an empty line after it if `gap`."""
+        print(text, end="\n\n" if gap else "\n", flush=True)
+        self._after_gap = gap
 
     def _paint(self, text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._terminal else text

@@ -58,6 +58,7 @@ class FailureInfo:
     datum: str
     """Label of the datum; empty if the failure was none of a datum's."""
     message: str
+    """What went wrong, with the datum if it was one's."""
     last_lines: tuple[str, ...] = ()
     """The end of the datum's log."""
     failed: int = 0
@@ -274,9 +275,7 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
     failure = knowledge.failed(name, key)
     done = sum(map(knowledge.task_done, status.task_keys))
     if failure is not None:
-        where = f"datum '{failure.datum}': " if failure.datum else ""
-        reason = harmless(where + failure.message)
-        return replace(status, state=State.FAILED, reason=reason, done=done, failure=failure)
+        return replace(status, state=State.FAILED, reason=harmless(failure.message), done=done, failure=failure)
     if record is None:
         return replace(status, state=State.STALE, reason=no_record or "first run", done=done)
     reason = why_stale(status.stage, snapshot, record, status.code, status.params)

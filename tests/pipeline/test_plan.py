@@ -149,7 +149,7 @@ def test_stale_counts_what_is_done(pfs_input: MakeInput, tree: MakeTree) -> None
 def test_failed_for_this_key(model: Stage, tree: MakeTree) -> None:
     key = one(model, tree(FILES)).key
     assert key is not None
-    failure = FailureInfo("training", "exit code 1\x1b[2J", ("Traceback",))
+    failure = FailureInfo("training", "datum 'training': exit code 1\x1b[2J", ("Traceback",))
     status = one(model, tree(FILES), Known(failures={key: failure}))
     assert (status.state, status.failure) == (State.FAILED, failure)
     assert status.reason == "datum 'training': exit code 1\\u001b[2J"
