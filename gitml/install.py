@@ -7,7 +7,6 @@ for byte on uninstall.
 import os
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +133,7 @@ def _configure(repo: Repository) -> None:
 def _write_attributes(repo: Repository) -> None:
     _edit_attributes(
         repo,
-        f"{_ATTRIBUTES_BEGIN}*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml\n{_ATTRIBUTES_END}",
+        f"{_ATTRIBUTES_BEGIN}*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n{_ATTRIBUTES_END}",
     )
 
 
@@ -186,78 +185,3 @@ def remember_path(repo: Repository) -> None:
     path = os.environ.get("PATH")
     if path:
         repo.git.run("config", "--local", "ml.path", path)
-
-
-def normalised_pattern(repo: Repository, pattern: str) -> str:
-    """`pattern` as it should stand in `.gitattributes`: a directory means all below it; raise `UserError`."""
-    if not pattern.strip() or "\0" in pattern or "\n" in pattern:
-        raise UserError(f"'{pattern}' is not a pattern of .gitattributes")
-    if pattern.startswith("!"):
-        raise UserError(
-            "negative patterns do not exist in .gitattributes",
-            hint="write the exception there by hand: PATTERN -filter",
-        )
-    if pattern.endswith("/") or (repo.worktree is not None and (repo.worktree / pattern).is_dir()):
-        return pattern.rstrip("/") + "/**"
-    return pattern
-
-
-def track(repo: Repository, patterns: Iterable[str]) -> list[str]:
-    """Add lines to `.gitattributes` that put `patterns` under gitml; give the patterns that were new."""
-    path = _attributes_file(repo)
-    lines = path.read_text().splitlines() if path.exists() else []
-    added = [pattern for pattern in patterns if attribute_line(pattern) not in lines]
-    if added:
-        path.write_text("".join(f"{line}\n" for line in [*lines, *map(attribute_line, added)]))
-    return added
-
-
-def untrack(repo: Repository, patterns: Iterable[str]) -> list[str]:
-    """Remove the lines of `patterns`; give those that had one."""
-    path = _attributes_file(repo)
-    lines = path.read_text().splitlines() if path.exists() else []
-    gone = [pattern for pattern in patterns if any(_pattern_of(line) == _quoted(pattern) for line in lines)]
-    unwanted = {_quoted(pattern) for pattern in gone}
-    if gone:
-        path.write_text("".join(f"{line}\n" for line in lines if _pattern_of(line) not in unwanted))
-    return gone
-
-
-def tracked_patterns(repo: Repository) -> list[str]:
-    """The patterns of the top-level `.gitattributes` that are under gitml."""
-    path = _attributes_file(repo)
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [pattern for line in lines if (pattern := _pattern_of(line)) is not None]
-
-
-def attribute_line(pattern: str) -> str:
-    """The line of `.gitattributes` that puts a pattern under gitml.
-
-    Without `merge=ml`: that driver keeps our side, which is right for results and would drop the other side of data.
-    """
-    return f"{_quoted(pattern)} filter=ml -text"
-
-
-def _attributes_file(repo: Repository) -> Path:
-    if repo.worktree is None:
-        raise UserError("a bare repository has no files to track")
-    return repo.worktree / ".gitattributes"
-
-
-def _quoted(pattern: str) -> str:
-    # git reads C-style quotes around patterns with blanks
-    if any(char.isspace() or char in '"\\' for char in pattern) or pattern.startswith(("#", "!")):
-        escaped = pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("\n", "\\n")
-        return f'"{escaped}"'
-    return pattern
-
-
-def _pattern_of(line: str) -> str | None:
-    if line.startswith('"'):
-        end = 1
-        while end < len(line) and line[end] != '"':
-            end += 2 if line[end] == "\\" else 1
-        pattern, rest = line[: end + 1], line[end + 1 :]
-    else:
-        pattern, _, rest = line.partition(" ")
-    return pattern if "filter=ml" in rest.split() else None

@@ -100,21 +100,3 @@ def test_a_missing_interpreter_stops_no_commit_but_a_push(repo: Path) -> None:
     )
     assert pushed.returncode != 0
     assert b"would leave the data behind" in pushed.stderr
-
-
-def test_tracking_and_untracking_patterns(repo: Path) -> None:
-    here = Repository.discover(repo)
-    (repo / "data").mkdir()
-    (repo / ".gitattributes").write_text("*.txt text")
-    patterns = [library.normalised_pattern(here, text) for text in ("data", "*.parquet", "odd name/**", 'qu"ote')]
-    assert patterns == ["data/**", "*.parquet", "odd name/**", 'qu"ote']
-    assert library.track(here, patterns) == patterns
-    assert library.track(here, ["data/**"]) == []
-    for path in ("data/a/b", "x/y.parquet", "odd name/z", 'qu"ote'):
-        answer = run_git(repo, "check-attr", "-z", "filter", "--", path)
-        assert answer.split("\0")[2] == "ml", path
-    assert library.untrack(here, ["odd name/**", "never"]) == ["odd name/**"]
-    assert run_git(repo, "check-attr", "filter", "--", "odd name/z").endswith("unspecified")
-    assert (repo / ".gitattributes").read_text().startswith("*.txt text\n")
-    with pytest.raises(UserError):
-        library.normalised_pattern(here, "!data")

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from gitml import install as library
 from gitml.cli.output import safe, show, talk
 from gitml.errors import ExitCode
+from gitml.git import tracking
 from gitml.git.repository import Repository
+from gitml.install import is_installed
 
 Patterns = Annotated[
     list[str] | None,
@@ -19,14 +20,14 @@ def track(patterns: Patterns = None) -> None:
     """Put files under gitml: from 64 KiB on they are stored as chunks. Without a pattern: list what is."""
     repo = Repository.discover()
     if not patterns:
-        for pattern in library.tracked_patterns(repo):
+        for pattern in tracking.tracked_patterns(repo):
             show(safe(pattern))
         return
-    wanted = [library.normalised_pattern(repo, pattern) for pattern in patterns]
-    added = library.track(repo, wanted)
+    wanted = [each for given in patterns for each in tracking.patterns_for(repo, given)]
+    added = tracking.track(repo, wanted)
     for pattern in wanted:
         show(f"{'tracking' if pattern in added else 'already tracked:'} {safe(pattern)}")
-    if not library.is_installed(repo):
+    if not is_installed(repo):
         talk("note: this clone is not set up, so git would store these files whole: git ml install")
     if added and repo.git.output("ls-files", "-z", "--", *[f":(top,glob){pattern}" for pattern in added]):
         talk("note: files that are committed already change with: git add --renormalize . && git commit")
@@ -38,13 +39,16 @@ def untrack(patterns: Patterns = None) -> int:
     if not patterns:
         talk("error: name the patterns to untrack (git ml track lists them)")
         return ExitCode.USAGE
-    wanted = [library.normalised_pattern(repo, pattern) for pattern in patterns]
-    gone = library.untrack(repo, wanted)
-    for pattern in wanted:
-        if pattern in gone:
+    failed = False
+    gone: list[str] = []
+    for given in patterns:
+        found = tracking.untrack(repo, [given, *tracking.patterns_for(repo, given)])
+        for pattern in found:
             show(f"no longer tracking {safe(pattern)}")
-        else:
-            talk(f"error: '{safe(pattern)}' is not tracked (git ml track lists the patterns)")
+        if not found:
+            failed = True
+            talk(f"error: '{safe(given)}' is not tracked (git ml track lists the patterns)")
+        gone += found
     if gone:
         talk("note: files that are committed already change with: git add --renormalize . && git commit")
-    return ExitCode.OK if len(gone) == len(wanted) else ExitCode.DIFFERENT
+    return ExitCode.DIFFERENT if failed else ExitCode.OK
