@@ -131,10 +131,8 @@ def _configure(repo: Repository) -> None:
 
 
 def _write_attributes(repo: Repository) -> None:
-    _edit_attributes(
-        repo,
-        f"{_ATTRIBUTES_BEGIN}*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n{_ATTRIBUTES_END}",
-    )
+    lines = f"*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n"
+    _edit_attributes(repo, _ATTRIBUTES_BEGIN + lines + _ATTRIBUTES_END)
 
 
 def _edit_attributes(repo: Repository, block: str) -> None:

@@ -119,12 +119,12 @@ def _quoted(pattern: str) -> str:
 
 
 def _pattern_of(line: bytes) -> str | None:
-    text = os.fsdecode(line).strip()
+    text = os.fsdecode(line).strip().replace("\t", " ")
     if text.startswith('"'):
         end = 1
         while end < len(text) and text[end] != '"':
             end += 2 if text[end] == "\\" else 1
         pattern, rest = text[: end + 1], text[end + 1 :]
     else:
-        pattern, rest = (text.split(maxsplit=1) + ["", ""])[:2]
+        pattern, _, rest = text.partition(" ")
     return pattern if "filter=ml" in rest.split() else None

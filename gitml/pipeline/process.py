@@ -278,6 +278,50 @@ def _peak(pid: int) -> int:
     return 0
 
 
+def end_leftovers(directories: Sequence[Path]) -> None:
+    """Kill what a killed runner left running in workspaces below `directories`, and wait for its end (Linux).
+
+    A task outlives its runner where nothing holds it, and so does a sandbox: bubblewrap asks to die with its parent
+    only after it has waited for that parent, so one that was just starting waits for ever. Processes are known by the
+    workspace in their arguments (the sandbox) or in the `TMPDIR` that a task was given.
+    """
+    if not directories or sys.platform != "linux":
+        return
+    marks = [os.fsencode(spelling) + b"/" for each in directories for spelling in {each.absolute(), each.resolve()}]
+    end = time.monotonic() + _KILL_WAIT
+    while (found := _working_in(marks)) and time.monotonic() < end:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _working_in(marks: Sequence[bytes]) -> list[int]:
+    """The live processes, other than this one, that belong to a workspace below one of `marks`."""
+    return [
+        pid
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit())
+        if pid != os.getpid() and _stat(pid)[:1] not in ([], [b"Z"], [b"X"]) and _belongs(pid, marks)
+    ]
+
+
+def _belongs(pid: int, marks: Sequence[bytes]) -> bool:
+    words = _words(pid, "cmdline")
+    words += [
+        os.path.realpath(word.removeprefix(b"TMPDIR=")) + b"/"
+        for word in _words(pid, "environ")
+        if word.startswith(b"TMPDIR=")
+    ]
+    return any(word.startswith(mark) for word in words for mark in marks)
+
+
+def _words(pid: int, name: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
+    except OSError:  # gone, or another user's
+        return []
+
+
 def _await_end_of_group(group: int) -> None:
     """Return once no process of a killed group runs any more: SIGKILL is sent at once and obeyed a little later."""
     pause, end = 0.001, time.monotonic() + _KILL_WAIT

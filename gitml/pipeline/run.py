@@ -24,6 +24,7 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
+from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.spec import Pipeline, load_pipeline
@@ -143,7 +144,9 @@ class Runner:
         Raise `SpecError` if its pipeline cannot be read; a stage that fails is in the report, not an exception.
         """
         finish_interrupted(self._repo, self._odb)
-        for directory in self._lease.leftover_workspaces():
+        leftovers = self._lease.leftover_workspaces()
+        end_leftovers(leftovers)
+        for directory in leftovers:
             remove_tree(directory)
         revision = f"{branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
