@@ -5,6 +5,7 @@ Three kinds: the user's (`UserError`: message and hint), a peer's or the environ
 Specific errors live beside the code that raises them and carry data, not only text.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -52,6 +53,24 @@ class MissingDataError(GitmlError):
     """Content that the repository refers to is not here (not fetched yet, or lost)."""
 
     exit_code = ExitCode.MISSING_DATA
+
+
+class MachineError(GitmlError):
+    """The machine did not do what was asked: disk full, no permission, and so on. Made from an `OSError`."""
+
+    def __init__(self, error: OSError) -> None:
+        where = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
+        what = (error.strerror or str(error)).lower()
+        super().__init__(f"{what}: '{where}'" if where else what, hint=_REMEDIES.get(error.errno or 0))
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then try again; nothing that was committed or finished is lost",
+    errno.EDQUOT: "free some space, then try again; nothing that was committed or finished is lost",
+    errno.EACCES: "check the permissions of the repository",
+    errno.EPERM: "check the permissions of the repository",
+    errno.EROFS: "the file system is read-only",
+}
 
 
 class BusyError(GitmlError):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gitml.errors import GitmlError
+from gitml.errors import GitmlError, MachineError
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
@@ -40,6 +40,11 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
         say(error.message)
         if error.hint:
             say(f"hint: {error.hint}")
+        return 1 if name == "pre-push" else 0
+    except OSError as error:
+        machine = MachineError(error)
+        say(f"the {name} hook did not finish: {machine.message}")
+        say(f"hint: {machine.hint or 'git ml status'}")
         return 1 if name == "pre-push" else 0
     except KeyboardInterrupt:
         return 1 if name == "pre-push" else 0

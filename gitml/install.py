@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
 from gitml.git.transfer import configure_remote, fetch_data, unconfigure_remote
 from gitml.git.worktree import Materialised, materialise
+from gitml.oid import Oid
 from gitml.resources import data_dir
 from gitml.store.datatree import INCOMPRESSIBLE_SUFFIX
 
@@ -96,6 +98,19 @@ def chained_hooks(repo: Repository) -> list[str]:
     """The hooks of the user's own that ours call first."""
     directory = hooks_dir(repo)
     return [name for name in HOOKS if (directory / f"{name}.gitml-orig").exists()]
+
+
+def filled_files(repo: Repository) -> int:
+    """How many files of the worktree hold content whose pointer is in the index."""
+    if repo.worktree is None:
+        return 0
+    listed = (line.partition(b"\t") for line in repo.git.output("ls-files", "-s", "-z").split(b"\0") if line)
+    entries = {path: Oid.parse(meta.split()[1]) for meta, _, path in listed}
+    pointers = read_pointers(repo.git, entries.values())
+    places = (
+        (repo.worktree / os.fsdecode(path), pointers[oid].size) for path, oid in entries.items() if oid in pointers
+    )
+    return sum(place.is_file() and place.stat().st_size == size for place, size in places)
 
 
 def uninstall(repo: Repository) -> list[str]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from gitml.errors import UserError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.install import is_installed
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.spec import Pipeline
+from gitml.pipeline.standing import Standing, standings
 from gitml.pipeline.survey import Survey, Surveyor
+from gitml.pipeline.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class Context:
                 hint="write one (see docs/pipeline.md, or: git ml init --template classification), then commit it",
             )
         return survey, survey.pipeline
+
+    def standings(self, survey: Survey) -> list[Standing]:
+        """Where the stages stand; where hooks are set up also which commands they would not run."""
+        return standings(survey, self.lease, Trust(self.repo) if is_installed(self.repo) else None)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from gitml.cli.context import open_context
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, paint, safe, show, show_json
 from gitml.pipeline.spec.model import Pipeline
-from gitml.pipeline.standing import Standing, standings
+from gitml.pipeline.standing import Standing
 
 
 class Form(StrEnum):
@@ -28,7 +28,7 @@ def dag(
     """Draw the pipeline: which data and which stages each stage reads, and where it stands."""
     with open_context() as context:
         survey, pipeline = context.survey(rev)
-        rows = {row.name: row for row in standings(survey, context.lease)}
+        rows = {row.name: row for row in context.standings(survey)}
     if json:
         show_json(_as_json(pipeline, rows))
     elif form is Form.MERMAID:

@@ -31,7 +31,8 @@ def init(
         names = ", ".join(taken[:5])
         raise UserError(
             f"'{directory}' has files that the template would write: {names}",
-            hint="choose an empty directory, or move them away",
+            hint="choose an empty directory, or move them away; to set up a project that has files: git ml install, "
+            "then write pipeline.json",
         )
     if not _inside_repository(directory):
         done = subprocess.run(

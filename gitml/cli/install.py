@@ -24,7 +24,7 @@ def install(
     """Set this clone up: filter, hooks, merge driver; fetch data and fill in the files.
 
     From then on commits made here run the pipeline by themselves. The commands that stand in pipeline.json
-    now count as reviewed. Nothing outside this clone changes.
+    now count as reviewed; that list is kept in your home directory. Nothing else outside this clone changes.
     """
     return set_up(Repository.discover(), force=force, fetch=not no_fetch)
 
@@ -71,8 +71,14 @@ def uninstall() -> None:
     Data, results and their history stay; files that are pointers stay as they are.
     """
     repo = Repository.discover()
+    filled = library.filled_files(repo)
     restored = library.uninstall(repo)
     Trust(repo).forget()
     show(f"gitml is no longer set up in {safe(str(repo.worktree or repo.git_dir))}")
     for hook in restored:
         show(f"  {hook}: your own hook is back")
+    if filled:
+        talk(
+            f"note: {count(filled, 'file')} hold content where git, without gitml, expects pointers, and will show as "
+            "modified: 'git checkout -- .' puts the pointers in their place, 'git ml install' sets this clone up again"
+        )

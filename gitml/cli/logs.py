@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gitml.cli.context import Context, open_context
-from gitml.cli.output import paint, safe, show, talk
+from gitml.cli.output import day, paint, safe, show, talk
 from gitml.errors import UserError
 
 
@@ -24,6 +24,12 @@ def logs(
         tasks = context.cache.tasks_of(name)
         if not tasks and context.cache.run(name) is None:
             raise UserError(f"there is no run '{name}'", hint="git ml status")
+        if stage is not None and all(task["stage"] != stage for task in tasks):
+            _, pipeline = context.survey()
+            known = [each.name for each in pipeline.stages]
+            if stage not in known:
+                raise UserError(f"there is no stage '{stage}'", hint=f"stages: {', '.join(known)}")
+        _introduce(context, name)
         texts = context.cache.logs(name)
         shown = 0
         for task in sorted(tasks, key=lambda task: (str(task["stage"]), str(task["datum"]))):
@@ -44,6 +50,16 @@ def logs(
                 shown += 1
         if not shown:
             _explain_nothing(context, name, stage)
+
+
+def _introduce(context: Context, run: str) -> None:
+    """Which run this is, as talk: the logs themselves are the data."""
+    record = context.cache.run(run) or {}
+    source = str(record.get("source", ""))
+    done = context.repo.git.run("log", "-1", "--format=%h %s", source, check=False)
+    commit = done.stdout.decode("utf-8", "replace").strip() if source and done.returncode == 0 else source[:10]
+    when = f" of {day(float(record['started']))}" if "started" in record else ""
+    talk(f"run {safe(run)}{when}, of {safe(commit) or 'a commit that is not known here'}")
 
 
 def _latest(context: Context) -> str:

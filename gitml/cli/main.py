@@ -9,7 +9,7 @@ from importlib import import_module
 import typer
 
 from gitml.cli.output import paint, safe, talk
-from gitml.errors import ExitCode, GitmlError
+from gitml.errors import ExitCode, GitmlError, MachineError
 
 COMMANDS = {
     "init": ("init", "Start a project from a template"),
@@ -75,10 +75,15 @@ def main(arguments: Sequence[str]) -> int:
     except GitmlError as error:
         _complain(error.message, error.hint)
         return error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # typer ends the process with 1 when a command cannot print any more, and for nothing else;
         # whoever read us has gone (`| head`); leave without a word, as git does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        machine = MachineError(error)
+        _complain(machine.message, machine.hint)
+        return machine.exit_code
     return result if isinstance(result, int) else ExitCode.OK
 
 

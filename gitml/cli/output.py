@@ -36,10 +36,13 @@ def paint(text: str, code: str, stream: IO[str] | None = None) -> str:
 
 def safe(text: str) -> str:
     """`text` without anything that steers a terminal: control characters and lone surrogates as escapes."""
-    return "".join(
-        char if char.isprintable() or char in "\t " else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text
-    )
+    return "".join(char if char.isprintable() or char in "\t " else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a name that is no UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape", "backslashreplace").decode()
 
 
 def show(text: str = "", *, stream: IO[str] | None = None) -> None:

@@ -103,7 +103,9 @@ def follow(lease: Lease, end: float | None) -> bool:
 
 
 def summarise(state: RunState) -> None:
-    """How a run ended, in one line."""
+    """How a run ended, in one line, after a line for each warning."""
+    for warning in state.warnings:
+        talk(f"{paint('warning:', '33', sys.stderr)} {safe(warning)}")
     if state.status == "published" and state.published:
         talk(f"gitml: results committed as {state.published[:10]}")
     elif state.message:

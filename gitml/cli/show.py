@@ -78,6 +78,7 @@ def _as_json(origin: Origin) -> dict[str, Any]:
         "specification": record.spec,
         "datums": {"total": record.total, "recovered": record.recovered},
         "environment": origin.run.get("environment") if origin.run is not None else None,
+        "edited": origin.edited,
         "run": origin.run,
         "task": origin.task,
     }
@@ -87,6 +88,8 @@ def _print(context: Context, origin: Origin) -> None:
     record = origin.record
     line(f"{safe(os.fsdecode(origin.path))}  made by stage '{safe(origin.stage)}'"
          + (f", datum {origin.datum.label}" if origin.datum is not None else ""))  # fmt: skip
+    if origin.edited:
+        line("  edited: what stands there now is not what the run made; git log -- PATH says who changed it")
     rows = [
         ("key", record.key[:16]),
         ("result", _commit(context, origin.result)),
@@ -102,6 +105,7 @@ def _print(context: Context, origin: Origin) -> None:
             rows.append(("parameter", f"{file_name}{':' + key if key else ''} = {value}"))
     if record.spec.get("cmd"):
         rows.append(("command", " ".join(str(word) for word in _list(record.spec["cmd"]))))
+    rows += [("stdin", str(text)) for text in _list(record.spec.get("stdin") or [])]
     if origin.run is not None:
         rows.append(
             ("run", f"{origin.run['run']}  {day(float(origin.run['started']))} on {origin.run.get('host', '?')}")
@@ -122,4 +126,5 @@ def _list(value: Any) -> list[Any]:
 def _commit(context: Context, oid: Oid | None) -> str:
     if oid is None:
         return "-"
-    return context.repo.git.line("log", "-1", "--format=%h %cs %an: %s", oid.hex())
+    done = context.repo.git.run("log", "-1", "--format=%h %cs %an: %s", oid.hex(), check=False)
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else f"{oid.hex()[:7]} (not in this clone)"

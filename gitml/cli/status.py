@@ -9,7 +9,8 @@ from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, count, paint, safe, show, show_json, table, talk
 from gitml.errors import ExitCode
 from gitml.install import is_installed
-from gitml.pipeline.standing import Standing, standings
+from gitml.pipeline.standing import Standing
+from gitml.pipeline.survey import Survey
 
 
 def status(
@@ -24,13 +25,13 @@ def status(
     """
     with open_context() as context:
         survey, pipeline = context.survey(rev)
-        rows = standings(survey, context.lease)
+        rows = context.standings(survey)
         if json:
             show_json(
                 {"schema": "gitml/status/1", "head": survey.commit.hex(), "stages": [_as_json(row) for row in rows]}
             )
         else:
-            _print(context, rev, rows)
+            _print(context, rev, rows, uncommitted(context, survey) if rev == "HEAD" else [])
             for notice in pipeline.notices:
                 talk(f"note: {safe(notice)}")
     return ExitCode.DIFFERENT if exit_code and any(row.state != "fresh" for row in rows) else ExitCode.OK
@@ -46,7 +47,23 @@ def _as_json(row: Standing) -> dict[str, object]:
     }
 
 
-def _print(context: Context, rev: str, rows: list[Standing]) -> None:
+def uncommitted(context: Context, survey: Survey) -> list[bytes]:
+    """Changed files that stages depend on and that are in no commit yet, so that they count for nothing."""
+    if context.repo.worktree is None:
+        return []
+    listed = context.repo.git.output("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
+    files = {b"pipeline.json"}
+    directories: set[bytes] = set()
+    for status in survey.statuses:
+        files |= {file.source for file in status.code} | set(status.params.files)
+        directories |= {leaf.path for leaf in status.stage.inputs if leaf.upstream is None}
+    changed = (line[3:] for line in listed.split(b"\0") if line)
+    return [
+        path for path in changed if path in files or any(path == d or path.startswith(d + b"/") for d in directories)
+    ]
+
+
+def _print(context: Context, rev: str, rows: list[Standing], changed: list[bytes]) -> None:
     place = context.repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.decode().strip()
     where = f"branch {place}" if place and rev == "HEAD" else rev if rev != "HEAD" else "a detached HEAD"
     subject = context.repo.git.line("log", "-1", "--format=%h %s", context.commit(rev).hex())
@@ -59,8 +76,13 @@ def _print(context: Context, rev: str, rows: list[Standing]) -> None:
         show(f"  {paint(f'{glyph} {row.state.ljust(width)}', colour)}{line}")
     if not rows:
         show("  no stages in pipeline.json")
-    for advice in _advice(rows, installed=is_installed(context.repo)):
-        show(advice)
+    advice = _advice(rows, installed=is_installed(context.repo))
+    if changed:
+        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        name = safe(changed[0].decode("utf-8", "surrogateescape"))
+        advice.append(f"  (changes to '{name}'{others} count once they are committed)")
+    for line in ["", *advice] if advice else []:
+        show(line)
 
 
 def _counts(row: Standing) -> str:
@@ -75,7 +97,9 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     advice = []
     if not installed:
         advice.append('  (this clone is not set up, nothing runs by itself: "git ml install")')
-    if states & {"stale", "missing", "lost"}:
+    if any(row.unreviewed for row in rows):
+        advice.append('  (what came from elsewhere does not run by itself: review command and code, then "git ml run")')
+    elif states & {"stale", "missing", "lost"} and "running" not in states:
         advice.append('  (use "git ml run" to bring results up to date)')
     if "failed" in states:
         advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml run", tries again)')
@@ -85,4 +109,4 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
         advice.append('  (edited results are kept; "git ml run STAGE --force" replaces them)')
     if "running" in states:
         advice.append('  (use "git ml wait" to follow)')
-    return ["", *advice] if advice else []
+    return advice

@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
-from gitml.cli.context import open_context
-from gitml.cli.output import talk
+from gitml.cli.context import Context, open_context
+from gitml.cli.output import safe, talk
 from gitml.cli.progress import follow, summarise
 from gitml.errors import BusyError, ExitCode
+from gitml.pipeline.plan import State
+
+_UNFINISHED = (State.STALE, State.MISSING, State.FAILED)
+"""States in which there is something to do: held and edited results stand as their owner wants them."""
 
 
 def wait(
@@ -19,7 +23,8 @@ def wait(
 ) -> int:
     """Wait until the runner has nothing left to do, showing its progress; Ctrl-C only stops the waiting.
 
-    Exit code 0 if the last run went well, 2 if a stage failed, 4 after the time-out or if the runner was lost.
+    The exit code is then that of the commit checked out, whatever ran last: 0 if there is nothing to do, 1 if a stage
+    is not up to date, 2 if one failed, 3 if one waits for review; 4 after the time-out or if the runner was lost.
     """
     with open_context() as context:
         lease = context.lease
@@ -32,11 +37,32 @@ def wait(
         if not finished:
             raise BusyError(f"the run did not end within {timeout:g} s", hint="git ml status")
         state = lease.read_state()
-        if state is None:
-            if not attached:
-                talk("gitml: nothing has run yet")
-            return ExitCode.OK
-        if lease.is_lost(state):
+        if state is not None and lease.is_lost(state):
             raise BusyError(f"the runner of run {state.run} is gone", hint="git ml run goes on where it stopped")
-        summarise(state)
-        return ExitCode.STAGE_FAILED if state.status in ("failed", "error") else ExitCode.OK
+        head = context.repo.try_resolve("HEAD")
+        if state is not None and (attached or head is None or head.hex() in (state.tip, state.published)):
+            summarise(state)
+            if state.status in ("failed", "error"):
+                return ExitCode.STAGE_FAILED
+        elif state is None:
+            talk("gitml: nothing has run yet")
+        else:
+            talk("gitml: no run is under way")
+        return _standing(context) if head is not None else ExitCode.OK
+
+
+def _standing(context: Context) -> ExitCode:
+    """The exit code that the stages of HEAD give, with a line for each that is not up to date."""
+    survey = context.surveyor.survey(context.commit())
+    code = ExitCode.OK
+    for row in context.standings(survey):
+        if row.state not in _UNFINISHED:
+            continue
+        talk(f"gitml: {safe(row.name)} is {row.state}: {safe(row.reason)}")
+        if row.state == State.FAILED:
+            code = ExitCode.STAGE_FAILED
+        elif row.unreviewed and code != ExitCode.STAGE_FAILED:
+            code = ExitCode.NOT_TRUSTED
+        elif code == ExitCode.OK:
+            code = ExitCode.DIFFERENT
+    return code

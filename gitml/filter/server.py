@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
-from gitml.errors import ExitCode, GitmlError, MissingDataError
+from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex, PackWriter, consolidate
@@ -79,6 +79,8 @@ def _answer(pipe: "_Pipe", filters: "_Filters", request: Request) -> None:
         raise
     except GitmlError as error:
         _say(error, request.pathname)
+    except OSError as error:
+        _say(MachineError(error), request.pathname)
     except Exception as error:  # one file fails, the session goes on
         _say(GitmlError(f"{type(error).__name__}: {error}"), request.pathname)
     for _ in content:  # git sends the whole file whatever becomes of it

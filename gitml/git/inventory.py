@@ -78,5 +78,8 @@ def _inspect(odb: GitOdb, index: ObjectIndex, path: bytes, data: bytes) -> Track
         return TrackedFile(name, pointer.size, sha256, 0, here=False)
     except CorruptError as error:
         return TrackedFile(name, pointer.size, sha256, 0, here=False, malformed=error.message)
+    if manifest.size != pointer.size:
+        fault = f"the manifest lists {manifest.size} bytes, the pointer says {pointer.size}"
+        return TrackedFile(name, pointer.size, sha256, 0, here=False, malformed=fault)
     here = all(index.has(chunk.oid) for chunk in manifest.chunks)
     return TrackedFile(name, pointer.size, sha256, len(manifest.chunks), here=here)

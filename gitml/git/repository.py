@@ -65,7 +65,7 @@ class Repository:
         """The oid that `revision` names (add `^{commit}` or `^{tree}` to ask for a kind); raise `UserError`."""
         done = self.git.run("rev-parse", "--verify", "--quiet", "--end-of-options", revision, check=False)
         if done.returncode != 0:
-            raise UserError(f"unknown revision '{revision}'")
+            raise UserError(f"unknown revision '{revision.partition('^{')[0]}'")
         return Oid.parse(done.stdout.strip())
 
     def try_resolve(self, revision: str) -> Oid | None:

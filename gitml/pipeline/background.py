@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
-from gitml.errors import GitmlError
+from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.lease import Lease, RunState
@@ -67,6 +67,9 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event) -> int:
         return 2 if report.failed else 0
     except GitmlError as error:
         _note_error(lease, error.message + (f" ({error.hint})" if error.hint else ""))
+    except OSError as error:
+        machine = MachineError(error)
+        _note_error(lease, machine.message + (f" ({machine.hint})" if machine.hint else ""))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")

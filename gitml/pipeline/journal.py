@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitml.errors import UserError
+from gitml.errors import CorruptError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -62,7 +62,7 @@ def _subject(repo: Repository, revision: str) -> str:
 def _record(snapshot: Snapshot, stage_name: str) -> Record | None:
     try:
         return parse_record(snapshot.read(record_path(stage_name)))
-    except (KeyError, UserError):
+    except (KeyError, CorruptError):
         return None
 
 
@@ -78,6 +78,20 @@ def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -
         everything = any(metric.path == path and metric.name is None for metric in metrics)
         found.update({name: value for name, value in numbers.items() if everything or name in named})
     return found
+
+
+def gate_breaches(snapshot: Snapshot, stage: Stage) -> list[str]:
+    """A sentence for each metric of a stage that is outside its gate in this tree."""
+    found = read_metrics(snapshot, stage.output, stage.metrics)
+    breaches = []
+    for metric in stage.metrics:
+        value = found.get(metric.name) if metric.name is not None else None
+        low, high = metric.gate
+        if value is not None and low is not None and value < low:
+            breaches.append(f"{metric.name} {value:.5g} is below its gate, {low:g}")
+        elif value is not None and high is not None and value > high:
+            breaches.append(f"{metric.name} {value:.5g} is above its gate, {high:g}")
+    return breaches
 
 
 def _load(path: str, data: bytes) -> Any:

@@ -51,6 +51,8 @@ class RunState:
     message: str = ""
     published: str | None = None
     updated: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    """Sentences about results that were computed and may not be wanted."""
     stages: dict[str, StageProgress] = field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from gitml.pipeline.plan import key_at
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.record import Record, parse_record, record_path
+from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Snapshot
 
 
@@ -52,6 +53,8 @@ class Origin:
     """The run record: environment, times, host; None if this clone does not have it."""
     task: Mapping[str, Any] | None
     """What is recorded of the task that wrote the file."""
+    edited: bool
+    """Whether something other than the run changed what stands there now."""
 
 
 def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipeline: Pipeline, path: bytes) -> Origin:
@@ -59,7 +62,8 @@ def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipel
     snapshot = Snapshot(odb, parse_commit(odb.read(commit)[1]).tree)
     if snapshot.get(path) is None:
         raise UserError(
-            f"there is no '{os.fsdecode(path)}' in this commit", hint="git ml show REV:PATH looks elsewhere"
+            f"there is no '{os.fsdecode(path)}' in commit {commit.hex()[:10]}",
+            hint="git ml show REV:PATH looks in another; a stage that wrote nothing has no directory",
         )
     stage = _stage_of(pipeline, path)
     try:
@@ -87,7 +91,19 @@ def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipel
         inputs=tuple(OriginInput(name, where, oid, _last_change(repo, result, where)) for name, where, oid in inputs),
         run=cache.run(str(run["run"])) if run is not None else None,
         task=task,
+        edited=_is_edited(odb, snapshot, record, path),
     )
+
+
+def _is_edited(odb: GitOdb, snapshot: Snapshot, record: Record, path: bytes) -> bool:
+    """Whether `path` is something else than in the output that the record tells of."""
+    below = path[len(record.output_path) + 1 :]
+    if snapshot.oid_at(record.output_path) == record.output_tree:
+        return False
+    try:
+        return not below or Snapshot(odb, record.output_tree).get(below) != snapshot.get(path)
+    except MissingObjectError:  # a clone that lacks the output of the run
+        return True
 
 
 def _stage_of(pipeline: Pipeline, path: bytes) -> Stage:
@@ -106,7 +122,16 @@ def _last_change(repo: Repository, start: Oid, path: bytes) -> Oid | None:
         "log", "-1", "--format=%H", start.hex(), "--", f":(top,literal){os.fsdecode(path)}", check=False
     )
     text = done.stdout.strip()
-    return Oid.parse(text) if done.returncode == 0 and text else None
+    if done.returncode != 0 or not text or text in _shallow(repo):
+        return None  # in a shallow clone git counts everything as changed where history ends
+    return Oid.parse(text)
+
+
+def _shallow(repo: Repository) -> list[bytes]:
+    try:
+        return (repo.common_dir / "shallow").read_bytes().split()
+    except FileNotFoundError:
+        return []
 
 
 def _source(repo: Repository, odb: GitOdb, result: Oid) -> Oid | None:

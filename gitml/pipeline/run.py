@@ -22,6 +22,7 @@ from gitml.git.publish import Moved, Parked, finish_interrupted, publish
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path
+from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
@@ -197,7 +198,7 @@ class Runner:
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             out = self._result(status, snapshot, report, chosen)
             if out is not None:
-                self._put(settlement, status, snapshot, out)
+                self._put(settlement, status, snapshot, out, report)
                 line.state, line.reason = str(State.FRESH), ""
             elif line.state in UNSETTLED:
                 unsettled.add(stage.name)
@@ -323,7 +324,9 @@ class Runner:
     def _note(self, run: StageRun) -> None:
         self._tasks.update({task.key: task for task in run.tasks})
 
-    def _put(self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid) -> None:
+    def _put(
+        self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid, report: RunReport
+    ) -> None:
         """Put a stage's output and record into the overlay."""
         assert status.key is not None
         stage = status.stage
@@ -337,6 +340,10 @@ class Runner:
             settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
             pack.finish()
         settlement.changed[stage.name] = stage
+        for breach in gate_breaches(Snapshot(self._odb, settlement.overlay), stage):
+            report.notices[f"{stage.name}: {breach}"] = None
+            if self._state is not None and f"{stage.name}: {breach}" not in self._state.warnings:
+                self._state.warnings.append(f"{stage.name}: {breach}")
 
     def _count(self, line: StageReport, status: StageStatus) -> None:
         executed = [self._tasks[key] for key in dict.fromkeys(status.task_keys) if key in self._tasks]

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.plan import StageStatus, State
-from gitml.pipeline.survey import Survey
+from gitml.pipeline.survey import Survey, command_of
+from gitml.pipeline.trust import Trust
 
 RUNNING = "running"
 LOST = "lost"
+
+NEEDS_REVIEW = "its command or code is not reviewed here"
 
 _TO_BE_RUN = (State.STALE, State.MISSING)
 
@@ -23,18 +26,26 @@ class Standing:
     total: int
     done: int
     failed: int
+    unreviewed: bool = False
+    """Whether hooks do not run the stage because nobody here has reviewed its command."""
 
 
-def standings(survey: Survey, lease: Lease) -> list[Standing]:
-    """Every stage of the survey in order; states as in `State`, or 'running' or 'lost'."""
+def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[Standing]:
+    """Every stage of the survey in order; states as in `State`, or 'running' or 'lost'.
+
+    With `trust`, a stale stage whose command hooks would not run says so.
+    """
     run = lease.read_state()
     alive = lease.is_held()
-    return [_standing(status, run, alive) for status in survey.statuses]
+    return [_standing(status, run, alive, trust) for status in survey.statuses]
 
 
-def _standing(status: StageStatus, run: RunState | None, alive: bool) -> Standing:
+def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Trust | None) -> Standing:
     name = status.stage.name
     state, reason = str(status.state), status.reason
+    unreviewed = trust is not None and needs_review(status, trust)
+    if unreviewed:
+        reason += f"; {NEEDS_REVIEW}"
     total, done, failed = len(status.datums), status.done, status.failure.failed if status.failure is not None else 0
     progress = run.stages.get(name) if run is not None and run.status == "running" else None
     if run is not None and progress is not None and status.state in _TO_BE_RUN:
@@ -53,4 +64,10 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool) -> Standin
         total=total,
         done=done,
         failed=failed,
+        unreviewed=unreviewed and state == State.STALE,
     )
+
+
+def needs_review(status: StageStatus, trust: Trust) -> bool:
+    """Whether only the missing review of its command keeps hooks from running a stage."""
+    return status.state is State.STALE and status.key is not None and not trust.has(command_of(status))
