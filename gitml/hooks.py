@@ -17,7 +17,7 @@ from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
-from gitml.git.transfer import push_data
+from gitml.git.transfer import parse_pushed, push_data
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -112,10 +112,11 @@ _HOOKS = {
 
 def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
     remote, url = (*arguments, "", "")[:2]
-    if all(line.split()[1:2] in ([], ["0" * 40], ["0" * 64]) for line in sys.stdin):
+    pushed = parse_pushed(os.fsdecode(sys.stdin.buffer.read()))
+    if all(each.local is None for each in pushed):
         return 0  # only deletions
     with GitOdb(repo.git, repo.format) as odb:
-        push_data(repo, remote, url, RunCache(repo, odb).merge)
+        push_data(repo, remote, url, pushed, RunCache(repo, odb).merge)
     return 0
 
 

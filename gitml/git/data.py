@@ -10,7 +10,7 @@ What was fetched without the data commit that covers it elsewhere hangs on data 
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,26 +132,14 @@ class DataLog:
         self._cover(list(paths.items()), {})
 
     def cover_commit(self, commit: Oid) -> None:
-        """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
-        self.cover_commits([commit])
+        """Cover the pointers that a commit changed against each of its parents; of a root commit all.
 
-    def cover_commits(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] | None = None) -> None:
-        """Cover the pointers that `commits`, given oldest first, changed against their parents.
-
-        With `beyond`, versions that stand in a data commit which is not reachable from those commits count as
-        covered even if a newer one stands in the head.
+        Content that a remote gave counts as covered: there it is.
         """
-        changed = list(self._changed(commits))
+        changed = list(self._changed([commit]))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
-        known = self.fetched(wanted) if beyond is None else set()
-        heads = self.heads() if beyond is not None and wanted else []
-        if heads:
-            excluded = ["--not", *(oid.hex() for oid in beyond or ())]
-            listed = self._repo.git.lines("rev-list", *(oid.hex() for oid in heads), *excluded, "--")
-            for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
-                if path.endswith(_SUFFIX):
-                    known.add((path.removesuffix(_SUFFIX), oid))
+        known = self.fetched(wanted)
         self._cover([item for item in wanted if item not in known], {})
 
     def cover_session(self, session: str) -> None:
@@ -189,15 +177,50 @@ class DataLog:
         wanted = list(items)
         if not tips or not wanted:
             return set()
-        given = {
-            (path.removesuffix(_SUFFIX), oid)
-            for path, oid in self._changed(
-                map(Oid.parse, self._repo.git.lines("rev-list", *(oid.hex() for oid in tips.values()), "--")),
-                f":(glob)**/{MANIFEST_NAME.decode()}",
-            )
-            if path.endswith(_SUFFIX)
-        }
+        given = self.versions(tips.values())
         return given.intersection(wanted)
+
+    def versions(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> set[tuple[bytes, Oid]]:
+        """Every (path, manifest) that data commits hold in any version, without those reachable from `beyond`."""
+        tips = [oid.hex() for oid in commits]
+        if not tips:
+            return set()
+        excluded = ["--not", *(oid.hex() for oid in beyond)]
+        listed = self._repo.git.lines("rev-list", *tips, *excluded, "--")
+        changed = self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}")
+        return {(path.removesuffix(_SUFFIX), oid) for path, oid in changed if path.endswith(_SUFFIX)}
+
+    def pointers(self, commits: Iterable[Oid]) -> list[tuple[bytes, Oid]]:
+        """Every (path, manifest) that commits of the user bring in, in the order of the commits.
+
+        What a merge took over unchanged from one of its parents is not brought in by it.
+        """
+        listed = b"".join(commit.hex().encode() + b"\n" for commit in commits)
+        if not listed:
+            return []
+        fields = self._repo.git.output(
+            "diff-tree", "--stdin", "-r", "-c", "-z", "--root", "--raw", "--no-abbrev", "--no-renames",
+            "--no-commit-id", input=listed,
+        ).split(b"\0")  # fmt: skip
+        changed: list[tuple[bytes, Oid]] = []
+        for meta, path in zip(fields[::2], fields[1::2], strict=False):
+            sides = len(meta) - len(meta.lstrip(b":")) + 1
+            parts = meta.lstrip(b":").split(b" ")
+            if parts[sides - 1].startswith(b"100"):
+                changed.append((path, Oid.parse(parts[2 * sides - 1])))
+        known = read_pointers(self._repo.git, (oid for _, oid in changed))
+        return list(dict.fromkeys((path, known[oid].manifest) for path, oid in changed if oid in known))
+
+    def write(
+        self, parents: Sequence[Oid], items: Sequence[tuple[bytes, Oid]], only: Container[Oid] | None = None
+    ) -> tuple[Oid | None, dict[bytes, str]]:
+        """Write data commits on top of `parents` that hold `items`; give the last, and reasons for what is not here.
+
+        No ref moves. With `only`, a data tree without its manifest and without the chunks that are not in `only`: a
+        part of a content that travels in several pushes.
+        """
+        missing: dict[bytes, str] = {}
+        return self._write_head(list(parents), list(items), missing, only), missing
 
     def adopt(self) -> None:
         """Give remote-tracking heads a local ref too, so that what they hold outlives the remote's entry here."""
@@ -251,14 +274,21 @@ class DataLog:
         if missing:
             raise UncoveredError(missing)
 
-    def _write_head(self, parents: list[Oid], wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> Oid | None:
+    def _write_head(
+        self,
+        parents: list[Oid],
+        wanted: list[tuple[bytes, Oid]],
+        missing: dict[bytes, str],
+        only: Container[Oid] | None = None,
+    ) -> Oid | None:
         """Write data commits on top of `parents` that hold `wanted`; give the last, if any."""
         known = ObjectIndex(self._repo.objects_dir, self._repo.format)
         with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
             trees: list[tuple[bytes, Oid]] = []
             for path, manifest_oid in wanted:
                 try:
-                    trees.append((path, _rebuild(manifest_oid, self._odb, known, pack)))
+                    tree = _rebuild(manifest_oid, self._odb, known, pack)
+                    trees.append((path, tree if only is None else _part(Snapshot(pack, tree), pack, tree, only)))
                 except (MissingDataError, CorruptError) as error:
                     missing[path] = error.message
             head: Oid | None = None
@@ -379,6 +409,17 @@ def _rebuild(manifest_oid: Oid, reader: ObjectReader, known: ObjectIndex, writer
         if not known.has(chunk.oid):
             raise MissingDataError(f"chunk '{chunk.oid}' is missing")
     return write_data_tree(manifest_oid, manifest, writer)
+
+
+def _part(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, only: Container[Oid]) -> Oid:
+    """The data tree with nothing but the chunks in `only`."""
+    kept = []
+    for name, entry in snapshot.entries(tree).items():
+        if entry.is_tree:
+            kept.append((name, Entry(MODE_TREE, _part(snapshot, writer, entry.oid, only))))
+        elif entry.oid in only and name != MANIFEST_NAME:
+            kept.append((name, entry))
+    return writer.write("tree", format_tree(kept))
 
 
 def _write_staged(writer: PackWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:

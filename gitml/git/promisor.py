@@ -27,6 +27,9 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import missing_parts
 
+Item = tuple[bytes, Oid]
+"""A path and the manifest of the content there."""
+
 BATCH = 4096
 """Objects in one request, about 1 GiB of chunks. What a request brought is kept if a later one is interrupted."""
 
@@ -77,23 +80,50 @@ def fetch_contents(
 
     What is here already is not asked for. Raise nothing for remotes that cannot be reached: that is a reason.
     """
+    reasons = fetch_versions(repo, list(contents.items()), remotes=remotes, progress=progress)
+    return {path: reason for (path, _), reason in reasons.items()}
+
+
+def fetch_versions(
+    repo: Repository, items: Sequence[Item], *, remotes: Sequence[str] | None = None, progress: bool | None = None
+) -> dict[Item, str]:
+    """As `fetch_contents`, for any number of contents at one path, given as (path, manifest)."""
     index = ObjectIndex(repo.objects_dir, repo.format)
-    reasons: dict[bytes, str] = {}
+    reasons: dict[Item, str] = {}
     with GitOdb(repo.git, repo.format) as odb:
-        left = {path: oid for path, oid in contents.items() if not _is_whole(oid, odb, index, path, reasons)}
+        left = [item for item in items if not _is_whole(item, odb, index, reasons)]
         for remote in fetching_remotes(repo) if remotes is None else remotes:
             if not left:
                 break
             try:
-                _fetch_contents_from(repo, odb, index, remote, left, _shown(progress))
+                _fetch_versions_from(repo, odb, index, remote, left, _shown(progress))
             except FetchError as error:
                 reasons.update(dict.fromkeys(left, error.message))
-            left = {path: oid for path, oid in left.items() if not _is_whole(oid, odb, index, path, reasons)}
-    return {path: reasons.get(path, "no remote has it") for path in contents if path in left}
+            left = [item for item in left if not _is_whole(item, odb, index, reasons)]
+    return {item: reasons.get(item, "no remote has it") for item in left}
 
 
-def _fetch_contents_from(
-    repo: Repository, odb: GitOdb, index: ObjectIndex, remote: str, contents: Mapping[bytes, Oid], progress: bool
+def not_here(repo: Repository, manifests: Iterable[Oid]) -> set[Oid]:
+    """Those of the manifests whose content is not here as a whole; no remote is asked."""
+    return {manifest for _, manifest in fetch_versions(repo, [(b"", oid) for oid in manifests], remotes=())}
+
+
+def absent_at(repo: Repository, address: str, blobs: Iterable[Oid]) -> set[Oid]:
+    """Those of `blobs` that a remote (a name or a URL) has not got; what it has travels here and is dropped.
+
+    Raise `FetchError` if it cannot be asked.
+    """
+    listed = sorted(set(blobs))
+    try:
+        return set(listed).difference(*(_ask(repo, address, batch, None, False) for batch in _batches(listed)))
+    except _RefusedError:
+        raise FetchError(
+            address, "it speaks protocol v0 and gives no single objects (uploadpack.allowAnySHA1InWant)"
+        ) from None
+
+
+def _fetch_versions_from(
+    repo: Repository, odb: GitOdb, index: ObjectIndex, remote: str, items: Sequence[Item], progress: bool
 ) -> None:
     """One level at a time: manifests, what they list, chunks; each in as few requests as can be."""
     absent: set[Oid] = set()
@@ -101,7 +131,7 @@ def _fetch_contents_from(
         try:
             while True:
                 needed: dict[Oid, None] = {}
-                for oid in contents.values():
+                for _, oid in items:
                     with suppress(CorruptError):
                         needed.update(dict.fromkeys(missing_parts(oid, odb, index.has)))
                 wanted = needed.keys() - absent
@@ -111,18 +141,22 @@ def _fetch_contents_from(
                 absent |= wanted - got
                 index.refresh()
         finally:
-            items = [(path, oid) for path, oid in contents.items() if _is_whole(oid, odb, index, path, {})]
-            if items:
-                DataLog(repo, odb).keep(remote, items)
+            whole = [item for item in items if _is_whole(item, odb, index, {})]
+            if whole:
+                DataLog(repo, odb).keep(remote, whole)
 
 
-def _is_whole(manifest: Oid, odb: GitOdb, index: ObjectIndex, path: bytes, reasons: dict[bytes, str]) -> bool:
+def _is_whole(item: Item, odb: GitOdb, index: ObjectIndex, reasons: dict[Item, str]) -> bool:
     """Whether nothing of a content is missing; notes a reason for one that cannot be read at all."""
     try:
-        return not missing_parts(manifest, odb, index.has)
+        return not missing_parts(item[1], odb, index.has)
     except CorruptError as error:
-        reasons[path] = error.message
+        reasons[item] = error.message
         return False
+
+
+def _batches(oids: Sequence[Oid]) -> Iterator[Sequence[Oid]]:
+    return (oids[start : start + BATCH] for start in range(0, len(oids), BATCH))
 
 
 def _bring(
@@ -142,8 +176,7 @@ def _bring(
     """
     listed = sorted(oids)
     got: set[Oid] = set()
-    for start in range(0, len(listed), BATCH):
-        batch = listed[start : start + BATCH]
+    for batch in _batches(listed):
         try:
             given = _ask(repo, remote, batch, landed, progress)
         except _RefusedError:
@@ -156,8 +189,11 @@ def _bring(
     return got
 
 
-def _ask(repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitStack, progress: bool) -> list[Oid]:
-    """One request, repeated without what the server says it has not got; give what came."""
+def _ask(repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitStack | None, progress: bool) -> list[Oid]:
+    """One request, repeated without what the server says it has not got; give what came.
+
+    Without `landed` it is only a question: what is here already is asked for as well, and nothing stays.
+    """
     asked = list(oids)
     for _ in range(_SINGLE_STEPS):
         if not asked:
@@ -173,18 +209,30 @@ def _ask(repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitStack, 
     return [oid for half in halves for oid in _ask(repo, remote, half, landed, progress)]
 
 
-def _request(repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitStack, progress: bool) -> Oid | None:
+def _request(
+    repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitStack | None, progress: bool
+) -> Oid | None:
     """Fetch blobs; None if all came, else one that the remote has not got."""
     with _landing(repo) as landing:
+        place: list[str] = []
+        environment = {"LC_ALL": "C"}
+        if landed is not None:
+            environment["GIT_OBJECT_DIRECTORY"] = str(landing / "objects")
+            alternates = landing / "objects" / "info" / "alternates"
+            alternates.write_bytes(os.fsencode(repo.objects_dir.resolve()) + b"\n")
+        else:
+            # an empty repository, because git does not ask for what it has; addresses and credentials are ours
+            place = [f"--git-dir={landing}", "-c", f"include.path={repo.common_dir.resolve() / 'config'}"]
+            place += ["-c", "core.bare=true"]
         done = repo.git.run(
-            "-c", "fetch.negotiationAlgorithm=noop", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0",
+            *place, "-c", "fetch.negotiationAlgorithm=noop", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0",
             "-c", "maintenance.auto=false", "fetch", "--progress" if progress else "--quiet", "--no-tags",
             "--no-write-fetch-head", "--no-prune", "--recurse-submodules=no", "--refmap=", "--stdin", "--", remote,
-            input=b"".join(oid.hex().encode() + b"\n" for oid in oids), check=False, show=progress,
-            env={"GIT_OBJECT_DIRECTORY": str(landing), "LC_ALL": "C"},
+            input=b"".join(oid.hex().encode() + b"\n" for oid in oids), check=False, show=progress, env=environment,
         )  # fmt: skip
         if done.returncode == 0:
-            _move_in(landing / "pack", repo.objects_dir / "pack", landed)
+            if landed is not None:
+                _move_in(landing / "objects" / "pack", repo.objects_dir / "pack", landed)
             return None
     absent = _ABSENT.search(done.stderr)
     if absent and (found := Oid.parse(absent[1])) in oids:
@@ -196,16 +244,23 @@ def _request(repo: Repository, remote: str, oids: Sequence[Oid], landed: ExitSta
 
 @contextmanager
 def _landing(repo: Repository) -> Iterator[Path]:
-    """A new object directory that goes away; those of dead processes go with it."""
+    """A new bare repository that goes away; those of dead processes go with it.
+
+    Its object directory, used as that of this repository, sees what is here.
+    """
     above = repo.state_dir / "landing"
     above.mkdir(parents=True, exist_ok=True)
     for other in above.iterdir():
         if not _is_alive(other.name.partition("-")[0]):
             shutil.rmtree(other, ignore_errors=True)
     place = above / f"{os.getpid()}-{os.urandom(8).hex()}"
-    (place / "pack").mkdir(parents=True)
-    (place / "info").mkdir()
-    (place / "info" / "alternates").write_bytes(os.fsencode(repo.objects_dir.resolve()) + b"\n")
+    (place / "objects" / "pack").mkdir(parents=True)
+    (place / "objects" / "info").mkdir()
+    (place / "refs").mkdir()
+    (place / "HEAD").write_bytes(b"ref: refs/heads/main\n")
+    (place / "config").write_text(
+        f"[core]\n\trepositoryFormatVersion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = {repo.format.value}\n"
+    )
     try:
         yield place
     finally:

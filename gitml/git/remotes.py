@@ -45,11 +45,12 @@ BRANCHES = Namespace("refs/heads/gitml")
 
 
 class FetchError(UserError):
-    """A remote cannot be fetched from. Carries `remote`."""
+    """A remote cannot be fetched from. Carries `remote` and git's reason as `detail`."""
 
     def __init__(self, remote: str, detail: str) -> None:
         super().__init__(f"cannot fetch data from '{remote}': {detail}", hint="check the remote: git remote -v")
         self.remote = remote
+        self.detail = detail
 
 
 def configure_remote(repo: Repository, remote: str) -> None:

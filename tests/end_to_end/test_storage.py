@@ -19,7 +19,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError, configure_remote, fetch_data, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import RUNS, push_data
+from gitml.git.transfer import RUNS, PushedRef, Sent, push_data
 from gitml.oid import Oid
 from gitml.store.pointer import is_pointer
 from gitml.store.tree import MODE_FILE, Entry, edit_tree
@@ -72,8 +72,13 @@ class Clone:
         self.cover()
 
     def push(self, remote: str = "origin", url: str = "") -> None:
-        push_data(self.repository, remote, url or remote, self.merge_runs)
+        self.push_data(remote, url)
         self.git("push", "-q", remote, "HEAD")
+
+    def push_data(self, remote: str = "origin", url: str = "") -> Sent:
+        head = self.repository.resolve("HEAD")
+        pushed = PushedRef("refs/heads/main", head, "refs/heads/main", None)
+        return push_data(self.repository, remote, url or remote, [pushed], self.merge_runs)
 
     def merge_runs(self, other: Oid) -> Oid:
         """The simplest union: every file of both trees."""
@@ -302,8 +307,8 @@ def test_clones_that_push_never_conflict(clone: Clone, bare: Path, tmp_path: Pat
         each.write(f"data/{name}", noise(seed))
         each.commit()
         each.add_run(name)
-    push_data(clone.repository, "origin", str(bare), clone.merge_runs)
-    push_data(other.repository, "origin", str(bare), other.merge_runs)
+    clone.push_data("origin", str(bare))
+    other.push_data("origin", str(bare))
     server = Repository.discover(bare)
     assert len(list_refs(server.git, HEADS)) == 2
     assert set(server.git.lines("ls-tree", "--name-only", RUNS)) == {"zero", "ours", "theirs"}
@@ -380,7 +385,7 @@ def test_one_changed_line_of_a_large_table_pushes_little(clone: Clone, bare: Pat
     lines[70_000] = "70000,0.5,changed,1\n"
     clone.write("data/table.csv", "".join(lines).encode())
     clone.commit()
-    push_data(clone.repository, "origin", str(bare), clone.merge_runs)
+    clone.push_data("origin", str(bare))
     sent = objects_size(bare) - before
     # receive-pack completes a thin pack by appending the bases, so what came in is the pack without them
     base = max(
