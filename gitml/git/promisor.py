@@ -6,6 +6,9 @@ what comes is exactly what was asked for. The packs then move into the repositor
 promisor in git's sense: git would answer every question for an object that is not here with a fetch of its own, one
 object at a time (see docs/design/0005).
 
+Single objects carry no names, and so come without deltas. A clone that has all data commits of a remote (`git ml fetch
+--all`, noted as `remote.<name>.mlFetch`) gets those that are new instead.
+
 Protocol v2 serves any object that the server has. A server that speaks only v0 and refuses single objects is asked
 for its data commits. Hides how objects are asked for, how a refusal is told from an absence, and where packs land.
 """
@@ -13,16 +16,16 @@ for its data commits. Hides how objects are asked for, how a refusal is told fro
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError, GitmlError
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
-from gitml.git.remotes import FetchError, fetch_data, fetching_remotes, last_line
+from gitml.git.remotes import FetchError, fetch_data, fetching_remotes, is_shown, last_line
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import missing_parts
@@ -35,6 +38,8 @@ BATCH = 4096
 
 _ABSENT = re.compile(rb"not our ref ([0-9a-f]{40,64})")
 _REFUSED = b"Server does not allow request for unadvertised object"
+_FILTERS = re.compile(rb"< fetch=[^\n]*\bfilter\b|\\0[^\n]* filter( |\n)")
+"""How a server says, in v2 and in v0, that it can leave content out (git: gitprotocol-capabilities)."""
 _SINGLE_STEPS = 4
 """Absent objects that are left out one by one before a request is cut in halves: servers name only the first."""
 
@@ -59,7 +64,7 @@ def fetch_missing(
             break
         try:
             with GitOdb(repo.git, repo.format) as odb, ExitStack() as landed:
-                wanted -= _bring(repo, odb, remote, wanted, landed, keep_from=1, progress=_shown(progress))
+                wanted -= _bring(repo, odb, remote, wanted, landed, keep_from=1, progress=is_shown(progress))
         except FetchError as error:
             failure = error
         index.refresh()
@@ -96,7 +101,10 @@ def fetch_versions(
             if not left:
                 break
             try:
-                _fetch_versions_from(repo, odb, index, remote, left, _shown(progress))
+                if repo.config(f"remote.{remote}.mlFetch") == "all":
+                    fetch_data(repo, remote, progress=progress)
+                    index.refresh()
+                _fetch_versions_from(repo, odb, index, remote, left, is_shown(progress))
             except FetchError as error:
                 reasons.update(dict.fromkeys(left, error.message))
             left = [item for item in left if not _is_whole(item, odb, index, reasons)]
@@ -120,6 +128,40 @@ def absent_at(repo: Repository, address: str, blobs: Iterable[Oid]) -> set[Oid]:
         raise FetchError(
             address, "it speaks protocol v0 and gives no single objects (uploadpack.allowAnySHA1InWant)"
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A repository that goes away: commits of a remote with their trees, and all objects that are here."""
+
+    repo: Repository
+    options: tuple[str, ...]
+    """What runs git there, with our addresses and credentials."""
+
+
+@contextmanager
+def borrow_trees(repo: Repository, address: str, commits: Iterable[Oid]) -> Iterator[Borrowed]:
+    """Commits of a remote with their trees and without content, to build upon and push from.
+
+    Raise `FetchError`, also for a server that cannot leave the content out.
+    """
+    with _landing(repo) as landing:
+        trace = landing / "trace"
+        options = _place(repo, landing)
+        told = repo.git.run(
+            *options, "ls-remote", "--", address, "refs/heads/none", check=False, env={"GIT_TRACE_PACKET": str(trace)}
+        )
+        if told.returncode not in (0, 2) or not _FILTERS.search(trace.read_bytes()):
+            raise FetchError(address, "it has no support for filters (uploadpack.allowFilter)")
+        done = repo.git.run(
+            *options, "-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+            "--recurse-submodules=no", "--refmap=", "--depth=1", "--filter=blob:none", "--stdin", "--", address,
+            input=b"".join(oid.hex().encode() + b"\n" for oid in commits), check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise FetchError(address, last_line(done.stderr))
+        _see_objects(repo, landing)
+        yield Borrowed(Repository(landing, landing, None, repo.format), tuple(options))
 
 
 def _fetch_versions_from(
@@ -218,12 +260,9 @@ def _request(
         environment = {"LC_ALL": "C"}
         if landed is not None:
             environment["GIT_OBJECT_DIRECTORY"] = str(landing / "objects")
-            alternates = landing / "objects" / "info" / "alternates"
-            alternates.write_bytes(os.fsencode(repo.objects_dir.resolve()) + b"\n")
+            _see_objects(repo, landing)
         else:
-            # an empty repository, because git does not ask for what it has; addresses and credentials are ours
-            place = [f"--git-dir={landing}", "-c", f"include.path={repo.common_dir.resolve() / 'config'}"]
-            place += ["-c", "core.bare=true"]
+            place = _place(repo, landing)  # empty, because git does not ask for what it has
         done = repo.git.run(
             *place, "-c", "fetch.negotiationAlgorithm=noop", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0",
             "-c", "maintenance.auto=false", "fetch", "--progress" if progress else "--quiet", "--no-tags",
@@ -242,12 +281,25 @@ def _request(
     raise FetchError(remote, last_line(done.stderr))
 
 
+def _see_objects(repo: Repository, landing: Path) -> None:
+    """Let the object directory of a landing see what is here."""
+    (landing / "objects" / "info" / "alternates").write_bytes(os.fsencode(repo.objects_dir.resolve()) + b"\n")
+
+
+def _place(repo: Repository, landing: Path) -> list[str]:
+    """Options that run git in a landing, with the addresses and credentials of the repository."""
+    return [
+        f"--git-dir={landing}",
+        "-c",
+        f"include.path={repo.common_dir.resolve() / 'config'}",
+        "-c",
+        "core.bare=true",
+    ]
+
+
 @contextmanager
 def _landing(repo: Repository) -> Iterator[Path]:
-    """A new bare repository that goes away; those of dead processes go with it.
-
-    Its object directory, used as that of this repository, sees what is here.
-    """
+    """A new bare repository that goes away; those of dead processes go with it."""
     above = repo.state_dir / "landing"
     above.mkdir(parents=True, exist_ok=True)
     for other in above.iterdir():
@@ -296,7 +348,3 @@ def _move_in(source: Path, target: Path, landed: ExitStack) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _shown(progress: bool | None) -> bool:
-    return sys.stderr.isatty() if progress is None else progress

@@ -7,11 +7,13 @@ in `remote.<name>.mlNamespace`, and recognised from what the remote has where no
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.data import REMOTES, DataLog
 from gitml.git.odb import GitOdb
+from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 
@@ -122,24 +124,30 @@ def fetching_remotes(repo: Repository) -> list[str]:
     return sorted(names, key=lambda name: (name != own, name != "origin"))
 
 
-def fetch_data(repo: Repository, remote: str, *, progress: bool = False) -> None:
+def fetch_data(repo: Repository, remote: str, *, progress: bool | None = None) -> None:
     """Bring all data commits of a remote here, as small as git can make them, and its runs; raise `FetchError`.
 
     What the remote no longer names is forgotten, but not what it held: its heads get a local ref too.
     """
-    namespace = namespace_at(repo, remote, list_remote(repo, remote))
-    if namespace != CUSTOM:
-        remember_namespace(repo, remote, namespace)
-    _fetch(repo, remote, [f"+{namespace.data}*:{REMOTES}{remote}/data/*", _runs_refspec(remote, namespace)], progress)
+    namespace = _namespace(repo, remote)
+    _fetch(
+        repo,
+        remote,
+        [f"+{namespace.data}*:{REMOTES}{remote}/data/*", _runs_refspec(remote, namespace)],
+        is_shown(progress),
+    )
     with GitOdb(repo.git, repo.format) as odb:
         DataLog(repo, odb).adopt()
 
 
+def follow_all(repo: Repository, remote: str) -> None:
+    """Note that this clone is to have all data commits of a remote: then new ones come as differences to them."""
+    repo.git.run("config", "--local", f"remote.{remote}.mlFetch", "all")
+
+
 def fetch_runs(repo: Repository, remote: str) -> None:
     """Bring the runs of a remote here; raise `FetchError`."""
-    namespace = namespace_at(repo, remote, list_remote(repo, remote))
-    if namespace != CUSTOM:
-        remember_namespace(repo, remote, namespace)
+    namespace = _namespace(repo, remote)
     _fetch(repo, remote, [_runs_refspec(remote, namespace)], progress=False)
 
 
@@ -150,6 +158,11 @@ def last_line(stderr: bytes) -> str:
     return (fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")
 
 
+def is_shown(progress: bool | None) -> bool:
+    """Whether git's progress is passed on; where nobody said so (None), in a terminal."""
+    return sys.stderr.isatty() if progress is None else progress
+
+
 def _fetch(repo: Repository, remote: str, refspecs: list[str], progress: bool) -> None:
     done = repo.git.run(
         "fetch", "--progress" if progress else "--quiet", "--no-tags", "--no-write-fetch-head", "--prune",
@@ -157,6 +170,16 @@ def _fetch(repo: Repository, remote: str, refspecs: list[str], progress: bool) -
     )  # fmt: skip
     if done.returncode != 0:
         raise FetchError(remote, last_line(done.stderr))
+
+
+def _namespace(repo: Repository, remote: str) -> Namespace:
+    """What our refs are called on a remote; it is asked only if nothing of it is known yet."""
+    known = _remembered(repo, remote)
+    if known is None and not list_refs(repo.git, f"{REMOTES}{remote}"):
+        known = namespace_at(repo, remote, list_remote(repo, remote))
+        if known != CUSTOM:
+            remember_namespace(repo, remote, known)
+    return known or CUSTOM
 
 
 def _refspecs(remote: str, namespace: Namespace) -> list[str]:

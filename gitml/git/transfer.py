@@ -13,14 +13,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
 from gitml.errors import GitmlError
-from gitml.git.data import REMOTES, DataLog, UncoveredError
+from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
 from gitml.git.odb import GitOdb
-from gitml.git.promisor import Item, absent_at, fetch_versions, not_here
+from gitml.git.promisor import Borrowed, Item, absent_at, borrow_trees, fetch_versions, not_here
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
 from gitml.git.remotes import (
     BRANCHES,
@@ -41,6 +41,8 @@ PUSH_LIMIT = 1_900_000_000
 """Bytes of one push, for hosts that take at most 2 GB; `ml.pushLimit` says otherwise."""
 
 _ATTEMPTS = 8
+_WORTH_BORROWING = 1 << 20
+"""Bytes to send from which on the trees of the remote's data commits are fetched to find what it has of them."""
 _RACES = re.compile(
     "stale info|fetch first|non-fast-forward|cannot lock ref|failed to lock|failed to update ref|already exists"
     "|incorrect old value|reference already exists|remote ref updated"
@@ -71,9 +73,11 @@ class Sent:
     """Path and manifest of what the remote lacked."""
     pushes: int = 0
     objects: int = 0
-    bytes: int = 0
-    """As they are stored here, before git finds deltas."""
+    size: int = 0
+    """Bytes as they are stored here, before git finds deltas."""
     runs: bool = False
+    missing: dict[bytes, str] = field(default_factory=dict)
+    """Paths whose content is neither here nor there, with the reason."""
     namespace: str = CUSTOM.root
 
 
@@ -115,23 +119,23 @@ def push_data(
 
     `remote` and `url` are as git gives them to pre-push; without a name both are the URL. `merge_runs` makes the
     local run cache the union with the one at a commit and gives the result. With `everything` no commit counts as
-    being on the remote: what others pushed without data is sent too. Raise `UncoveredError` if content is neither
-    here nor there (with `everything` after the rest was sent), `TransferError` if the remote refuses.
+    being on the remote: what others pushed without data is sent too. Content that is neither here nor there is
+    reported then; otherwise `UncoveredError` is raised before anything was sent. Raise `TransferError` if the remote
+    refuses.
     """
     target = _target(repo, remote, url)
     # `git push --mirror` carries our refs itself: then data goes ahead, and nothing of theirs is touched
     own_refs = any(each.remote_name.startswith(("refs/ml/", BRANCHES.root + "/")) for each in pushed)
     with GitOdb(repo.git, repo.format) as odb:
         push = _Push(repo, DataLog(repo, odb), odb, target, dry_run=dry_run, own_refs=own_refs)
+        carried = [each.local for each in pushed if each.local is not None and each.remote_name.startswith(HEADS)]
         items = push.log.pointers(_new_commits(repo, target, pushed, everything))
         if not items and not push.runs_differ():
             return push.sent
         push.look()
-        missing = push.choose(items, everything)
+        push.choose(items, everything, carried)
         push.send_data()
         push.send_runs(merge_runs)
-        if missing:
-            raise UncoveredError(missing)
         return push.sent
 
 
@@ -152,6 +156,8 @@ class _Push:
         self._namespace = CUSTOM
         self._careful = False
         self._items: list[Item] = []
+        self._borrowed: Borrowed | None = None
+        self._source = (repo, log, odb)
 
     def runs_differ(self) -> bool:
         """Whether the local run cache is not what the remote was last seen to have."""
@@ -171,44 +177,62 @@ class _Push:
             self._namespace = BRANCHES
         self._there = self._namespace.refs(refs)
 
-    def choose(self, items: list[Item], everything: bool) -> dict[bytes, str]:
-        """Decide what to send; give reasons for what is neither here nor there. Raise `UncoveredError`."""
-        there = self.log.versions(self._bases())
+    def choose(self, items: list[Item], everything: bool, carried: Sequence[Oid]) -> None:
+        """Decide what to send beside the data commits `carried` by the user's own push; raise `UncoveredError`."""
+        there = self.log.versions([*self._bases(), *carried])
         if self._target.name is not None and not everything:
             there |= self.log.fetched(items, self._target.name)
         lacking = [item for item in items if item not in there]
-        missing: dict[bytes, str] = {}
         unsure = {oid for _, oid in lacking} if everything else not_here(self._repo, {oid for _, oid in lacking})
         if unsure:
             absent = absent_at(self._repo, self._target.address, unsure)
             lacking = [item for item in lacking if item[1] not in unsure or item[1] in absent]
             elsewhere = fetch_versions(self._repo, [item for item in lacking if item[1] in absent])
-            missing = {path: reason for (path, _), reason in elsewhere.items()}
+            self.sent.missing = {path: reason for (path, _), reason in elsewhere.items()}
             lacking = [item for item in lacking if item not in elsewhere]
-        if missing and not everything:
-            raise UncoveredError(missing)
+        if self.sent.missing and not everything:
+            raise UncoveredError(self.sent.missing)
         self._items = lacking
         self.sent.contents = list(lacking)
-        return missing
 
     def send_data(self) -> None:
         """Send the data commits, in as few pushes as the limit allows."""
-        for commit in self._stages() if self._items else ():
-            if not self._dry_run:
-                self._push({self._namespace.data + commit.hex(): commit})
-            self.sent.pushes += 1
+        if not self._items:
+            return
+        with ExitStack() as lent:
+            self._borrow(lent)
+            for commit in self._stages():
+                if not self._dry_run:
+                    self._push({self._namespace.data + commit.hex(): commit})
+                self.sent.pushes += 1
+        self._borrowed = None
+        self._source = (self._repo, self.log, self._odb)
+
+    def _borrow(self, lent: ExitStack) -> None:
+        """Build on the data commits of the remote that are not here, without their content.
+
+        A clone that fetched single objects has no commit in common with the remote's data, so git would send every
+        chunk of a file of which one changed. What is built on commits that are not here stays out of the repository.
+        """
+        heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
+        unknown = set(heads).difference(self._bases())
+        if not unknown or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
+            return
+        with suppress(FetchError):
+            self._borrowed = lent.enter_context(borrow_trees(self._repo, self._target.address, unknown))
+            odb = lent.enter_context(GitOdb(self._borrowed.repo.git, self._repo.format))
+            self._source = (self._borrowed.repo, DataLog(self._borrowed.repo, odb), odb)
 
     def _stages(self) -> Iterator[Oid]:
         """Data commits to push one after the other."""
         limit = self._repo.config_int("ml.pushLimit", PUSH_LIMIT)
-        bases = self._bases()
-        head = self._head(bases)
-        sizes = self._sizes(head, bases)
-        self.sent.objects, self.sent.bytes = len(sizes), sum(sizes.values())
-        if self.sent.bytes <= limit:
+        head = self._head()
+        sizes = self._sizes(head)
+        self.sent.objects, self.sent.size = len(sizes), sum(sizes.values())
+        if self.sent.size <= limit:
             yield head
             return
-        parents = bases
+        parents = self._bases()
         whole: list[Item] = []
         used = 0
         for path, manifest in self._items:
@@ -233,32 +257,34 @@ class _Push:
                 sizes.pop(oid, None)
         yield self._write(parents, whole)
 
-    def _head(self, bases: list[Oid]) -> Oid:
+    def _head(self) -> Oid:
         """A data commit with what is to be sent: the head here if it holds no more than that, else one of its own."""
-        heads = self.log.heads()
-        wanted = set(self._items)
-        if len(heads) == 1 and self.log.versions(heads, beyond=bases) == wanted:
+        bases = self._bases()
+        _, log, _ = self._source
+        heads = log.heads()
+        if len(heads) == 1 and log.versions(heads, beyond=bases) == set(self._items):
             return heads[0]
         return self._write(bases, self._items)
 
     def _write(self, parents: Sequence[Oid], items: Sequence[Item], only: Container[Oid] | None = None) -> Oid:
-        commit, missing = self.log.write(parents, items, only)
+        commit, missing = self._source[1].write(parents, items, only)
         if missing or commit is None:
             raise UncoveredError(missing)
         return commit
 
-    def _sizes(self, head: Oid, bases: list[Oid]) -> dict[Oid, int]:
+    def _sizes(self, head: Oid) -> dict[Oid, int]:
         """The objects that the remote lacks of a data commit, with their size on disk."""
-        excluded = ["--not", *(oid.hex() for oid in bases)]
-        listed = self._repo.git.output("rev-list", "--objects", "--no-object-names", head.hex(), *excluded, "--")
-        answer = self._repo.git.output("cat-file", "--batch-check=%(objectname) %(objectsize:disk)", input=listed)
+        git = self._source[0].git
+        excluded = ["--not", *(oid.hex() for oid in self._bases())]
+        listed = git.output("rev-list", "--objects", "--no-object-names", head.hex(), *excluded, "--")
+        answer = git.output("cat-file", "--batch-check=%(objectname) %(objectsize:disk)", input=listed)
         pairs = (line.split() for line in answer.splitlines())
         return {Oid.parse(pair[0]): int(pair[1]) for pair in pairs}
 
     def _bases(self) -> list[Oid]:
-        """The data commits of the remote that are here too."""
+        """The data commits of the remote that are here too, or borrowed."""
         heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
-        return _here(self._repo, heads)
+        return _here(self._source[0], heads)
 
     def send_runs(self, merge_runs: Callable[[Oid], Oid]) -> None:
         """Make the run cache of the remote the union of both."""
@@ -338,6 +364,7 @@ class _Push:
         refspecs = [f"{oid}:{name}" for name, oid in added.items()] + [f":{name}" for name in deleted]
         name = self._target.name
         done = self._repo.git.run(
+            *(self._borrowed.options if self._borrowed is not None else ()),
             # refspecs of our own are not allowed where a remote is a mirror
             *(["-c", f"remote.{name}.mirror=false"] if name is not None else []),
             "push", "--no-verify", "--thin", "--porcelain", "--no-follow-tags", "--recurse-submodules=no",
@@ -367,13 +394,12 @@ class _Push:
 
     def _superseded(self, new: Iterable[Oid]) -> tuple[str, ...]:
         """The heads on the remote that are ancestors of what is pushed."""
-        known = {name: oid for name, oid in self._there.items() if name != self._namespace.runs}
-        present = set(_here(self._repo, known.values()))
-        known = {name: oid for name, oid in known.items() if oid in present}
+        present = set(self._bases())
+        known = {name: oid for name, oid in self._there.items() if oid in present}
         commits = {*new, *known.values()}
         if not known or len(commits) < 2:
             return ()
-        listed = self._repo.git.lines("merge-base", "--independent", *sorted(oid.hex() for oid in commits))
+        listed = self._source[0].git.lines("merge-base", "--independent", *sorted(oid.hex() for oid in commits))
         independent = set(map(Oid.parse, listed))
         return tuple(name for name, oid in known.items() if oid not in independent)
 
@@ -403,8 +429,10 @@ def _target(repo: Repository, remote: str, url: str) -> _Target:
     if remote not in repo.git.lines("remote"):
         return _Target(url or remote, None)
     addresses = repo.git.run("remote", "get-url", "--push", "--all", remote, check=False).stdout.splitlines()
-    # With several push URLs git calls the hook once for each.
-    return _Target(remote if len(addresses) < 2 or not url else url, remote)
+    if len(addresses) > 1 and url:
+        # git calls the hook once for each: what is known of the name says nothing of one of them
+        return _Target(url, None)
+    return _Target(remote, remote)
 
 
 def _new_commits(repo: Repository, target: _Target, pushed: Iterable[PushedRef], everything: bool) -> list[Oid]:
