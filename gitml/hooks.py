@@ -18,6 +18,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
 from gitml.git.transfer import parse_pushed, push_data
+from gitml.git.worktree import materialise
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -68,7 +69,10 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
 
 
 def _fill_in(repo: Repository) -> None:
-    """Put content in place of pointers; what is not here is fetched first."""
+    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off."""
+    if not repo.config_bool("ml.autoFetch", True):
+        materialise(repo, None)
+        return
     missing = fill_in(repo).missing
     if missing:
         path, reason = next(iter(missing.items()))
@@ -95,7 +99,10 @@ def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
-    _fill_in(repo)
+    if rebase_under_way(repo.git_dir):
+        materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
+    else:
+        _fill_in(repo)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and _runs_by_itself(repo):
         start_runner(repo)

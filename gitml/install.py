@@ -113,11 +113,22 @@ def uninstall(repo: Repository) -> list[str]:
             restored.append(name)
     for section in ("filter.ml", "merge.ml"):
         repo.git.run("config", "--local", "--remove-section", section, check=False)
-    repo.git.run("config", "--local", "--unset-all", "ml.path", check=False)
+    for name in ("ml.path", "ml.autoFetch"):
+        repo.git.run("config", "--local", "--unset-all", name, check=False)
     for remote in repo.git.lines("remote"):
         unconfigure_remote(repo, remote)
+        for name in ("mlFetch", "mlNamespace"):
+            repo.git.run("config", "--local", "--unset-all", f"remote.{remote}.{name}", check=False)
     _edit_attributes(repo, "")
     return restored
+
+
+def fetch_by_itself(repo: Repository, wanted: bool) -> None:
+    """Whether hooks fetch the content that a checkout lacks."""
+    if wanted:
+        repo.git.run("config", "--local", "--unset-all", "ml.autoFetch", check=False)
+    else:
+        repo.git.run("config", "--local", "ml.autoFetch", "false")
 
 
 def _configure(repo: Repository) -> None:
