@@ -1,6 +1,6 @@
 """What push, fetch and clone send and take, beside plain git moving the same packs.
 
-    python benchmarks/transfer.py [--size MIB] [--keep]
+    python benchmarks/transfer.py [--size MIB] [--only PART] [--keep]
 
 Bytes are counted on the pipes of upload-pack and receive-pack, all connections of a command together. The server is a
 bare repository over file:// with uploadpack.allowFilter. Peers: `git clone` and `git push` of the same packs without
@@ -152,7 +152,7 @@ def large_file(lab: Lab, size: int) -> None:
         line("pull of it: received", received, total, "bytes", "<= 0.03")
 
 
-def tables(lab: Lab) -> None:
+def tables(lab: Lab, _size: int) -> None:
     rng = random.Random(2)
 
     def row(number: int) -> str:
@@ -186,7 +186,7 @@ def tables(lab: Lab) -> None:
         line("  pull receives, single objects", received, len(text), "bytes", "")
 
 
-def one_of_a_thousand(lab: Lab) -> None:
+def one_of_a_thousand(lab: Lab, _size: int) -> None:
     rng = random.Random(3)
     work = lab.work("thousand")
     for number in range(1000):
@@ -209,19 +209,21 @@ def one_of_a_thousand(lab: Lab) -> None:
     line("one file of a thousand, against that file", received, 100 << 10, "bytes", "that file only")
 
 
+PARTS = {"tables": tables, "one-of-a-thousand": one_of_a_thousand, "large-file": large_file}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large file")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--only", choices=sorted(PARTS), action="append", help="only these parts; may be repeated")
     options = parser.parse_args()
     top = Path(tempfile.mkdtemp(prefix="gitml-transfer-"))
     print(f"{'what':<58} {'gitml':>12} {'peer':>14} {'':<6} {'ratio':>8}  bound")
     try:
-        for part in (tables, one_of_a_thousand):
-            (top / part.__name__).mkdir()
-            part(Lab(top / part.__name__))
-        (top / "large").mkdir()
-        large_file(Lab(top / "large"), options.size)
+        for name in options.only or PARTS:
+            (top / name).mkdir()
+            PARTS[name](Lab(top / name), options.size)
     finally:
         if not options.keep:
             shutil.rmtree(top)
