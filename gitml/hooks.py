@@ -8,16 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from gitml.errors import GitmlError, MachineError
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
+from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
-from gitml.git.transfer import fetch_data, push_data
+from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
@@ -74,15 +74,16 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
 
 
 def _fill_in(repo: Repository) -> None:
-    """Put content in place of pointers; what is not here is fetched first (`git pull REMOTE BRANCH` leaves it)."""
-    if not materialise(repo, None).missing:
+    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off."""
+    if not repo.config_bool("ml.autoFetch", True):
+        materialise(repo, None)
         return
-    for remote in repo.git.lines("remote"):
-        with suppress(GitmlError):  # offline: the pointers stay, `git ml ls` and `git ml install` say the rest
-            fetch_data(repo, remote)
-    missing = materialise(repo, None).missing
+    missing = fill_in(repo).missing
     if missing:
-        say(f"the content of {len(missing)} files is not here; see: git ml ls")
+        path, reason = next(iter(missing.items()))
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        say(f"the content of '{path.decode('utf-8', 'backslashreplace')}'{others} is not here: {reason}")
+        say("see: git ml ls")
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
@@ -103,7 +104,10 @@ def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
-    materialise(repo, None)
+    if rebase_under_way(repo.git_dir):
+        materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
+    else:
+        _fill_in(repo)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and _runs_by_itself(repo):
         start_runner(repo)
@@ -120,10 +124,11 @@ _HOOKS = {
 
 def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
     remote, url = (*arguments, "", "")[:2]
-    if all(line.split()[1:2] in ([], ["0" * 40], ["0" * 64]) for line in sys.stdin):
+    pushed = parse_pushed(os.fsdecode(sys.stdin.buffer.read()))
+    if all(each.local is None for each in pushed):
         return 0  # only deletions
     with GitOdb(repo.git, repo.format) as odb:
-        push_data(repo, remote, url, RunCache(repo, odb).merge)
+        push_data(repo, remote, url, pushed, RunCache(repo, odb).merge)
     return 0
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.git.fill import fill_in
 from gitml.git.pointers import read_pointers
+from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import configure_remote, fetch_data, unconfigure_remote
 from gitml.git.worktree import Materialised, materialise
 from gitml.oid import Oid
 from gitml.resources import data_dir
@@ -36,7 +37,7 @@ class Installed:
     chained: list[str] = field(default_factory=list)
     """Hooks that were there before and run first."""
     remotes: list[str] = field(default_factory=list)
-    """Remotes whose data was fetched."""
+    """Remotes that were reached; their runs are here."""
     unreachable: list[tuple[str, str]] = field(default_factory=list)
     """Remotes that could not be fetched from, with the reason."""
     materialised: Materialised | None = None
@@ -74,12 +75,12 @@ def install(repo: Repository, *, force: bool = False, fetch: bool = True) -> Ins
         configure_remote(repo, remote)
         if fetch:
             try:
-                fetch_data(repo, remote)
+                fetch_runs(repo, remote)
                 report.remotes.append(remote)
             except UserError as error:
                 report.unreachable.append((remote, error.message))
     if repo.worktree is not None and repo.try_resolve("HEAD") is not None:
-        report.materialised = materialise(repo, None)
+        report.materialised = fill_in(repo) if fetch else materialise(repo, None)
     return report
 
 
@@ -127,11 +128,22 @@ def uninstall(repo: Repository) -> list[str]:
             restored.append(name)
     for section in ("filter.ml", "merge.ml"):
         repo.git.run("config", "--local", "--remove-section", section, check=False)
-    repo.git.run("config", "--local", "--unset-all", "ml.path", check=False)
+    for name in ("ml.path", "ml.autoFetch"):
+        repo.git.run("config", "--local", "--unset-all", name, check=False)
     for remote in repo.git.lines("remote"):
         unconfigure_remote(repo, remote)
+        for name in ("mlFetch", "mlNamespace"):
+            repo.git.run("config", "--local", "--unset-all", f"remote.{remote}.{name}", check=False)
     _edit_attributes(repo, "")
     return restored
+
+
+def fetch_by_itself(repo: Repository, wanted: bool) -> None:
+    """Whether hooks fetch the content that a checkout lacks."""
+    if wanted:
+        repo.git.run("config", "--local", "--unset-all", "ml.autoFetch", check=False)
+    else:
+        repo.git.run("config", "--local", "ml.autoFetch", "false")
 
 
 def _configure(repo: Repository) -> None:

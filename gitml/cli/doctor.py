@@ -4,14 +4,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import gitml
 from gitml import install as library
 from gitml.cli.output import paint, safe, show
 from gitml.errors import ExitCode, GitmlError
-from gitml.git.inventory import tracked_files
+from gitml.git.inventory import TrackedFile, not_at, tracked_files
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
+from gitml.git.remotes import FetchError, fetching_remotes
 from gitml.git.repository import Repository
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -93,13 +95,25 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
         yield (
             "wrong",
             f"content of {len(missing)} of {len(files)} files is not here: {shown}",
-            "git ml install fetches it",
+            _remedy(repo, [file for file in files if not file.here]),
         )
     else:
         yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
     staged = list_refs(repo.git, "refs/ml/staged/")
     if staged:
         yield "note", f"{len(staged)} sessions of added, not yet committed data are kept", ""
+
+
+def _remedy(repo: Repository, files: list[TrackedFile]) -> str:
+    """What brings content here; asks the remotes."""
+    for remote in fetching_remotes(repo):
+        with suppress(FetchError):
+            lacking = not_at(repo, remote, files)
+            if not lacking:
+                return f"{remote} has it; git ml pull"
+            shown = ", ".join(sorted(lacking)[:5]) + (", …" if len(lacking) > 5 else "")
+            return f"{remote} got commits without their data ({shown}); whoever committed them: git ml push {remote}"
+    return "no remote can be asked; git ml pull, once one can"
 
 
 def _pipeline(repo: Repository, odb: GitOdb) -> Iterator[Finding]:

@@ -19,14 +19,19 @@ def install(
         bool,
         typer.Option("--force", "-f", help="Write hooks even where a hook manager keeps its own (core.hooksPath)."),
     ] = False,
-    no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Do not fetch data and runs from the remotes.")] = False,
+    no_fetch: Annotated[
+        bool, typer.Option("--no-fetch", help="Leave files as pointers, now and after checkouts.")
+    ] = False,
 ) -> int:
     """Set this clone up: filter, hooks, merge driver; fetch data and fill in the files.
 
     From then on commits made here run the pipeline by themselves. The commands that stand in pipeline.json
     now count as reviewed; that list is kept in your home directory. Nothing else outside this clone changes.
     """
-    return set_up(Repository.discover(), force=force, fetch=not no_fetch)
+    repo = Repository.discover()
+    code = set_up(repo, force=force, fetch=not no_fetch)
+    library.fetch_by_itself(repo, not no_fetch)
+    return code
 
 
 def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
@@ -37,18 +42,21 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
     for hook in report.chained:
         show(f"  {hook}: your own hook stays and runs first")
     for remote in report.remotes:
-        show(f"  fetched data and runs from {safe(remote)}")
+        show(f"  fetched from {safe(remote)}")
     for remote, reason in report.unreachable:
         talk(f"{paint('warning:', '33')} nothing fetched from {safe(remote)}: {safe(reason)}")
     code = ExitCode.OK
     if report.materialised is not None:
         if report.materialised.done:
             show(f"  {count(len(report.materialised.done), 'file')} filled in")
-        if report.materialised.missing:
+        left = count(len(report.materialised.missing), "file")
+        if report.materialised.missing and not fetch:
+            show(f"  {left} left as pointers; git ml pull [PATH] brings their content")
+        elif report.materialised.missing:
             code = ExitCode.MISSING_DATA
             talk(
-                f"{paint('warning:', '33')} the content of {count(len(report.materialised.missing), 'file')} is not "
-                "here (git ml ls shows which); whoever committed it has to push from a clone with gitml"
+                f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which); "
+                "whoever committed it has it: git ml push"
             )
     _trust_what_is_here(repo)
     return code

@@ -8,7 +8,7 @@ from gitml.cli.context import open_context
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import count, safe, show, show_json, size, table, talk
 from gitml.errors import ExitCode
-from gitml.git.inventory import TrackedFile, tracked_files
+from gitml.git.inventory import TrackedFile, not_at, tracked_files
 
 
 def ls(
@@ -17,27 +17,41 @@ def ls(
     ] = None,
     json: Json = False,
     rev: Revision = "HEAD",
+    remote: Annotated[
+        str | None, typer.Option("--remote", "-r", metavar="REMOTE", help="Also ask this remote whether it has them.")
+    ] = None,
 ) -> int:
     """List the files that gitml stores as chunks, with size, and whether their content is here.
 
-    Exit code 5 if content of a listed file is missing.
+    Exit code 5 if content of a listed file is missing, here or, with --remote, there; 6 if something is malformed.
     """
     with open_context() as context:
         files = tracked_files(context.repo, context.odb, context.commit(rev), tuple(paths or ()))
+        lacking = not_at(context.repo, remote, files) if remote is not None else set()
     if json:
-        show_json({"schema": "gitml/ls/1", "files": [_as_json(file) for file in files]})
+        asked = remote is not None
+        shown = [{**_as_json(file), **({"at_remote": file.path not in lacking} if asked else {})} for file in files]
+        show_json({"schema": "gitml/ls/1", "files": shown})
     else:
-        for line in table((_row(file) for file in files), indent=""):
+        for line in table((_row(file, remote, file.path in lacking) for file in files), indent=""):
             show(line)
-        missing = sum(not file.here for file in files)
+        missing = sum(not file.here and not file.malformed for file in files)
         if missing:
-            talk(f"note: the content of {count(missing, 'file')} is not in this clone; git ml install fetches it")
-    return ExitCode.OK if all(file.here for file in files) else ExitCode.MISSING_DATA
+            talk(f"note: the content of {count(missing, 'file')} is not in this clone; git ml pull fetches it")
+        for file in files:
+            if file.malformed:
+                talk(f"error: '{safe(file.path)}': {safe(file.malformed)}")
+        if lacking:
+            talk(f"note: {safe(str(remote))} lacks the content of {count(len(lacking), 'file')}; git ml push sends it")
+    if any(file.malformed for file in files):
+        return ExitCode.VERIFICATION_FAILED
+    return ExitCode.OK if all(file.here for file in files) and not lacking else ExitCode.MISSING_DATA
 
 
-def _row(file: TrackedFile) -> tuple[str, ...]:
+def _row(file: TrackedFile, remote: str | None, lacking: bool) -> tuple[str, ...]:
     chunks = count(file.chunks, "chunk") if file.chunks else "-"
-    return size(file.size).rjust(9), chunks, _where(file), safe(file.path)
+    there = () if remote is None else (f"not at {safe(remote)}" if lacking else f"at {safe(remote)}",)
+    return size(file.size).rjust(9), chunks, _where(file), *there, safe(file.path)
 
 
 def _where(file: TrackedFile) -> str:
@@ -53,5 +67,5 @@ def _as_json(file: TrackedFile) -> dict[str, object]:
         "sha256": file.sha256,
         "chunks": file.chunks,
         "here": file.here,
-        "malformed": file.malformed,
+        "malformed": file.malformed or None,
     }

@@ -137,7 +137,6 @@ class _Filters:
         self._known: ObjectIndex | None = None
         self._packs: list[Path] = []
         self._limit: int | None = None
-        self._warned = False
 
     def close(self) -> None:
         """End the session: its packs become one."""
@@ -171,10 +170,8 @@ class _Filters:
             if os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0") or pointer.size > self._smudge_limit():
                 return iter([data])
             return iter(list(read_content(pointer, self._odb)))
-        except MissingDataError as error:
-            if not self._warned:
-                self._warned = True
-                self._warn(path, error, "fetch the data, then: git ml install")
+        except MissingDataError:
+            pass  # the hook that runs after the checkout fetches it, or says that it is nowhere
         except GitmlError as error:
             self._warn(path, error, "the pointer stays in its place; add the file again, or restore it from history")
         # A failing answer would stop a checkout half way, so the pointer itself is handed out.

@@ -4,12 +4,13 @@ The tree of a data commit mirrors the paths of pointers: at `<path>` stands the 
 with a blob `manifest` in it. Data commits below `refs/ml/data/` are cumulative and form an append-only DAG: a new
 one has all heads known as parents and replaces the local ones. What is staged and not committed hangs on small
 chains below `refs/ml/staged/`, one per filter process, one file per commit, and goes away once it is covered.
-See docs/design/0001.
+What was fetched without the data commit that covers it elsewhere hangs on data commits of this clone's own, below
+`refs/ml/fetched/`. See docs/design/0001 and 0005.
 """
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +25,18 @@ from gitml.oid import Oid
 from gitml.store.datatree import MANIFEST_NAME, write_data_tree
 from gitml.store.manifest import read_manifest
 from gitml.store.odb import ObjectReader, ObjectWriter
-from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree, format_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
 HEADS = "refs/ml/data/"
 STAGED = "refs/ml/staged/"
 REMOTES = "refs/ml/remotes/"
+FETCHED = "refs/ml/fetched/"
+"""Content that a remote gave object by object: `<remote>/contents` and `<remote>/objects`; known to this clone only."""
 
 _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
 _UNNAMED = b"content"
+_SUFFIX = b"/" + MANIFEST_NAME
 
 
 class UncoveredError(MissingDataError):
@@ -43,8 +47,8 @@ class UncoveredError(MissingDataError):
         others = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         name = path.decode("utf-8", "backslashreplace")
         super().__init__(
-            f"content of '{name}'{others} is not here, so it cannot be passed on: {reason}",
-            hint="fetch the data first: git ml install; or add the file again where it is",
+            f"content of '{name}'{others} cannot be passed on: {reason}",
+            hint="if it is missing, fetch it: git ml pull; else add the file again where its content is",
         )
         self.reasons = dict(reasons)
 
@@ -128,27 +132,14 @@ class DataLog:
         self._cover(list(paths.items()), {})
 
     def cover_commit(self, commit: Oid) -> None:
-        """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
-        self.cover_commits([commit])
+        """Cover the pointers that a commit changed against each of its parents; of a root commit all.
 
-    def cover_commits(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] | None = None) -> None:
-        """Cover the pointers that `commits`, given oldest first, changed against their parents.
-
-        With `beyond`, versions that stand in a data commit which is not reachable from those commits count as
-        covered even if a newer one stands in the head.
+        Content that a remote gave counts as covered: there it is.
         """
-        changed = list(self._changed(commits))
+        changed = list(self._changed([commit]))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
-        known = set()
-        heads = self.heads() if beyond is not None and wanted else []
-        if heads:
-            suffix = b"/" + MANIFEST_NAME
-            excluded = ["--not", *(oid.hex() for oid in beyond or ())]
-            listed = self._repo.git.lines("rev-list", *(oid.hex() for oid in heads), *excluded, "--")
-            for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
-                if path.endswith(suffix):
-                    known.add((path.removesuffix(suffix), oid))
+        known = self.fetched(wanted)
         self._cover([item for item in wanted if item not in known], {})
 
     def cover_session(self, session: str) -> None:
@@ -157,9 +148,97 @@ class DataLog:
         if tip is not None:
             self._cover([(item.path, item.manifest) for item in self._chain(tip)], {})
 
+    def keep(self, remote: str, items: Sequence[tuple[bytes, Oid]]) -> None:
+        """Make whole contents that `remote` gave reachable, as (path, manifest), on a line of their own."""
+        missing: dict[bytes, str] = {}
+        self._grow(f"{FETCHED}{remote}/contents", lambda tips: self._write_head(tips, list(items), missing))
+        if missing:
+            raise UncoveredError(missing)
+
+    def keep_objects(self, remote: str, oids: Sequence[Oid]) -> None:
+        """Make single blobs that `remote` gave reachable: parts of contents that are not here as a whole."""
+
+        def write(tips: list[Oid]) -> Oid:
+            groups: dict[bytes, list[tuple[bytes, Entry]]] = {}
+            for oid in oids:
+                groups.setdefault(b"%02x" % oid[0], []).append((oid.hex().encode(), Entry(MODE_FILE, oid)))
+            with PackWriter(self._repo.objects_dir, self._repo.format, reader=self._odb) as pack:
+                entries = [(name, Entry(MODE_TREE, pack.write("tree", format_tree(g)))) for name, g in groups.items()]
+                commit = self._write_commit(pack, pack.write("tree", format_tree(entries)), tips)
+                pack.finish()
+            return commit
+
+        if oids:
+            self._grow(f"{FETCHED}{remote}/objects", write)
+
+    def fetched(self, items: Iterable[tuple[bytes, Oid]], remote: str | None = None) -> set[tuple[bytes, Oid]]:
+        """Those of (path, manifest) that a remote gave (`remote`, or any): it has them, they need not be covered."""
+        tips = list_refs(self._repo.git, f"{FETCHED}{remote}/contents" if remote else FETCHED)
+        wanted = list(items)
+        if not tips or not wanted:
+            return set()
+        given = self.versions(tips.values())
+        return given.intersection(wanted)
+
+    def versions(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> set[tuple[bytes, Oid]]:
+        """Every (path, manifest) that data commits hold in any version, without those reachable from `beyond`."""
+        tips = [oid.hex() for oid in commits]
+        if not tips:
+            return set()
+        excluded = ["--not", *(oid.hex() for oid in beyond)]
+        listed = self._repo.git.lines("rev-list", *tips, *excluded, "--")
+        changed = self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}")
+        return {(path.removesuffix(_SUFFIX), oid) for path, oid in changed if path.endswith(_SUFFIX)}
+
+    def pointers(self, commits: Iterable[Oid]) -> list[tuple[bytes, Oid]]:
+        """Every (path, manifest) that commits of the user bring in, in the order of the commits.
+
+        What a merge took over unchanged from one of its parents is not brought in by it.
+        """
+        listed = b"".join(commit.hex().encode() + b"\n" for commit in commits)
+        if not listed:
+            return []
+        fields = self._repo.git.output(
+            "diff-tree", "--stdin", "-r", "-c", "-z", "--root", "--raw", "--no-abbrev", "--no-renames",
+            "--no-commit-id", input=listed,
+        ).split(b"\0")  # fmt: skip
+        changed: list[tuple[bytes, Oid]] = []
+        for meta, path in zip(fields[::2], fields[1::2], strict=False):
+            sides = len(meta) - len(meta.lstrip(b":")) + 1
+            parts = meta.lstrip(b":").split(b" ")
+            if parts[sides - 1].startswith(b"100"):
+                changed.append((path, Oid.parse(parts[2 * sides - 1])))
+        known = read_pointers(self._repo.git, (oid for _, oid in changed))
+        return list(dict.fromkeys((path, known[oid].manifest) for path, oid in changed if oid in known))
+
+    def write(
+        self, parents: Sequence[Oid], items: Sequence[tuple[bytes, Oid]], only: Container[Oid] | None = None
+    ) -> tuple[Oid | None, dict[bytes, str]]:
+        """Write data commits on top of `parents` that hold `items`; give the last, and reasons for what is not here.
+
+        No ref moves. With `only`, a data tree without its manifest and without the chunks that are not in `only`: a
+        part of a content that travels in several pushes.
+        """
+        missing: dict[bytes, str] = {}
+        return self._write_head(list(parents), list(items), missing, only), missing
+
     def adopt(self) -> None:
         """Give remote-tracking heads a local ref too, so that what they hold outlives the remote's entry here."""
         self._cover([], {})
+
+    def _grow(self, name: str, write: Callable[[list[Oid]], Oid | None]) -> None:
+        """Move a ref of this clone's own to what `write` makes of its tip."""
+        for attempt in range(_ATTEMPTS):
+            tip = self._repo.try_resolve(name)
+            new = write([tip] if tip is not None else [])
+            try:
+                if new is not None:
+                    update_refs(self._repo.git, [RefUpdate(name, new, tip)])
+                return
+            except (RefMovedError, RefLockedError):
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                _pause(attempt)
 
     def _changed(self, commits: Iterable[Oid], *pathspecs: str) -> Iterator[tuple[bytes, Oid]]:
         """Path and oid of every regular file that commits added or changed, against each parent."""
@@ -195,14 +274,21 @@ class DataLog:
         if missing:
             raise UncoveredError(missing)
 
-    def _write_head(self, parents: list[Oid], wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> Oid | None:
+    def _write_head(
+        self,
+        parents: list[Oid],
+        wanted: list[tuple[bytes, Oid]],
+        missing: dict[bytes, str],
+        only: Container[Oid] | None = None,
+    ) -> Oid | None:
         """Write data commits on top of `parents` that hold `wanted`; give the last, if any."""
         known = ObjectIndex(self._repo.objects_dir, self._repo.format)
         with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
             trees: list[tuple[bytes, Oid]] = []
             for path, manifest_oid in wanted:
                 try:
-                    trees.append((path, _rebuild(manifest_oid, self._odb, known, pack)))
+                    tree = _rebuild(manifest_oid, self._odb, known, pack)
+                    trees.append((path, tree if only is None else _part(Snapshot(pack, tree), pack, tree, only)))
                 except (MissingDataError, CorruptError) as error:
                     missing[path] = error.message
             head: Oid | None = None
@@ -323,6 +409,17 @@ def _rebuild(manifest_oid: Oid, reader: ObjectReader, known: ObjectIndex, writer
         if not known.has(chunk.oid):
             raise MissingDataError(f"chunk '{chunk.oid}' is missing")
     return write_data_tree(manifest_oid, manifest, writer)
+
+
+def _part(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, only: Container[Oid]) -> Oid:
+    """The data tree with nothing but the chunks in `only`."""
+    kept = []
+    for name, entry in snapshot.entries(tree).items():
+        if entry.is_tree:
+            kept.append((name, Entry(MODE_TREE, _part(snapshot, writer, entry.oid, only))))
+        elif entry.oid in only and name != MANIFEST_NAME:
+            kept.append((name, entry))
+    return writer.write("tree", format_tree(kept))
 
 
 def _write_staged(writer: PackWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:

@@ -1,17 +1,20 @@
 """Which files of a commit are pointers, and whether their content is here."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError, UserError
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
+from gitml.git.pointers import read_pointers
+from gitml.git.promisor import absent_at
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.store.manifest import read_manifest
+from gitml.store.manifest import ManifestError, missing_parts, read_manifest
 from gitml.store.odb import MissingObjectError
-from gitml.store.pointer import PointerError, is_pointer, parse_pointer
+from gitml.store.pointer import Pointer, PointerError, is_pointer, parse_pointer
 
 _LARGEST = 1024
 """Bytes up to which a blob is looked at: a damaged pointer may be shorter or longer than a sound one."""
@@ -26,6 +29,8 @@ class TrackedFile:
     sha256: str
     chunks: int
     here: bool
+    manifest: Oid | None = None
+    """None if the pointer cannot be read."""
     malformed: str = ""
     """Why the pointer or its manifest cannot be read; empty if it can."""
 
@@ -43,6 +48,30 @@ def pointer_candidates(repo: Repository, commit: Oid, pathspecs: Sequence[str] =
             if inside:
                 found.append((path, Oid.parse(fields[2])))
     return found
+
+
+def contents_at(
+    repo: Repository, odb: GitOdb, commits: Iterable[Oid], pathspecs: Sequence[str] = ()
+) -> dict[tuple[bytes, Oid], Pointer]:
+    """The contents that commits refer to, by path and manifest; raise `UserError` for a path none of them has."""
+    top = _from_top(repo, pathspecs)
+    listed = list(commits)
+    for path, given in zip(top, pathspecs, strict=True):
+        if not any(odb.lookup(f"{commit}:{'' if path == '.' else path}") for commit in listed):
+            raise UserError(f"there is no '{given}' in {'this commit' if len(listed) == 1 else 'these commits'}")
+    found = dict.fromkeys(each for commit in listed for each in pointer_candidates(repo, commit, top))
+    pointers = read_pointers(repo.git, (oid for _, oid in found))
+    return {(path, pointers[oid].manifest): pointers[oid] for path, oid in found if oid in pointers}
+
+
+def recent_commits(repo: Repository, days: int) -> list[Oid]:
+    """HEAD, and the tips of all branches, also those of remotes, that are at most `days` old."""
+    lines = repo.git.lines("for-each-ref", "--format=%(objectname) %(committerdate:unix)", "refs/heads", "refs/remotes")
+    oldest = time.time() - days * 86400
+    pairs = (line.split() for line in lines)
+    tips = [Oid.parse(pair[0]) for pair in pairs if len(pair) == 2 and int(pair[1]) >= oldest]
+    head = repo.try_resolve("HEAD")
+    return list(dict.fromkeys([*([head] if head is not None else []), *tips]))
 
 
 def tracked_files(repo: Repository, odb: GitOdb, commit: Oid, pathspecs: Sequence[str] = ()) -> list[TrackedFile]:
@@ -72,14 +101,28 @@ def _inspect(odb: GitOdb, index: ObjectIndex, path: bytes, data: bytes) -> Track
     except PointerError as error:
         return TrackedFile(name, 0, "", 0, here=False, malformed=error.message)
     sha256 = pointer.sha256.hex()
+    here, chunks = False, 0
     try:
-        manifest = read_manifest(pointer.manifest, odb)
+        if index.has(pointer.manifest):
+            here = not missing_parts(pointer.manifest, odb, index.has)
+            manifest = read_manifest(pointer.manifest, odb)
+            chunks = len(manifest.chunks)
+            if manifest.size != pointer.size:
+                raise ManifestError(f"{manifest.size} bytes, the pointer says {pointer.size}", pointer.manifest)
     except MissingObjectError:
-        return TrackedFile(name, pointer.size, sha256, 0, here=False)
+        pass  # a piece of the manifest is not here
     except CorruptError as error:
-        return TrackedFile(name, pointer.size, sha256, 0, here=False, malformed=error.message)
-    if manifest.size != pointer.size:
-        fault = f"the manifest lists {manifest.size} bytes, the pointer says {pointer.size}"
-        return TrackedFile(name, pointer.size, sha256, 0, here=False, malformed=fault)
-    here = all(index.has(chunk.oid) for chunk in manifest.chunks)
-    return TrackedFile(name, pointer.size, sha256, len(manifest.chunks), here=here)
+        return TrackedFile(
+            name, pointer.size, sha256, 0, here=False, manifest=pointer.manifest, malformed=error.message
+        )
+    return TrackedFile(name, pointer.size, sha256, chunks, here=here, manifest=pointer.manifest)
+
+
+def not_at(repo: Repository, remote: str, files: Iterable[TrackedFile]) -> set[str]:
+    """The paths of files whose content a remote (a name or a URL) has not got; raise `FetchError`.
+
+    It is asked for manifests: a remote that has one has what it lists, because both arrive in one push.
+    """
+    listed = [(file.path, file.manifest) for file in files if file.manifest is not None]
+    absent = absent_at(repo, remote, (manifest for _, manifest in listed))
+    return {path for path, manifest in listed if manifest in absent}

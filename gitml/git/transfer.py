@@ -1,37 +1,84 @@
-"""Data and runs over plain git remotes: what pre-push sends ahead, what install fetches.
+"""Data and runs to plain git remotes: what is sent before branches move there.
 
 Heads of the data log are named by their oid, so pushes of several clones never meet in one ref; a head that is an
 ancestor of another is dropped in the same transaction. The run cache is one ref: what the remote has is merged
 first. The remote sees nothing but ordinary commits.
+
+What is sent is what the pushed commits refer to and the remote lacks, and nothing of other branches. It goes in
+several pushes where it is more than `ml.pushLimit`: each is a data commit on top of the one before, so an interrupted
+push goes on with the next.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from enum import Enum
 
-from gitml.errors import GitmlError, UserError
-from gitml.git.data import HEADS, REMOTES, DataLog
+from gitml.errors import GitmlError
+from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
 from gitml.git.odb import GitOdb
+from gitml.git.promisor import Borrowed, Item, absent_at, borrow_trees, fetch_versions, not_here
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.remotes import (
+    BRANCHES,
+    CUSTOM,
+    FetchError,
+    last_line,
+    list_remote,
+    namespace_at,
+    remember_namespace,
+)
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.store.manifest import read_manifest
 
 RUNS = "refs/ml/runs"
 
+PUSH_LIMIT = 1_900_000_000
+"""Bytes of one push, for hosts that take at most 2 GB; `ml.pushLimit` says otherwise."""
+
 _ATTEMPTS = 8
+_WORTH_BORROWING = 1 << 20
+"""Bytes to send from which on the trees of the remote's data commits are fetched to find what it has of them."""
+_RACES = re.compile(
+    "stale info|fetch first|non-fast-forward|cannot lock ref|failed to lock|failed to update ref|already exists"
+    "|incorrect old value|reference already exists|remote ref updated"
+)
+_LOSES_CUSTOM_REFS = re.compile(r"[/@.]bitbucket\.org[:/]", re.IGNORECASE)
+"""Hosts that take refs of any name and then lose what only those reach."""
 
 
 class TransferError(GitmlError):
     """A remote did not take or give data."""
 
 
-class FetchError(UserError):
-    """A remote cannot be fetched from. Carries `remote`."""
+@dataclass(frozen=True, slots=True)
+class PushedRef:
+    """One line that git gives to pre-push: what moves where; `local` is None for a deletion, `remote` for a new ref."""
 
-    def __init__(self, remote: str, detail: str) -> None:
-        super().__init__(f"cannot fetch data from '{remote}': {detail}", hint="check the remote: git remote -v")
-        self.remote = remote
+    local_name: str
+    local: Oid | None
+    remote_name: str
+    remote: Oid | None
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a push of data did, or would do."""
+
+    contents: list[Item] = field(default_factory=list)
+    """Path and manifest of what the remote lacked."""
+    pushes: int = 0
+    objects: int = 0
+    size: int = 0
+    """Bytes as they are stored here, before git finds deltas."""
+    runs: bool = False
+    missing: dict[bytes, str] = field(default_factory=dict)
+    """Paths whose content is neither here nor there, with the reason."""
+    namespace: str = CUSTOM.root
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,169 +89,373 @@ class _Target:
     name: str | None
 
 
-def configure_remote(repo: Repository, remote: str) -> None:
-    """Let every `git fetch` of a remote bring its data and runs too; doing it again changes nothing."""
-    present = repo.git.run("config", "--local", "--get-all", f"remote.{remote}.fetch", check=False).stdout
-    for line in _refspecs(remote):
-        if os.fsencode(line) not in present.split(b"\n"):
-            repo.git.run("config", "--local", "--add", f"remote.{remote}.fetch", line)
+class _Outcome(Enum):
+    DONE = "done"
+    RACE = "race"
+    REFUSED = "refused"
 
 
-def unconfigure_remote(repo: Repository, remote: str) -> None:
-    """Take back what `configure_remote` did."""
-    repo.git.run("config", "--local", "--unset-all", f"remote.{remote}.fetch", r"^\+refs/ml/", check=False)
+def parse_pushed(text: str) -> list[PushedRef]:
+    """The lines that git gives to pre-push."""
+
+    def oid(field: str) -> Oid | None:
+        return Oid.parse(field) if field.strip("0") else None
+
+    fields = (line.split(" ") for line in text.splitlines())
+    return [PushedRef(each[0], oid(each[1]), each[2], oid(each[3])) for each in fields if len(each) == 4]
 
 
-def fetch_data(repo: Repository, remote: str) -> None:
-    """Bring the data commits and runs of a remote here; raise `FetchError`.
-
-    What the remote no longer names is forgotten, but not what it held: its heads get a local ref too.
-    """
-    done = repo.git.run(
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--", remote, *_refspecs(remote),
-        check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise FetchError(remote, _last_line(done.stderr))
-    with GitOdb(repo.git, repo.format) as odb:
-        DataLog(repo, odb).adopt()
-
-
-def push_data(repo: Repository, remote: str, url: str, merge_runs: Callable[[Oid], Oid]) -> None:
-    """Send what the local branches need to a remote, before its branches move.
+def push_data(
+    repo: Repository,
+    remote: str,
+    url: str,
+    pushed: Sequence[PushedRef],
+    merge_runs: Callable[[Oid], Oid],
+    *,
+    everything: bool = False,
+    dry_run: bool = False,
+) -> Sent:
+    """Send what the pushed refs need to a remote, before they move.
 
     `remote` and `url` are as git gives them to pre-push; without a name both are the URL. `merge_runs` makes the
-    local run cache the union with the one at a commit and gives the result. Raise `UncoveredError` if content of an
-    unpushed commit is not here, `TransferError` if the remote refuses.
+    local run cache the union with the one at a commit and gives the result. With `everything` no commit counts as
+    being on the remote: what others pushed without data is sent too. Content that is neither here nor there is
+    reported then; otherwise `UncoveredError` is raised before anything was sent. Raise `TransferError` if the remote
+    refuses.
     """
     target = _target(repo, remote, url)
+    # `git push --mirror` carries our refs itself: then data goes ahead, and nothing of theirs is touched
+    own_refs = any(each.remote_name.startswith(("refs/ml/", BRANCHES.root + "/")) for each in pushed)
     with GitOdb(repo.git, repo.format) as odb:
-        log = DataLog(repo, odb)
-        there = _list_remote(repo, target)
-        _cover_unpushed(repo, log, target, there)
+        push = _Push(repo, DataLog(repo, odb), odb, target, dry_run=dry_run, own_refs=own_refs)
+        carried = [each.local for each in pushed if each.local is not None and each.remote_name.startswith(HEADS)]
+        items = push.log.pointers(_new_commits(repo, target, pushed, everything))
+        if not items and not push.runs_differ():
+            return push.sent
+        push.look()
+        push.choose(items, everything, carried)
+        push.send_data()
+        push.send_runs(merge_runs)
+        return push.sent
+
+
+class _Push:
+    """One push of data: what the remote has, what it lacks, and the sending of it."""
+
+    def __init__(
+        self, repo: Repository, log: DataLog, odb: GitOdb, target: _Target, *, dry_run: bool, own_refs: bool
+    ) -> None:
+        self.log = log
+        self.sent = Sent()
+        self._repo = repo
+        self._odb = odb
+        self._target = target
+        self._dry_run = dry_run
+        self._own_refs = own_refs
+        self._there: dict[str, Oid] = {}
+        self._namespace = CUSTOM
+        self._careful = False
+        self._items: list[Item] = []
+        self._borrowed: Borrowed | None = None
+        self._source = (repo, log, odb)
+
+    def runs_differ(self) -> bool:
+        """Whether the local run cache is not what the remote was last seen to have."""
+        ours = self._repo.try_resolve(RUNS)
+        seen = self._repo.try_resolve(f"{REMOTES}{self._target.name}/runs") if self._target.name else None
+        return ours is not None and ours != seen and not self._own_refs
+
+    def look(self) -> None:
+        """Ask the remote for its refs."""
+        try:
+            refs = list_remote(self._repo, self._target.address)
+        except FetchError as error:
+            raise TransferError(f"cannot reach '{self._target.address}': {error.detail}") from None
+        self._namespace = namespace_at(self._repo, self._target.name, refs)
+        addresses = self._repo.git.run("remote", "get-url", "--push", self._target.address, check=False).stdout
+        if not CUSTOM.refs(refs) and _LOSES_CUSTOM_REFS.search(os.fsdecode(addresses) or self._target.address):
+            self._namespace = BRANCHES
+        self._there = self._namespace.refs(refs)
+
+    def choose(self, items: list[Item], everything: bool, carried: Sequence[Oid]) -> None:
+        """Decide what to send beside the data commits `carried` by the user's own push; raise `UncoveredError`."""
+        there = self.log.versions([*self._bases(), *carried])
+        if self._target.name is not None and not everything:
+            there |= self.log.fetched(items, self._target.name)
+        lacking = [item for item in items if item not in there]
+        unsure = {oid for _, oid in lacking} if everything else not_here(self._repo, {oid for _, oid in lacking})
+        if unsure:
+            absent = absent_at(self._repo, self._target.address, unsure)
+            lacking = [item for item in lacking if item[1] not in unsure or item[1] in absent]
+            elsewhere = fetch_versions(self._repo, [item for item in lacking if item[1] in absent])
+            self.sent.missing = {path: reason for (path, _), reason in elsewhere.items()}
+            lacking = [item for item in lacking if item not in elsewhere]
+        if self.sent.missing and not everything:
+            raise UncoveredError(self.sent.missing)
+        self._items = lacking
+        self.sent.contents = list(lacking)
+
+    def send_data(self) -> None:
+        """Send the data commits, in as few pushes as the limit allows."""
+        if not self._items:
+            return
+        with ExitStack() as lent:
+            self._borrow(lent)
+            for commit in self._stages():
+                if not self._dry_run:
+                    self._push({self._namespace.data + commit.hex(): commit})
+                self.sent.pushes += 1
+        self._borrowed = None
+        self._source = (self._repo, self.log, self._odb)
+
+    def _borrow(self, lent: ExitStack) -> None:
+        """Build on the data commits of the remote that are not here, without their content.
+
+        A clone that fetched single objects has no commit in common with the remote's data, so git would send every
+        chunk of a file of which one changed. What is built on commits that are not here stays out of the repository.
+        """
+        heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
+        unknown = set(heads).difference(self._bases())
+        if not unknown or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
+            return
+        with suppress(FetchError):
+            self._borrowed = lent.enter_context(borrow_trees(self._repo, self._target.address, unknown))
+            odb = lent.enter_context(GitOdb(self._borrowed.repo.git, self._repo.format))
+            self._source = (self._borrowed.repo, DataLog(self._borrowed.repo, odb), odb)
+
+    def _stages(self) -> Iterator[Oid]:
+        """Data commits to push one after the other."""
+        limit = self._repo.config_int("ml.pushLimit", PUSH_LIMIT)
+        head = self._head()
+        sizes = self._sizes(head)
+        self.sent.objects, self.sent.size = len(sizes), sum(sizes.values())
+        if self.sent.size <= limit:
+            yield head
+            return
+        parents = self._bases()
+        whole: list[Item] = []
+        used = 0
+        for path, manifest in self._items:
+            listed = read_manifest(manifest, self._odb).chunks
+            chunks = list(dict.fromkeys(chunk.oid for chunk in listed if chunk.oid in sizes))
+            size = sum(sizes[oid] for oid in chunks)
+            if used + size > limit and whole:
+                yield (commit := self._write(parents, whole))
+                parents, whole, used = [commit], [], 0
+            part: list[Oid] = []
+            for oid in chunks if size > limit else ():
+                if used + sizes[oid] > limit and part:
+                    yield (commit := self._write(parents, [(path, manifest)], only=set(part)))
+                    # what a part carried stays reachable through its successors
+                    parents, part, used = [commit], [], 0
+                part.append(oid)
+                used += sizes[oid]
+            if size <= limit:
+                used += size
+            whole.append((path, manifest))
+            for oid in chunks:
+                sizes.pop(oid, None)
+        yield self._write(parents, whole)
+
+    def _head(self) -> Oid:
+        """A data commit with what is to be sent: the head here if it holds no more than that, else one of its own."""
+        bases = self._bases()
+        _, log, _ = self._source
+        heads = log.heads()
+        if len(heads) == 1 and log.versions(heads, beyond=bases) == set(self._items):
+            return heads[0]
+        return self._write(bases, self._items)
+
+    def _write(self, parents: Sequence[Oid], items: Sequence[Item], only: Container[Oid] | None = None) -> Oid:
+        commit, missing = self._source[1].write(parents, items, only)
+        if missing or commit is None:
+            raise UncoveredError(missing)
+        return commit
+
+    def _sizes(self, head: Oid) -> dict[Oid, int]:
+        """The objects that the remote lacks of a data commit, with their size on disk."""
+        git = self._source[0].git
+        excluded = ["--not", *(oid.hex() for oid in self._bases())]
+        listed = git.output("rev-list", "--objects", "--no-object-names", head.hex(), *excluded, "--")
+        answer = git.output("cat-file", "--batch-check=%(objectname) %(objectsize:disk)", input=listed)
+        pairs = (line.split() for line in answer.splitlines())
+        return {Oid.parse(pair[0]): int(pair[1]) for pair in pairs}
+
+    def _bases(self) -> list[Oid]:
+        """The data commits of the remote that are here too, or borrowed."""
+        heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
+        return _here(self._source[0], heads)
+
+    def send_runs(self, merge_runs: Callable[[Oid], Oid]) -> None:
+        """Make the run cache of the remote the union of both."""
+        if self._own_refs:
+            return
+        for _ in range(_ATTEMPTS):
+            theirs = self._there.get(self._namespace.runs)
+            if not self._dry_run:
+                self._merge_runs(theirs, merge_runs)
+            ours = self._repo.try_resolve(RUNS)
+            if ours is None or ours == theirs:
+                return
+            self.sent.runs = True
+            if self._dry_run or self._push({self._namespace.runs: ours}, races=False):
+                return
+            self.look()
+        raise self._refused("others push runs all the time")
+
+    def _merge_runs(self, theirs: Oid | None, merge_runs: Callable[[Oid], Oid]) -> None:
+        """Take over the remote's runs, if it has others than when last seen."""
+        if theirs is None or theirs == self._repo.try_resolve(RUNS):
+            return
+        if _here(self._repo, [theirs]):
+            merge_runs(theirs)
+            return
+        name = (
+            f"{REMOTES}{self._target.name}/runs"
+            if self._target.name is not None
+            else f"refs/ml/incoming/{os.urandom(8).hex()}"
+        )
+        done = self._repo.git.run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--", self._target.address,
+            f"+{self._namespace.runs}:{name}", check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise TransferError(f"cannot fetch runs from '{self._target.address}': {last_line(done.stderr)}")
+        fetched = self._repo.try_resolve(name)
+        if fetched is not None:
+            merge_runs(fetched)
+        if self._target.name is None:
+            update_refs(self._repo.git, [RefUpdate(name, None)])
+
+    def _push(self, added: Mapping[str, Oid], *, races: bool = True) -> bool:
+        """Push refs, and drop the heads that they supersede; False if others were quicker and `races` is not set.
+
+        A server may forbid deletions and atomic pushes: old heads do no harm, so they stay then. One that refuses
+        or drops refs with names of their own gets branches. Raise `TransferError`.
+        """
         for attempt in range(_ATTEMPTS):
-            _merge_runs(repo, target, there, merge_runs)
-            added, superseded = _difference(repo, log, there)
-            careful = attempt >= _ATTEMPTS // 2
-            if careful:
-                superseded = ()  # a server may forbid deletions and atomic pushes; old heads do no harm
-            if not added and not superseded:
-                return
-            refusal = _push(repo, target, added, superseded, atomic=not careful)
-            if refusal is None:
-                _note(repo, target, {**there, **added}, superseded)
-                return
-            there = _list_remote(repo, target)
-    raise TransferError(
-        f"'{remote}' did not take the data: {refusal}",
-        hint="nothing was pushed; to push without data: git push --no-verify",
-    )
+            self._careful |= attempt >= _ATTEMPTS // 2
+            superseded = () if self._careful or self._own_refs else self._superseded(added.values())
+            outcome, reason = self._run_push(added, superseded)
+            if outcome is _Outcome.DONE and (self._there or self._is_there(added)):
+                self._note(added, superseded)
+                return True
+            if outcome is _Outcome.RACE:
+                if not races:
+                    return False
+                self.look()
+            elif outcome is _Outcome.REFUSED and not self._careful:
+                self._careful = True
+            elif self._namespace == CUSTOM and not CUSTOM.refs(self._there):
+                added = {BRANCHES.root + name.removeprefix(CUSTOM.root): oid for name, oid in added.items()}
+                self._namespace, self._careful = BRANCHES, False
+            else:
+                raise self._refused(reason)
+        raise self._refused(reason)
 
+    def _refused(self, reason: str) -> TransferError:
+        return TransferError(
+            f"'{self._target.name or self._target.address}' did not take the data: {reason}",
+            hint="nothing was pushed; to push without data: git push --no-verify",
+        )
 
-def _refspecs(remote: str) -> tuple[str, str]:
-    # a pattern even for the one ref: a remote without runs must not fail the fetch
-    return f"+{HEADS}*:{REMOTES}{remote}/data/*", f"+{RUNS}*:{REMOTES}{remote}/runs*"
+    def _run_push(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> tuple[_Outcome, str]:
+        """One `git push`; its progress goes to our standard error."""
+        refspecs = [f"{oid}:{name}" for name, oid in added.items()] + [f":{name}" for name in deleted]
+        name = self._target.name
+        done = self._repo.git.run(
+            *(self._borrowed.options if self._borrowed is not None else ()),
+            # refspecs of our own are not allowed where a remote is a mirror
+            *(["-c", f"remote.{name}.mirror=false"] if name is not None else []),
+            "push", "--no-verify", "--thin", "--porcelain", "--no-follow-tags", "--recurse-submodules=no",
+            "--progress" if sys.stderr.isatty() else "--no-progress",
+            *([] if self._careful else ["--atomic"]), "--", self._target.address, *refspecs,
+            check=False, show=sys.stderr.isatty(), env={"LC_ALL": "C"},
+        )  # fmt: skip
+        if done.returncode == 0:
+            return _Outcome.DONE, "it took them and has not got them"
+        refused = [line.decode("utf-8", "replace") for line in done.stdout.splitlines() if line.startswith(b"!")]
+        if refused:
+            reasons = [line.split("\t")[-1] for line in refused]
+            raced = any(map(_RACES.search, reasons))
+            own = next((reason for reason in reasons if "atomic" not in reason), reasons[0])
+            return (_Outcome.RACE if raced else _Outcome.REFUSED), own
+        if b"atomic" in done.stderr:
+            return _Outcome.REFUSED, last_line(done.stderr)
+        raise TransferError(
+            f"cannot push data to '{name or self._target.address}': {last_line(done.stderr)}",
+            hint="what arrived is not sent again: git push",
+        )
+
+    def _is_there(self, added: Mapping[str, Oid]) -> bool:
+        """Whether a remote that had nothing of ours has what it took: some drop refs without a word."""
+        refs = list_remote(self._repo, self._target.address)
+        return all(refs.get(name) == oid for name, oid in added.items())
+
+    def _superseded(self, new: Iterable[Oid]) -> tuple[str, ...]:
+        """The heads on the remote that are ancestors of what is pushed."""
+        present = set(self._bases())
+        known = {name: oid for name, oid in self._there.items() if oid in present}
+        commits = {*new, *known.values()}
+        if not known or len(commits) < 2:
+            return ()
+        listed = self._source[0].git.lines("merge-base", "--independent", *sorted(oid.hex() for oid in commits))
+        independent = set(map(Oid.parse, listed))
+        return tuple(name for name, oid in known.items() if oid not in independent)
+
+    def _note(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
+        """Remember what the remote has now, as a fetch would."""
+        gone = set(deleted)
+        self._there = {name: oid for name, oid in {**self._there, **added}.items() if name not in gone}
+        self.sent.namespace = self._namespace.root
+        name = self._target.name
+        if name is None:
+            return
+        if self._namespace != CUSTOM:
+            remember_namespace(self._repo, name, self._namespace)
+        tracked = {
+            (f"{REMOTES}{name}/runs" if ref == self._namespace.runs else f"{REMOTES}{name}/data/{oid}"): oid
+            for ref, oid in self._there.items()
+        }
+        known = list_refs(self._repo.git, f"{REMOTES}{name}")
+        present = set(_here(self._repo, tracked.values()))
+        updates = [RefUpdate(ref, oid) for ref, oid in tracked.items() if oid in present and known.get(ref) != oid]
+        updates += [RefUpdate(ref, None, oid) for ref, oid in known.items() if ref not in tracked]
+        with suppress(RefMovedError, RefLockedError):  # only a memory: the next push or fetch brings it up to date
+            update_refs(self._repo.git, updates)
 
 
 def _target(repo: Repository, remote: str, url: str) -> _Target:
     if remote not in repo.git.lines("remote"):
         return _Target(url or remote, None)
     addresses = repo.git.run("remote", "get-url", "--push", "--all", remote, check=False).stdout.splitlines()
-    # With several push URLs git calls the hook once for each.
-    return _Target(remote if len(addresses) < 2 or not url else url, remote)
+    if len(addresses) > 1 and url:
+        # git calls the hook once for each: what is known of the name says nothing of one of them
+        return _Target(url, None)
+    return _Target(remote, remote)
 
 
-def _list_remote(repo: Repository, target: _Target) -> dict[str, Oid]:
-    done = repo.git.run("ls-remote", "--refs", "--", target.address, "refs/ml/*", check=False)
-    if done.returncode != 0:
-        raise TransferError(f"cannot reach '{target.address}': {_last_line(done.stderr)}")
-    found = (line.split(b"\t", 1) for line in done.stdout.splitlines())
-    refs = {os.fsdecode(name): Oid.parse(oid) for oid, name in found}
-    return {name: oid for name, oid in refs.items() if name == RUNS or name.startswith(HEADS)}
+def _new_commits(repo: Repository, target: _Target, pushed: Iterable[PushedRef], everything: bool) -> list[Oid]:
+    """The commits that the pushed refs reach and the remote lacks, as far as is known, oldest first."""
+    pushed = [each for each in pushed if not each.local_name.startswith("refs/ml/")]
+    tips = _commits(repo, [each.local for each in pushed if each.local is not None])
+    known = [] if everything else _commits(repo, [each.remote for each in pushed if each.remote is not None])
+    if not tips:
+        return []
+    seen = [] if everything or target.name is None else ["--not", f"--remotes={target.name}"]
+    revisions = [oid.hex() for oid in tips] + [f"^{oid}" for oid in known]
+    listed = "".join(f"{revision}\n" for revision in revisions).encode()
+    found = repo.git.output("rev-list", "--reverse", "--topo-order", "--stdin", *seen, input=listed)
+    return list(map(Oid.parse, found.splitlines()))
 
 
-def _cover_unpushed(repo: Repository, log: DataLog, target: _Target, there: dict[str, Oid]) -> None:
-    """Cover the pointers of commits that the remote does not have yet, as far as is known."""
-    seen = "--remotes" if target.name is None else f"--remotes={target.name}"
-    tips = ["--branches", "--tags", *(["HEAD"] if repo.try_resolve("HEAD") else [])]
-    listed = repo.git.lines("rev-list", "--reverse", "--topo-order", *tips, "--not", seen)
-    log.cover_commits(map(Oid.parse, listed), beyond=_here(repo, there.values()))
-
-
-def _merge_runs(repo: Repository, target: _Target, there: dict[str, Oid], merge_runs: Callable[[Oid], Oid]) -> None:
-    """Take over the remote's runs, if it has others than when last seen."""
-    theirs = there.get(RUNS)
-    ours = repo.try_resolve(RUNS)
-    if theirs is None or theirs == ours:
-        return
-    if _here(repo, [theirs]):
-        merge_runs(theirs)
-        return
-    name = f"{REMOTES}{target.name}/runs" if target.name is not None else f"refs/ml/incoming/{os.urandom(8).hex()}"
-    done = repo.git.run(
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", target.address, f"+{RUNS}:{name}", check=False
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise TransferError(f"cannot fetch runs from '{target.address}': {_last_line(done.stderr)}")
-    fetched = repo.try_resolve(name)
-    if fetched is not None:
-        merge_runs(fetched)
-    if target.name is None:
-        update_refs(repo.git, [RefUpdate(name, None)])
-
-
-def _difference(repo: Repository, log: DataLog, there: dict[str, Oid]) -> tuple[dict[str, Oid], tuple[str, ...]]:
-    """Refs that the remote lacks, and the heads there that those supersede."""
-    heads = log.heads()
-    added = {HEADS + head.hex(): head for head in heads if there.get(HEADS + head.hex()) != head}
-    known = {name: oid for name, oid in there.items() if name.startswith(HEADS) and oid not in heads}
-    known = {name: oid for name, oid in known.items() if oid in _here(repo, known.values())}
-    superseded: tuple[str, ...] = ()
-    if known:
-        oids = sorted({*heads, *known.values()})
-        listed = repo.git.lines("merge-base", "--independent", *(oid.hex() for oid in oids))
-        independent = set(map(Oid.parse, listed))
-        superseded = tuple(name for name, oid in known.items() if oid not in independent)
-    runs = repo.try_resolve(RUNS)
-    if runs is not None and there.get(RUNS) != runs:
-        added[RUNS] = runs
-    return added, superseded
-
-
-def _push(
-    repo: Repository, target: _Target, added: dict[str, Oid], deleted: Iterable[str], *, atomic: bool
-) -> str | None:
-    """Push refs; None if all went well, else why not. Progress goes to our standard error, as git shows it."""
-    refspecs = [f"{oid}:{name}" for name, oid in added.items()] + [f":{name}" for name in deleted]
-    process = repo.git.popen(
-        # refspecs of our own are not allowed where a remote is a mirror
-        *(["-c", f"remote.{target.name}.mirror=false"] if target.name is not None else []),
-        "push", "--no-verify", "--thin", "--porcelain", "--no-follow-tags", "--recurse-submodules=no",
-        *(["--atomic"] if atomic else []), "--", target.address, *refspecs,
-    )  # fmt: skip
-    output = process.communicate()[0]
-    if process.returncode == 0:
-        return None
-    refused = [line.decode("utf-8", "replace") for line in output.splitlines() if line.startswith(b"!")]
-    return refused[0].split("\t")[-1] if refused else "git push failed"
-
-
-def _note(repo: Repository, target: _Target, there: dict[str, Oid], deleted: Iterable[str]) -> None:
-    """Remember what the remote has now, as a fetch would."""
-    if target.name is None:
-        return
-    gone = set(deleted)
-    tracked = {
-        (f"{REMOTES}{target.name}/runs" if name == RUNS else f"{REMOTES}{target.name}/data/{oid}"): oid
-        for name, oid in there.items()
-        if name not in gone
-    }
-    known = list_refs(repo.git, f"{REMOTES}{target.name}")
-    present = set(_here(repo, tracked.values()))
-    updates = [RefUpdate(name, oid) for name, oid in tracked.items() if oid in present and known.get(name) != oid]
-    updates += [RefUpdate(name, None, oid) for name, oid in known.items() if name not in tracked]
-    with suppress(RefMovedError, RefLockedError):  # only a memory: the next fetch brings it up to date
-        update_refs(repo.git, updates)
+def _commits(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
+    """The commits that objects are or that tags name; without those that are not here and those that are none."""
+    listed = b"".join(oid.hex().encode() + b"^{commit}\n" for oid in oids)
+    if not listed:
+        return []
+    answer = repo.git.output("cat-file", "--batch-check=%(objectname) %(objecttype)", input=listed)
+    return [Oid.parse(line.split()[0]) for line in answer.splitlines() if line.endswith(b" commit")]
 
 
 def _here(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
@@ -214,9 +465,3 @@ def _here(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
         return []
     answer = repo.git.output("cat-file", "--batch-check=%(objectname)", input=listed).splitlines()
     return [Oid.parse(line) for line in answer if not line.endswith(b" missing")]
-
-
-def _last_line(stderr: bytes) -> str:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    fatal = [line for line in lines if line.startswith("fatal: ")]
-    return (fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")

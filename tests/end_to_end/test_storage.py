@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from gitml.git.data import HEADS, DataLog
+from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import list_refs
+from gitml.git.remotes import FetchError, configure_remote, fetch_data, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import RUNS, FetchError, configure_remote, fetch_data, push_data, unconfigure_remote
-from gitml.git.worktree import materialise
+from gitml.git.transfer import RUNS, PushedRef, Sent, push_data
 from gitml.oid import Oid
 from gitml.store.pointer import is_pointer
 from gitml.store.tree import MODE_FILE, Entry, edit_tree
@@ -58,7 +59,7 @@ class Clone:
         return (self.path / name).read_bytes()
 
     def fill(self) -> None:
-        materialise(self.repository, None)
+        fill_in(self.repository)
 
     def cover(self) -> None:
         repository = self.repository
@@ -71,8 +72,13 @@ class Clone:
         self.cover()
 
     def push(self, remote: str = "origin", url: str = "") -> None:
-        push_data(self.repository, remote, url or remote, self.merge_runs)
+        self.push_data(remote, url)
         self.git("push", "-q", remote, "HEAD")
+
+    def push_data(self, remote: str = "origin", url: str = "") -> Sent:
+        head = self.repository.resolve("HEAD")
+        pushed = PushedRef("refs/heads/main", head, "refs/heads/main", None)
+        return push_data(self.repository, remote, url or remote, [pushed], self.merge_runs)
 
     def merge_runs(self, other: Oid) -> Oid:
         """The simplest union: every file of both trees."""
@@ -301,16 +307,16 @@ def test_clones_that_push_never_conflict(clone: Clone, bare: Path, tmp_path: Pat
         each.write(f"data/{name}", noise(seed))
         each.commit()
         each.add_run(name)
-    push_data(clone.repository, "origin", str(bare), clone.merge_runs)
-    push_data(other.repository, "origin", str(bare), other.merge_runs)
+    clone.push_data("origin", str(bare))
+    other.push_data("origin", str(bare))
     server = Repository.discover(bare)
     assert len(list_refs(server.git, HEADS)) == 2
     assert set(server.git.lines("ls-tree", "--name-only", RUNS)) == {"zero", "ours", "theirs"}
     clone.git("push", "-q", "origin", "HEAD")
     other.git("pull", "-q", "--rebase", "origin", "main")
-    other.git("fetch", "-q", "origin")  # a pull of one named branch brings that branch only
     other.fill()
     assert other.read("data/ours") == noise(1)
+    fetch_data(other.repository, "origin")  # who has all heads joins them
     other.write("data/more", noise(3))
     other.commit()
     other.push()
@@ -335,13 +341,13 @@ def test_a_bare_url_and_a_server_that_forbids_deletions(clone: Clone, bare: Path
     assert clone_of(bare, tmp_path / "other").read("data/x") == noise(2)
 
 
-def test_remotes_are_configured_once_and_plain_fetch_brings_data(clone: Clone, bare: Path, tmp_path: Path) -> None:
+def test_remotes_are_configured_once_and_checkouts_bring_content(clone: Clone, bare: Path, tmp_path: Path) -> None:
     clone.git("remote", "add", "origin", str(bare))
     before = clone.git("config", "--get-all", "remote.origin.fetch")
     configure_remote(clone.repository, "origin")
     configure_remote(clone.repository, "origin")
     lines: Sequence[str] = clone.git("config", "--get-all", "remote.origin.fetch").splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 2
     clone.git("fetch", "-q")  # a remote without data or runs is no error
     fetch_data(clone.repository, "origin")
     clone.write("data/x", noise(1))
@@ -379,7 +385,7 @@ def test_one_changed_line_of_a_large_table_pushes_little(clone: Clone, bare: Pat
     lines[70_000] = "70000,0.5,changed,1\n"
     clone.write("data/table.csv", "".join(lines).encode())
     clone.commit()
-    push_data(clone.repository, "origin", str(bare), clone.merge_runs)
+    clone.push_data("origin", str(bare))
     sent = objects_size(bare) - before
     # receive-pack completes a thin pack by appending the bases, so what came in is the pack without them
     base = max(

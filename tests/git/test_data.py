@@ -227,17 +227,38 @@ def test_cover_commit_takes_what_the_commit_changed(bench: Bench) -> None:
     assert not bench.reachable(pointers[2].manifest)
 
 
-def test_all_versions_in_a_range_are_covered_once(bench: Bench) -> None:
+def test_all_versions_in_a_range_are_written_once(bench: Bench) -> None:
     pointers = [bench.store(noise(seed)).pointer for seed in range(3)]
     commits: list[Oid] = []
     for pointer in pointers:
         commits.append(bench.commit({b"a": format_pointer(pointer)}, *commits[-1:]))
-    bench.log.cover_commits(commits, beyond=[])
-    assert all(bench.reachable(pointer.manifest) for pointer in pointers)
-    head = bench.log.heads()
-    assert bench.manifests(head[0]) == {b"a": pointers[2].manifest}
-    bench.log.cover_commits(commits, beyond=[])
-    assert bench.log.heads() == head
+    merge = bench.commit({b"a": format_pointer(pointers[2])}, commits[2], commits[0])
+    items = [(b"a", pointer.manifest) for pointer in pointers]
+    assert bench.log.pointers([*commits, merge]) == items, "a merge that takes one side brings in nothing"
+    head, missing = bench.log.write([], items)
+    assert head is not None
+    assert not missing
+    assert bench.log.heads() == [], "no ref moved"
+    assert bench.log.versions([head]) == set(items)
+    assert bench.manifests(head) == {b"a": pointers[2].manifest}
+    assert bench.log.versions([head], beyond=[head]) == set()
+
+
+def test_a_part_of_a_content_is_no_content(bench: Bench) -> None:
+    stored = bench.store(noise(1, 3_000_000))
+    listed = bench.repository.git.lines("ls-tree", "-r", stored.data_tree.hex())
+    chunks = [Oid.parse(line.split()[2]) for line in listed if not line.endswith("manifest")]
+    assert len(chunks) > 2
+    part, missing = bench.log.write([], [(b"d/a", stored.pointer.manifest)], only={chunks[0]})
+    assert part is not None
+    assert not missing
+    tree = bench.repository.git.lines("ls-tree", "-r", part.hex())
+    assert [Oid.parse(line.split()[2]) for line in tree] == [chunks[0]]
+    assert bench.log.versions([part]) == set()
+    whole, _ = bench.log.write([part], [(b"d/a", stored.pointer.manifest)])
+    assert whole is not None
+    assert bench.manifests(whole) == {b"d/a": stored.pointer.manifest}
+    assert bench.repository.git.line("rev-parse", f"{whole}:d/a") == stored.data_tree.hex()
 
 
 def test_many_paths_are_covered_with_one_commit(bench: Bench) -> None:

@@ -1,0 +1,45 @@
+"""`git ml pull`."""
+
+from typing import Annotated
+
+import typer
+
+from gitml.cli.context import open_context
+from gitml.cli.fetch import report, wanted_contents
+from gitml.cli.options import DryRun, Json
+from gitml.errors import UserError
+from gitml.git.fill import fill_in
+from gitml.git.promisor import Item, not_here
+from gitml.git.remotes import FetchError, fetch_runs, fetching_remotes
+
+
+def pull(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Only these files or directories.")
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> int:
+    """Fetch the content of the files that are checked out, and fill them in. Branches stay where they are.
+
+    'git pull' does this by itself after 'git ml install'; this is for files that were left as pointers. Exit
+    code 5 if some content is nowhere.
+    """
+    with open_context() as context:
+        if context.repo.worktree is None:
+            raise UserError("a bare repository has no files to fill in", hint="git ml fetch")
+        contents = wanted_contents(context, paths)
+        lacking = not_here(context.repo, {manifest for _, manifest in contents})
+        wanted = [item for item in contents if item[1] in lacking]
+        missing: dict[Item, str] = {}
+        if not dry_run:
+            for remote in fetching_remotes(context.repo):
+                try:
+                    fetch_runs(context.repo, remote)
+                except FetchError:
+                    continue  # content that is here is filled in all the same
+            chosen = {path for path, _ in contents} if paths else None
+            filled = fill_in(context.repo, chosen)
+            missing = {item: filled.missing[item[0]] for item in wanted if item[0] in filled.missing}
+            wanted = [item for item in contents if item[0] in filled.done or item in missing]
+    return report(contents, wanted, missing, json=json, dry_run=dry_run)
