@@ -28,6 +28,7 @@ COMMANDS = {
     "fetch": ("fetch", "Bring content and runs here"),
     "pull": ("pull", "Bring content here and fill in files"),
     "ls": ("ls", "List the files stored as chunks"),
+    "cat": ("cat", "Print a file of any commit"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
 }

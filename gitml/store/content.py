@@ -88,18 +88,24 @@ def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:
         raise ManifestError(f"{manifest.size} bytes, the pointer says {pointer.size}", pointer.manifest)
     digest = hashlib.sha256()
     for index, chunk in enumerate(manifest.chunks):
-        kind, data = reader.read(chunk.oid)
-        if kind != "blob":
-            raise ContentError(f"chunk '{chunk.oid}' is a {kind}, expected a blob", chunk=chunk.oid, index=index)
-        if len(data) != chunk.size:
-            message = f"chunk '{chunk.oid}' has {len(data)} bytes, expected {chunk.size}"
-            raise ContentError(message, chunk=chunk.oid, index=index)
-        if reader.format.oid_of("blob", data) != chunk.oid:
-            raise ContentError(f"the bytes of chunk '{chunk.oid}' are damaged", chunk=chunk.oid, index=index)
+        data = read_chunk(chunk, index, reader)
         digest.update(data)
         yield data
     if digest.digest() != pointer.sha256:
         raise ContentError(f"content has sha256 {digest.hexdigest()}, the pointer says {pointer.sha256.hex()}")
+
+
+def read_chunk(chunk: Chunk, index: int, reader: ObjectReader) -> bytes:
+    """The bytes of a chunk, the `index`-th of its content; raise `ContentError` or `MissingObjectError`."""
+    kind, data = reader.read(chunk.oid)
+    if kind != "blob":
+        raise ContentError(f"chunk '{chunk.oid}' is a {kind}, expected a blob", chunk=chunk.oid, index=index)
+    if len(data) != chunk.size:
+        message = f"chunk '{chunk.oid}' has {len(data)} bytes, expected {chunk.size}"
+        raise ContentError(message, chunk=chunk.oid, index=index)
+    if reader.format.oid_of("blob", data) != chunk.oid:
+        raise ContentError(f"the bytes of chunk '{chunk.oid}' are damaged", chunk=chunk.oid, index=index)
+    return data
 
 
 def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
