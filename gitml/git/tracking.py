@@ -70,6 +70,12 @@ def tracked_patterns(repo: Repository) -> list[str]:
     return [pattern for line in _read(_file(repo)).splitlines() if (pattern := _pattern_of(line)) is not None]
 
 
+def committed_patterns(repo: Repository) -> list[str]:
+    """As `tracked_patterns`, of the newest commit."""
+    data = repo.git.run("cat-file", "blob", "HEAD:.gitattributes", check=False).stdout
+    return [pattern for line in data.splitlines() if (pattern := _pattern_of(line)) is not None]
+
+
 def attribute_line(pattern: str) -> str:
     """The line of `.gitattributes` that puts a pattern under gitml.
 
