@@ -3,7 +3,8 @@
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -187,7 +188,7 @@ def undo(
 ) -> None:
     """Take a migration back: branches and tags are what they were, files and index follow."""
     repo = Repository.discover()
-    with undoing(repo) as odb:
+    with _no_run(), undoing(repo) as odb:
         journal.check(repo, migration, dirty_is_fine=yes)
         moves = journal.undo(repo, odb, migration, lose_later=yes)
     for move in moves:
@@ -232,12 +233,19 @@ def _bytes(text: str | None) -> int | None:
 def _perform(repo: Repository, request: Request) -> Outcome:
     progress = _Progress()
     try:
-        with open_context() as context, context.lease.acquire() as free:
-            if not free:
-                raise BusyError("a run is under way", hint="wait for it: git ml wait")
+        with _no_run():
             return perform(repo, request, progress.report)
     finally:
         progress.close()
+
+
+@contextmanager
+def _no_run() -> Iterator[None]:
+    """Keep runners away during the block; raise `BusyError` if one is at work."""
+    with open_context() as context, context.lease.acquire() as free:
+        if not free:
+            raise BusyError("a run is under way", hint="wait for it: git ml wait")
+        yield
 
 
 class _Progress:

@@ -78,8 +78,12 @@ class Git:
         input: bytes | None = None,  # noqa: A002 - named as in subprocess.run
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        apart: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run git to its end with output captured; raise `GitError` if it fails and `check` is set."""
+        """Run git to its end with output captured; raise `GitError` if it fails and `check` is set.
+
+        With `apart` it is in a session of its own: what kills us with our whole process group lets it finish.
+        """
         done = subprocess.run(
             self.command(*arguments),
             input=input,
@@ -88,6 +92,7 @@ class Git:
             check=False,
             cwd=self.worktree or self.git_dir,
             env=self.environment(env),
+            start_new_session=apart,
         )
         if check and done.returncode != 0:
             raise GitError(arguments, done.returncode, done.stderr)

@@ -26,7 +26,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.migrate.attributes import ML, exact_pattern, line, with_lines
 from gitml.migrate.convert import Job, Report, lanes
-from gitml.migrate.recipe import ATTRIBUTES, Rewritten
+from gitml.migrate.recipe import ATTRIBUTES, Rewritten, trees_below
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
 from gitml.store.odb import ObjectWriter
@@ -169,16 +169,26 @@ class DvcRecipe:
 
     def collect(self, trees: Iterable[Oid], report: Report) -> list[Job]:
         """The contents of all outputs that any of these trees has."""
-        listed = list(dict.fromkeys(trees))
         jobs: dict[bytes, tuple[bytes, Output]] = {}
+        for content in self.contents(trees, report):
+            jobs.setdefault(content.key, (content.path, content))
+        lane = lanes((path, key) for key, (path, _) in jobs.items())
+        return [self._job(key, path, content, lane[key]) for key, (path, content) in jobs.items()]
+
+    def contents(self, trees: Iterable[Oid], report: Report) -> Iterator[Output]:
+        """Every file that DVC keeps for any of these trees, by path; some come again and again."""
+        listed = list(dict.fromkeys(trees))
+        self._trees = trees_below(self._repo, self._odb, listed)
         for number, tree in enumerate(listed, 1):
             for parsed in self._files(tree).values():
                 for output in parsed.outputs:
-                    for path, content in self._contents(output):
-                        jobs.setdefault(content.key, (path, content))
+                    yield from self._contents(output)
             report("trees", number, len(listed), 0)
-        lane = lanes((path, key) for key, (path, _) in jobs.items())
-        return [self._job(key, path, content, lane[key]) for key, (path, content) in jobs.items()]
+
+    def size(self, content: Output) -> int:
+        """The bytes of a content, 0 if it is not here."""
+        place = self._cache.find(content.md5)
+        return place.stat().st_size if place is not None else 0
 
     def rewrite(self, tree: Oid, blobs: Mapping[bytes, Oid], writer: ObjectWriter) -> Rewritten:
         """The tree with contents in place of what DVC kept for them."""
@@ -192,25 +202,17 @@ class DvcRecipe:
         return list(self._notes)
 
     def _job(self, key: bytes, path: bytes, content: Output, lane: int) -> Job:
-        place = self._cache.find(content.md5)
-        size = place.stat().st_size if place is not None else 0
-
         def read(_: GitOdb) -> Iterator[bytes]:
             return self._cache.read(content.md5, legacy=content.legacy)
 
-        return Job(key, path, size, lane, read)
+        return Job(key, path, self.size(content), lane, read)
 
-    def _contents(self, output: Output) -> list[tuple[bytes, Output]]:
-        """The files of an output, each with its path; of a directory whose list is missing, the list itself."""
-        if not output.is_directory:
-            return [(output.path, output)]
-        listing = self._listing(output)
+    def _contents(self, output: Output) -> list[Output]:
+        """The files of an output; of a directory whose list is missing, the list itself."""
+        listing = self._listing(output) if output.is_directory else None
         if listing is None:
-            return [(output.path, output)]
-        return [
-            (output.path + b"/" + name, Output(output.path + b"/" + name, md5, False, output.legacy))
-            for name, md5 in listing
-        ]
+            return [output]
+        return [Output(output.path + b"/" + name, md5, False, output.legacy) for name, md5 in listing]
 
     def _listing(self, output: Output) -> list[tuple[bytes, str]] | None:
         if output.md5 not in self._listings:
@@ -225,7 +227,7 @@ class DvcRecipe:
 
     def _files(self, tree: Oid) -> dict[bytes, _Parsed]:
         """What each file of DVC in a tree says."""
-        snapshot = Snapshot(self._odb, tree)
+        snapshot = Snapshot(self._trees.odb, tree)
         found: dict[bytes, _Parsed] = {}
         for path, oid in self._find(tree, b""):
             pipeline = snapshot.get(posixpath.join(posixpath.dirname(path), b"dvc.yaml"))
@@ -286,7 +288,7 @@ class DvcRecipe:
         return self._selected[path]
 
     def _rewrite(self, tree: Oid, blobs: Mapping[bytes, Oid], writer: ObjectWriter) -> Rewritten:
-        snapshot = Snapshot(self._odb, tree)
+        snapshot = Snapshot(self._trees.odb, tree)
         changes: dict[bytes, Entry | None] = {}
         ignored: dict[bytes, set[bytes]] = {}
         patterns: dict[bytes, None] = {}
@@ -311,7 +313,7 @@ class DvcRecipe:
         present = snapshot.get(ATTRIBUTES)
         text = self._odb.read(present.oid)[1] if present is not None and present.is_file else None
         changes[ATTRIBUTES] = Entry(MODE_FILE, writer.write("blob", with_lines(text, sorted(patterns))))
-        return Rewritten(edit_tree(self._odb, writer, tree, changes), True)
+        return Rewritten(edit_tree(self._trees.odb, writer, tree, changes), True)
 
     def _entry(self, output: Output, blobs: Mapping[bytes, Oid], writer: ObjectWriter) -> Entry | None:
         """What stands at the path of an output; None if some of its content is missing."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from gitml.errors import GitmlError, UserError
@@ -17,7 +18,8 @@ from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
 
-_INPUT = "migration.json"
+_TREES = "trees.json"
+_REVISIONS = "revisions"
 _MAP = "filter-repo/commit-map"
 
 
@@ -40,14 +42,15 @@ def rewrite_commits(
     `revisions` are refs of `scratch` and, with `^` before it, commits to leave out. `progress` gets the number of
     commits done.
     """
-    work = {"trees": {old.hex(): new.hex() for old, new in trees.items()}, "revisions": list(revisions)}
-    (scratch.git_dir / _INPUT).write_text(json.dumps(work))
+    (scratch.git_dir / _TREES).write_text(json.dumps({old.hex(): new.hex() for old, new in trees.items()}))
+    # too many for a command line perhaps; only fast-export reads the standard input
+    (scratch.git_dir / _REVISIONS).write_text("".join(f"{each}\n" for each in revisions), "utf-8", "surrogateescape")
     environment = {**clean_environment(), "GIT_DIR": str(scratch.git_dir), "LC_ALL": "C"}
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "gitml.migrate.engine"],
         cwd=scratch.git_dir,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=(asked := (scratch.git_dir / _REVISIONS).open("rb")),
         stdout=subprocess.PIPE,
         stderr=(log := (scratch.git_dir / "engine.log").open("w+b")),
     ) as process:
@@ -56,6 +59,7 @@ def rewrite_commits(
             word, _, number = line.partition(b" ")
             if word == b"commits":
                 progress(int(number))
+    asked.close()
     with log:
         if process.returncode != 0:
             log.seek(0)
@@ -70,9 +74,7 @@ def main() -> None:
     """Run filter-repo in the current directory as `rewrite_commits` has noted there."""
     import git_filter_repo as engine  # noqa: PLC0415 - an optional package, needed in this process only
 
-    with open(_INPUT) as file:  # noqa: PTH123 - what the parent noted
-        work = json.load(file)
-    trees = {old.encode(): new.encode() for old, new in work["trees"].items()}
+    trees = {old.encode(): new.encode() for old, new in json.loads(Path(_TREES).read_bytes()).items()}
     done = 0
 
     def replace(commit: Any, _: Any) -> None:
@@ -84,7 +86,7 @@ def main() -> None:
 
     arguments = ["--force", "--partial", "--quiet", "--prune-empty", "never", "--prune-degenerate", "never"]
     options = engine.FilteringOptions.parse_args([*arguments, "--preserve-commit-encoding"])
-    options.refs = work["revisions"]
+    options.refs = ["--stdin"]
     engine.RepoFilter(options, commit_callback=replace).run()
 
 

@@ -1,8 +1,8 @@
 """Making a migration real, all at once, and taking it back.
 
-Before refs move it is noted what index and worktrees have to do afterwards. Refs move in one transaction with the refs
-that keep the old history. A kill before it leaves everything as it was; after one, `finish_interrupted`
-does what is left.
+Before refs move it is noted which, and so what index and worktrees have to do afterwards. Refs move in one transaction
+with the refs that keep the old history. A kill before it leaves everything as it was; after it, or if the machine stops
+while git moves refs, `finish_interrupted` does what is left.
 """
 
 import json
@@ -10,8 +10,9 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from gitml.errors import UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.refs import RefUpdate, list_refs, update_refs
@@ -23,6 +24,8 @@ BACKUPS = "refs/ml/migrate-backup/"
 
 _INTENT = "migrating.json"
 _DONE = "migrations"
+_PATIENCE = 3.0
+"""Seconds for which the lock of a ref may be that of a living git."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +43,16 @@ def apply(repo: Repository, odb: GitOdb, moves: list[Move], more: list[RefUpdate
     Raise `RefMovedError` with nothing changed if one of the refs is not what it was at the start.
     """
     stamp = _new_stamp(repo)
+    # those first, in case the machine stops while git moves refs: what is old is kept before anything is new
     backup = [RefUpdate(f"{BACKUPS}{stamp}/{move.name.removeprefix('refs/')}", move.old, None) for move in moves]
-    directory = repo.state_dir / _DONE
-    directory.mkdir(exist_ok=True)
-    _write(repo, f"{_DONE}/{stamp}.json", {move.name: [move.old.hex(), move.new.hex()] for move in moves})
-    updates = [RefUpdate(move.name, move.new, move.old) for move in moves]
+    (repo.state_dir / _DONE).mkdir(exist_ok=True)
+    done = f"{_DONE}/{stamp}.json"
+    _write(repo, done, {move.name: [move.old.hex(), move.new.hex()] for move in moves})
     try:
-        _switch(repo, odb, moves, [*updates, *backup, *more], "gitml: migrate")
+        _switch(repo, odb, moves, [*backup, *more], "gitml: migrate")
     except BaseException:
         if not list_refs(repo.git, f"{BACKUPS}{stamp}"):
-            (directory / f"{stamp}.json").unlink(missing_ok=True)
+            (repo.state_dir / done).unlink(missing_ok=True)
         raise
     return stamp
 
@@ -76,9 +79,7 @@ def undo(repo: Repository, odb: GitOdb, stamp: str | None, *, lose_later: bool) 
             )
         if now != old:
             moves.append(Move(ref, now, old))
-    updates = [RefUpdate(move.name, move.new, move.old) for move in moves]
-    updates += [RefUpdate(name, None, oid) for name, oid in kept.items()]
-    _switch(repo, odb, moves, updates, "gitml: migrate undo")
+    _switch(repo, odb, moves, [RefUpdate(name, None, oid) for name, oid in kept.items()], "gitml: migrate undo")
     (repo.state_dir / _DONE / f"{stamp}.json").unlink(missing_ok=True)
     return moves
 
@@ -97,24 +98,58 @@ def stamps(repo: Repository) -> list[str]:
 
 
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
-    """Do what a migration that was killed after its refs moved left undone in index and worktrees."""
+    """Do what a migration left undone that was killed while its refs moved or after: other refs, index, worktrees.
+
+    If none of its refs has moved, there is nothing to do.
+    """
     intent = _read(repo, _INTENT)
-    moves = [Move(name, Oid.parse(old), Oid.parse(new)) for name, (old, new) in (intent or {}).items()]
-    if any(repo.try_resolve(move.name) == move.new for move in moves):
+    if intent is None:
+        return
+    moves = [Move(name, Oid.parse(old), Oid.parse(new)) for name, old, new in intent["moves"]]
+    more = [RefUpdate(name, _oid(new), _oid(old)) for name, new, old in intent["more"]]
+    updates = [*more, *(RefUpdate(move.name, move.new, move.old) for move in moves)]
+    left = [update for update in updates if repo.try_resolve(update.name) != update.new]
+    if len(left) < len(updates):
+        _remove_locks(repo, updates)
+        rest = [update for update in left if repo.try_resolve(update.name) == update.old]
+        update_refs(repo.git, rest, message="gitml: migrate, after an interruption", apart=True)
         _follow(repo, odb, moves)
     (repo.state_dir / _INTENT).unlink(missing_ok=True)
 
 
-def _switch(repo: Repository, odb: GitOdb, moves: list[Move], updates: list[RefUpdate], message: str) -> None:
-    _write(repo, _INTENT, {move.name: [move.old.hex(), move.new.hex()] for move in moves})
+def _switch(repo: Repository, odb: GitOdb, moves: list[Move], more: list[RefUpdate], message: str) -> None:
+    intent = {
+        "moves": [[move.name, move.old.hex(), move.new.hex()] for move in moves],
+        "more": [[update.name, _hex(update.new), _hex(update.old)] for update in more],
+    }
+    _write(repo, _INTENT, intent)
     try:
-        update_refs(repo.git, updates, message=message)
-    except BaseException:
-        if all(repo.try_resolve(move.name) != move.new for move in moves):
-            (repo.state_dir / _INTENT).unlink(missing_ok=True)
+        updates = [*more, *(RefUpdate(move.name, move.new, move.old) for move in moves)]
+        update_refs(repo.git, updates, message=message, apart=True)
+    except (GitmlError, OSError):
+        (repo.state_dir / _INTENT).unlink(missing_ok=True)
         raise
     _follow(repo, odb, moves)
     (repo.state_dir / _INTENT).unlink(missing_ok=True)
+
+
+def _remove_locks(repo: Repository, updates: list[RefUpdate]) -> None:
+    """Remove the lock files that a git which was killed left at its refs; a living one is given time."""
+    names = [*(update.name for update in updates), "packed-refs"]
+    locks = [repo.common_dir / f"{name}.lock" for name in names]
+    end = time.monotonic() + _PATIENCE
+    while any(lock.exists() for lock in locks) and time.monotonic() < end:
+        time.sleep(0.05)
+    for lock in locks:
+        lock.unlink(missing_ok=True)
+
+
+def _hex(oid: object) -> str:
+    return oid.hex() if isinstance(oid, Oid) else ""
+
+
+def _oid(text: str) -> Oid | None:
+    return Oid.parse(text) if text else None
 
 
 def _follow(repo: Repository, odb: GitOdb, moves: list[Move]) -> None:
@@ -134,7 +169,7 @@ def _new_stamp(repo: Repository) -> str:
     return stamp
 
 
-def _write(repo: Repository, name: str, value: Mapping[str, list[str]]) -> None:
+def _write(repo: Repository, name: str, value: Mapping[str, Any]) -> None:
     place = repo.state_dir / name
     temporary = place.with_name(f"{place.name}.tmp")
     with temporary.open("w") as file:
@@ -144,7 +179,7 @@ def _write(repo: Repository, name: str, value: Mapping[str, list[str]]) -> None:
     temporary.replace(place)
 
 
-def _read(repo: Repository, name: str) -> dict[str, list[str]] | None:
+def _read(repo: Repository, name: str) -> dict[str, Any] | None:
     try:
         value = json.loads((repo.state_dir / name).read_bytes())
     except (OSError, ValueError):

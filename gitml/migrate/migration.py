@@ -260,7 +260,7 @@ class _Migration:
         detached = self._detached()
         if detached in inside:
             assert detached is not None
-            walked.append("refs/heads/gitml-detached")
+            walked.append("refs/ml/migrate-head")
             self._scratch.git.run("update-ref", walked[-1], detached.hex())
         if not walked:
             return []

@@ -11,14 +11,14 @@ from typing import NamedTuple, Protocol
 
 from gitml.errors import MissingDataError
 from gitml.git.attributes import filters_by_files
-from gitml.git.odb import GitOdb
+from gitml.git.odb import GitOdb, read_many
 from gitml.git.repository import Repository
 from gitml.migrate.attributes import AttributeChange
 from gitml.migrate.convert import Form, Job, Report, lanes, read_plain
 from gitml.migrate.lfs import MAX_POINTER_SIZE, LfsPointer, LfsStore, parse_lfs_pointer
 from gitml.oid import Oid
 from gitml.store.content import SMALL, read_content
-from gitml.store.odb import ObjectWriter
+from gitml.store.odb import Kind, ObjectWriter
 from gitml.store.pointer import Pointer, PointerError, is_pointer, parse_pointer
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
@@ -89,8 +89,9 @@ class FilterRecipe:
         self._target = target
         self._drops = frozenset({LFS_CONFIG}) if drop_lfs_config else frozenset()
         self._fetch = fetch
-        self._trees = Snapshot(odb, empty_tree(repo.format))
-        self._chains: dict[_Chain, int] = {}
+        self._empty = empty_tree(repo.format)
+        self._trees = Snapshot(odb, self._empty)
+        self._chains: dict[_Chain, int] = {(): 0}
         self._seen: set[tuple[Oid, bytes, int]] = set()
         self._files: dict[int, dict[bytes, dict[Oid, None]]] = {}
         self._wanted: set[tuple[int, bytes]] = set()
@@ -99,8 +100,9 @@ class FilterRecipe:
     def collect(self, trees: Iterable[Oid], report: Report) -> list[Job]:
         """What is to be converted in these trees, given oldest first."""
         listed = list(dict.fromkeys(trees))
+        self._trees = trees_below(self._repo, self._odb, listed)
         for number, tree in enumerate(listed, 1):
-            self._walk(tree, b"", ())
+            self._walk(tree, b"", (), 0)
             report("trees", number, len(listed), 0)
         sizes = sizes_of(self._repo, (oid for files in self._files.values() for oids in files.values() for oid in oids))
         candidates: dict[Oid, bytes] = {}
@@ -122,25 +124,24 @@ class FilterRecipe:
 
     def rewrite(self, tree: Oid, blobs: Mapping[bytes, Oid], writer: ObjectWriter) -> Rewritten:
         """The new tree, with `blobs` (by oid) in place of what was converted."""
-        return self._rewrite(tree, b"", (), blobs, writer)
+        return self._rewrite(tree, b"", (), 0, blobs, writer)
 
     def notes(self) -> list[str]:
         """What the user should know of what stays as it was."""
         return []
 
-    def _walk(self, tree: Oid, directory: bytes, above: _Chain) -> None:
+    def _walk(self, tree: Oid, directory: bytes, above: _Chain, outer: int) -> None:
+        """Note the files below a directory; `outer` is the number of the chain `above` it."""
+        self._seen.add((tree, directory, outer))
         entries = self._trees.entries(tree)
         chain = self._chain(entries, directory, above)[0]
         number = self._chains.setdefault(chain, len(self._chains))
-        if (tree, directory, number) in self._seen:
-            return
-        self._seen.add((tree, directory, number))
         files = self._files.setdefault(number, {})
         for name, entry in entries.items():
             path = directory + name
             if entry.is_tree:
-                if path != _OURS:
-                    self._walk(entry.oid, path + b"/", chain)
+                if path != _OURS and (entry.oid, path + b"/", number) not in self._seen:
+                    self._walk(entry.oid, path + b"/", chain, number)
             elif entry.is_file and name not in _NEVER:
                 files.setdefault(path, {})[entry.oid] = None
 
@@ -189,21 +190,21 @@ class FilterRecipe:
         return self._store.read(pointer)
 
     def _rewrite(
-        self, tree: Oid, directory: bytes, above: _Chain, blobs: Mapping[bytes, Oid], writer: ObjectWriter
+        self, tree: Oid, directory: bytes, above: _Chain, outer: int, blobs: Mapping[bytes, Oid], writer: ObjectWriter
     ) -> Rewritten:
-        entries = dict(self._trees.entries(tree))
-        chain, changed = self._chain(entries, directory, above)
-        number = self._chains[chain]
-        known = self._rewritten.get((tree, directory, number))
+        known = self._rewritten.get((tree, directory, outer))
         if known is not None:
             return known
+        entries = self._trees.entries(tree)
+        chain, changed = self._chain(entries, directory, above)
+        number = self._chains[chain]
         new = self._edited(entries, directory, chain if len(chain) > len(above) else None, writer)
         for name, entry in entries.items():
             path = directory + name
             if entry.is_tree and path != _OURS:
-                below = self._rewrite(entry.oid, path + b"/", chain, blobs, writer)
+                below = self._rewrite(entry.oid, path + b"/", chain, number, blobs, writer)
                 changed |= below.changed
-                if below.tree == empty_tree(self._repo.format) != entry.oid:
+                if below.tree == self._empty != entry.oid:
                     del new[name]
                 else:
                     new[name] = Entry(MODE_TREE, below.tree)
@@ -211,7 +212,7 @@ class FilterRecipe:
                 new[name] = Entry(entry.mode, blobs[entry.oid])
                 changed = True
         oid = tree if new == entries else writer.write("tree", format_tree(new.items()))
-        self._rewritten[tree, directory, number] = Rewritten(oid, changed)
+        self._rewritten[tree, directory, outer] = Rewritten(oid, changed)
         return Rewritten(oid, changed)
 
     def _edited(
@@ -226,6 +227,36 @@ class FilterRecipe:
         elif present is not None and present.is_file:
             del new[ATTRIBUTES]
         return new
+
+
+class _Prefetched:
+    """An `ObjectReader` that has some trees at hand."""
+
+    def __init__(self, odb: GitOdb) -> None:
+        self.format = odb.format
+        self.trees: dict[Oid, bytes] = {}
+        self._odb = odb
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        data = self.trees.get(oid)
+        return ("tree", data) if data is not None else self._odb.read(oid)
+
+    def has(self, oid: Oid) -> bool:
+        return oid in self.trees or self._odb.has(oid)
+
+
+def trees_below(repo: Repository, odb: GitOdb, roots: Iterable[Oid]) -> Snapshot:
+    """Trees by oid, with all that are reached from `roots` read level by level, in few requests."""
+    reader = _Prefetched(odb)
+    snapshot = Snapshot(reader, empty_tree(repo.format))
+    level = set(roots)
+    while level:
+        below: set[Oid] = set()
+        for oid, _, data in read_many(repo.git, level):
+            reader.trees[oid] = data
+            below.update(entry.oid for entry in snapshot.entries(oid).values() if entry.is_tree)
+        level = below - reader.trees.keys()
+    return snapshot
 
 
 def classify(odb: GitOdb, oid: Oid, size: int) -> Blob:

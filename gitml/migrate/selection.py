@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.commits import Commit, parse_commit
-from gitml.git.odb import GitOdb
+from gitml.git.odb import GitOdb, read_many
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -50,25 +50,27 @@ def select(repo: Repository, odb: GitOdb, choice: Choice) -> Selection:
         "rev-list", "--topo-order", "--reverse", "--stdin", input=asked.encode("utf-8", "surrogateescape"),
         env={"GIT_NO_REPLACE_OBJECTS": "1"},
     ).split()  # fmt: skip
-    commits = {oid: parse_commit(odb.read(oid)[1]) for oid in map(Oid.parse, listed)}
-    refs = {name: oid for name, oid in movable_refs(repo).items() if _peeled(odb, oid) in commits}
+    commits = {oid: parse_commit(data) for oid, _, data in read_many(repo.git, map(Oid.parse, listed))}
+    movable = movable_refs(repo, everything=choice.everything)
+    refs = {name: oid for name, oid in movable.items() if _peeled(odb, oid) in commits}
     return Selection(commits, refs)
 
 
-def movable_refs(repo: Repository) -> dict[str, Oid]:
-    """Branches, tags and what hosts name, without symbolic ones."""
+def movable_refs(repo: Repository, *, everything: bool) -> dict[str, Oid]:
+    """Branches and tags, with `everything` also what hosts name; without symbolic ones."""
+    places = (*LOCAL, *HOSTED) if everything else LOCAL
     symbolic = {
         line.split(" ")[0]
-        for line in repo.git.lines("for-each-ref", "--format=%(refname) %(symref)", *LOCAL, *HOSTED)
+        for line in repo.git.lines("for-each-ref", "--format=%(refname) %(symref)", *places)
         if line.rstrip().count(" ")
     }
-    return {name: oid for name, oid in list_refs(repo.git, *LOCAL, *HOSTED).items() if name not in symbolic}
+    return {name: oid for name, oid in list_refs(repo.git, *places).items() if name not in symbolic}
 
 
 def _bounds(repo: Repository, choice: Choice) -> tuple[list[str], list[str]]:
     limited = bool(choice.include or choice.exclude)
     if choice.everything:
-        names = list(movable_refs(repo))
+        names = list(movable_refs(repo, everything=True))
         if repo.try_resolve("HEAD") is not None:
             names.append("HEAD")
         return names, []

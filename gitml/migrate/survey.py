@@ -103,8 +103,11 @@ def _dvc_versions(repo: Repository, odb: GitOdb, roots: Sequence[Oid]) -> _Versi
     top = repo.worktree or repo.git_dir
     recipe = DvcRecipe(repo, odb, DvcCache(cache_places([top])))
     found: _Versions = {}
-    for job in recipe.collect(roots, lambda *_: None):
-        found.setdefault(("dvc", job.path), {})[job.key] = job.size
+    sizes: dict[bytes, int] = {}
+    for content in recipe.contents(roots, lambda *_: None):
+        if content.key not in sizes:
+            sizes[content.key] = recipe.size(content)
+        found.setdefault(("dvc", content.path), {})[content.key] = sizes[content.key]
     return found
 
 

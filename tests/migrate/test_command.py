@@ -109,22 +109,20 @@ def _refs_moved(git_dir: Path) -> bool:
 @pytest.mark.parametrize(
     "moment",
     [
-        _when("ml/migrate/HEAD"),
         _has_pack,
-        _when("ml/migrate/migration.json"),
-        _when("ml/migrate/filter-repo/commit-map"),
+        _when("ml/migrate/trees.json"),
         _when("ml/migrating.json"),
         _refs_moved,
     ],
-    ids=["scratch", "contents", "engine", "commits", "noted", "refs"],
+    ids=["contents", "engine", "noted", "refs"],
 )
 def test_a_kill_leaves_all_or_nothing(repo: Path, moment: Callable[[Path], bool]) -> None:
     history = History()
     mark = 0
-    for number in range(40):
+    for number in range(24):
         files = {b"a.bin": noise(number, 100_000), b"n": b"%d" % number}
         mark = history.commit("main", b"%d" % number, files, [mark] if mark else [])
-    history.ref("refs/heads/middle", 20)
+    history.ref("refs/heads/middle", 12)
     history.write(repo)
     set_up(repo)
     project, here = Project(repo), Repository.discover(repo)
@@ -139,15 +137,19 @@ def test_a_kill_leaves_all_or_nothing(repo: Path, moment: Callable[[Path], bool]
     if process.returncode is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    after = refs(here)
-    moved = {name for name, oid in before.items() if after[name] != oid}
-    assert moved in (set(), set(before))
+
+    def moved() -> set[str]:
+        after = refs(here)
+        return {name for name, oid in before.items() if after[name] != oid}
+
+    # a git that moves refs at this very moment comes to its end
+    project.until(lambda: moved() in (set(), set(before)))
     assert here.git.run("fsck", "--strict", "--connectivity-only").returncode == 0
     (repo / ".git/index.lock").unlink(missing_ok=True)  # git leaves it when it is killed
-    said = project.ml("migrate", "import", "main", "-I", "*.bin", "--yes")
-    assert ("nothing to migrate" in said.stderr) is bool(moved)
+    project.ml("migrate", "import", "main", "-I", "*.bin", "--yes")
+    assert moved() == set(before)
     assert project.is_clean()
-    assert (repo / "a.bin").read_bytes() == noise(39, 100_000)
+    assert (repo / "a.bin").read_bytes() == noise(23, 100_000)
     assert len(json.loads(project.ml("ls", "--json").stdout)["files"]) == 1
     assert not (repo / ".git/ml/migrate").exists()
     assert not (repo / ".git/ml/migrating.json").exists()

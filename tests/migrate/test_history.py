@@ -1,5 +1,6 @@
 """Whole histories of plain git: everything stays what it was, but for the form in which large files are kept."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,27 @@ def test_undo_brings_everything_back(tangled: Path) -> None:
     assert status(tangled) == ""
     assert (tangled / "t.bin").read_bytes() == text(2)
     assert not list_refs(repo.git, "refs/ml/migrate-backup")
+
+
+def test_refs_that_a_stopped_machine_left_half_way_are_finished(tangled: Path) -> None:
+    repo = Repository.discover(tangled)
+    before = refs(repo)
+    outcome = run(tangled, choice=EVERYTHING, include=("*.bin",))
+    after = refs(repo)
+    moves = [[name, before[name], after[name]] for name in outcome.refs]
+    backup = f"refs/ml/migrate-backup/{outcome.stamp}/heads/left"
+    run_git(tangled, "update-ref", "-d", backup)
+    for name in ("refs/heads/main", "refs/heads/left"):
+        run_git(tangled, "update-ref", name, before[name])
+    run_git(tangled, "reset", "-q", "--hard")
+    (tangled / ".git/refs/heads/left.lock").touch()
+    intent = {"moves": moves, "more": [[backup, before["refs/heads/left"], ""]]}
+    (tangled / ".git/ml/migrating.json").write_text(json.dumps(intent))
+    assert run(tangled, choice=EVERYTHING, include=("*.bin",)).stamp is None
+    assert refs(repo) == after
+    assert repo.resolve(backup).hex() == before["refs/heads/left"]
+    assert status(tangled) == ""
+    assert not (tangled / ".git/ml/migrating.json").exists()
 
 
 def test_undo_does_not_lose_what_came_later(tangled: Path) -> None:
