@@ -157,8 +157,8 @@ def export(
     repo = Repository.discover()
     choice = _choice(refs, include_ref, exclude_ref, everything, no_rewrite=no_rewrite)
     kind = _kind(target, EXPORTS)
-    if kind == "lfs" and is_lfs_installed() and repo.config("filter.lfs.process") is None:
-        repo.git.run("lfs", "install", "--local", "--skip-repo")
+    if kind == "lfs":
+        _configure_lfs(repo)
     request = Request(
         imports=False,
         kind=kind,
@@ -173,7 +173,7 @@ def export(
     outcome = _perform(repo, request)
     _tell(outcome, object_map)
     if kind == "lfs" and outcome.stamp is not None:
-        talk("note: so that 'git push' sends what git-lfs keeps: git lfs install")
+        talk(_LFS_HOOKS)
     return ExitCode.OK
 
 
@@ -190,9 +190,26 @@ def undo(
     repo = Repository.discover()
     with _no_run(), undoing(repo) as odb:
         journal.check(repo, migration, dirty_is_fine=yes)
+        back_to_lfs = uses_lfs(repo, journal.kept(repo, migration))
+        if back_to_lfs:
+            _configure_lfs(repo)
         moves = journal.undo(repo, odb, migration, lose_later=yes)
     for move in moves:
         show(f"{safe(move.name)} is back at {move.new.hex()[:10]}")
+    if back_to_lfs:
+        talk(_LFS_HOOKS)
+
+
+_LFS_HOOKS = (
+    "note: so that 'git push' sends what git-lfs keeps, it needs its hooks: git lfs update --manual; "
+    "or, if nothing is under gitml any more: git ml uninstall && git lfs install --local"
+)
+
+
+def _configure_lfs(repo: Repository) -> None:
+    """Let git run the filter of git-lfs, which the files that follow need."""
+    if is_lfs_installed() and repo.config("filter.lfs.process") is None:
+        repo.git.run("lfs", "install", "--local", "--skip-repo")
 
 
 _NAMES = {"git": "plain git", "lfs": "git-lfs", "dvc": "DVC"}

@@ -63,12 +63,12 @@ def undo(repo: Repository, odb: GitOdb, stamp: str | None, *, lose_later: bool) 
     Raise `UserError` if a ref has got commits since, unless `lose_later`.
     """
     stamp = stamp or next(reversed(stamps(repo)), None)
-    kept = list_refs(repo.git, f"{BACKUPS}{stamp}") if stamp else {}
-    if stamp is None or not kept:
+    backups = kept(repo, stamp)
+    if stamp is None or not backups:
         raise UserError("there is no migration to undo" if stamp is None else f"there is no migration '{stamp}'")
     known = _read(repo, f"{_DONE}/{stamp}.json") or {}
     moves: list[Move] = []
-    for name, old in kept.items():
+    for name, old in backups.items():
         short = name.removeprefix(f"{BACKUPS}{stamp}/")
         ref = short if short == "HEAD" else f"refs/{short}"
         now = repo.try_resolve(ref)
@@ -79,17 +79,22 @@ def undo(repo: Repository, odb: GitOdb, stamp: str | None, *, lose_later: bool) 
             )
         if now != old:
             moves.append(Move(ref, now, old))
-    _switch(repo, odb, moves, [RefUpdate(name, None, oid) for name, oid in kept.items()], "gitml: migrate undo")
+    _switch(repo, odb, moves, [RefUpdate(name, None, oid) for name, oid in backups.items()], "gitml: migrate undo")
     (repo.state_dir / _DONE / f"{stamp}.json").unlink(missing_ok=True)
     return moves
 
 
 def check(repo: Repository, stamp: str | None, *, dirty_is_fine: bool) -> None:
     """Raise `UserError` if worktrees that would follow an undo have changes or are in the middle of something."""
-    stamp = stamp or next(reversed(stamps(repo)), None)
-    shorts = (name.split("/", 4)[4] for name in list_refs(repo.git, f"{BACKUPS}{stamp}"))
+    shorts = (name.split("/", 4)[4] for name in kept(repo, stamp))
     names = [short if short == "HEAD" else f"refs/{short}" for short in shorts]
     check_worktrees(repo, names, dirty_is_fine=dirty_is_fine)
+
+
+def kept(repo: Repository, stamp: str | None) -> dict[str, Oid]:
+    """The refs that keep what was before a migration (None: the latest)."""
+    stamp = stamp or next(reversed(stamps(repo)), None)
+    return list_refs(repo.git, f"{BACKUPS}{stamp}") if stamp else {}
 
 
 def stamps(repo: Repository) -> list[str]:

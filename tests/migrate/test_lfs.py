@@ -18,6 +18,7 @@ from gitml.migrate.migration import detect, remove_lfs_setup, uses_lfs
 from gitml.migrate.selection import Choice
 from gitml.store.pointer import is_pointer
 from tests.conftest import run_git
+from tests.end_to_end.project import Project
 from tests.migrate.histories import EVERYTHING, History, files_of, noise, run, set_up, status, trees_of
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
@@ -182,6 +183,24 @@ def test_the_real_git_lfs_agrees(repo: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "lfs", "install"], check=True, capture_output=True, cwd=tmp_path)
     run_git(tmp_path, "clone", "-q", f"file://{tmp_path}/remote.git", "clone")
     assert (tmp_path / "clone/a.bin").read_bytes() == noise(2)
+
+
+@needs_lfs
+def test_the_command_leaves_git_lfs_and_comes_back(repo: Path) -> None:
+    project = Project(repo)
+    project.git("lfs", "install", "--local")
+    project.write(".gitattributes", ATTRIBUTES)
+    project.write("a.bin", noise(1))
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "one")
+    said = project.ml("migrate", "import", "main").stderr
+    assert "git-lfs is no longer set up here" in said
+    assert project.git("config", "--local", "filter.lfs.process", check=False) == ""
+    assert project.is_clean()
+    assert "git lfs update" in project.ml("migrate", "undo").stderr
+    assert project.is_clean()
+    assert (repo / "a.bin").read_bytes() == noise(1)
+    assert project.git("lfs", "ls-files", "-n") == "a.bin"
 
 
 @needs_lfs
