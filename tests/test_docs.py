@@ -33,7 +33,8 @@ def man_text() -> str:
 def options_of(name: str) -> list[str]:
     """The long options of a command, or the short one where there is no long one; without hidden ones."""
     command = typer.main.get_command(build(list(COMMANDS)))
-    parameters = command.commands[name].params  # type: ignore[attr-defined]
+    found = command.commands[name]  # type: ignore[attr-defined]
+    parameters = [each for one in [found, *getattr(found, "commands", {}).values()] for each in one.params]
     return [
         next((text for text in parameter.opts if text.startswith("--")), parameter.opts[0])
         for parameter in parameters

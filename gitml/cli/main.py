@@ -29,6 +29,7 @@ COMMANDS = {
     "pull": ("pull", "Bring content here and fill in files"),
     "ls": ("ls", "List the files stored as chunks"),
     "cat": ("cat", "Print a file of any commit"),
+    "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
 }
@@ -50,7 +51,11 @@ def build(names: Sequence[str]) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         module, summary = COMMANDS[name]
-        app.command(name, short_help=summary)(getattr(import_module(f"gitml.cli.{module}"), name))
+        command = getattr(import_module(f"gitml.cli.{module}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, short_help=summary)
+        else:
+            app.command(name, short_help=summary)(command)
     return app
 
 

@@ -1,10 +1,11 @@
-"""Which paths of a tree are under gitml: git's own attribute rules, asked about a tree that is not checked out."""
+"""What paths are under gitml: git's own attribute rules, asked about files that are not checked out."""
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gitml.git.command import Git
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.odb import ObjectReader
@@ -43,6 +44,26 @@ def filter_of(repo: Repository, odb: ObjectReader, tree: Oid, paths: Iterable[by
         )
     fields = answer.split(b"\0")
     return {path for path, value in zip(fields[0::3], fields[2::3], strict=False) if value == b"ml"}
+
+
+def filters_by_files(repo: Repository, files: Mapping[bytes, bytes], paths: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The attribute `filter` of each of `paths` that has one, if `files` (path, content) are all attribute files.
+
+    The files need not be in the repository. Its `info/attributes` and the user's own file count as they always do.
+    """
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="gitml-") as temporary:
+        for name, content in files.items():
+            place = Path(temporary) / os.fsdecode(name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        listed = b"".join(path + b"\0" for path in wanted)
+        answer = Git(repo.git_dir, Path(temporary)).output("check-attr", "-z", "--stdin", "filter", input=listed)
+    fields = answer.split(b"\0")
+    unset = (b"unspecified", b"unset", b"set")
+    return {path: value for path, value in zip(fields[0::3], fields[2::3], strict=False) if value not in unset}
 
 
 def _directories(path: bytes) -> list[bytes]:

@@ -81,10 +81,12 @@ class Git:
         check: bool = True,
         env: Mapping[str, str] | None = None,
         show: bool = False,
+        apart: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run git to its end with output captured; raise `GitError` if it fails and `check` is set.
 
-        With `show` its messages also go to our standard error as they come, for progress.
+        With `show` its messages also go to our standard error as they come, for progress. With `apart` it is in a
+        session of its own: what kills us with our whole process group lets it finish.
         """
         process = subprocess.Popen(
             self.command(*arguments),
@@ -93,6 +95,7 @@ class Git:
             stderr=subprocess.PIPE,
             cwd=self.worktree or self.git_dir,
             env=self.environment(env),
+            start_new_session=apart,
         )
         with process:
             if show:

@@ -132,11 +132,15 @@ class DataLog:
         self._cover(list(paths.items()), {})
 
     def cover_commit(self, commit: Oid) -> None:
-        """Cover the pointers that a commit changed against each of its parents; of a root commit all.
+        """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
+        self.cover_commits([commit])
+
+    def cover_commits(self, commits: Iterable[Oid]) -> None:
+        """As `cover_commit`, for commits given oldest first.
 
         Content that a remote gave counts as covered: there it is.
         """
-        changed = list(self._changed([commit]))
+        changed = list(self._changed(commits))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
         known = self.fetched(wanted)

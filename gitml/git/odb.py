@@ -6,15 +6,18 @@ Git itself reads: alternates, promisor remotes, replaced packs and both hashes w
 
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 from types import TracebackType
 from typing import IO, Self
 
 from gitml.git.command import Git
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import Kind, MissingObjectError
+
+_GROUP = 4096
 
 
 class GitOdb:
@@ -119,3 +122,20 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     if len(data) != size:
         raise EOFError("git cat-file ended early")
     return data
+
+
+def read_many(git: Git, oids: Iterable[Oid]) -> Iterator[tuple[Oid, Kind, bytes]]:
+    """Those of many small objects that are here, without a round trip for each; in order."""
+    waiting = iter(oids)
+    while group := list(islice(waiting, _GROUP)):
+        listed = b"".join(oid.hex().encode() + b"\n" for oid in group)
+        answer = git.output("cat-file", "--batch", "--buffer", input=listed)
+        at = 0
+        while at < len(answer):
+            end = answer.index(b"\n", at)
+            fields = answer[at:end].split()
+            at = end + 1
+            if len(fields) == 3 and fields[2].isdigit():
+                size = int(fields[2])
+                yield Oid.parse(fields[0]), fields[1].decode(), answer[at : at + size]
+                at += size + 1

@@ -44,7 +44,7 @@ def track(repo: Repository, patterns: Iterable[str]) -> list[str]:
     path = _file(repo)
     data = _read(path)
     known = {pattern for pattern in map(_pattern_of, data.splitlines()) if pattern is not None}
-    added = [pattern for pattern in dict.fromkeys(patterns) if _quoted(pattern) not in known]
+    added = [pattern for pattern in dict.fromkeys(patterns) if quoted_pattern(pattern) not in known]
     if added:
         newline = b"\r\n" if b"\r\n" in data else b"\n"
         if data and not data.endswith(b"\n"):
@@ -58,8 +58,8 @@ def untrack(repo: Repository, patterns: Iterable[str]) -> list[str]:
     path = _file(repo)
     lines = _read(path).splitlines(keepends=True)
     present = set(map(_pattern_of, lines))
-    gone = [pattern for pattern in dict.fromkeys(patterns) if _quoted(pattern) in present]
-    unwanted = set(map(_quoted, gone))
+    gone = [pattern for pattern in dict.fromkeys(patterns) if quoted_pattern(pattern) in present]
+    unwanted = set(map(quoted_pattern, gone))
     if gone:
         _write(path, b"".join(line for line in lines if _pattern_of(line) not in unwanted))
     return gone
@@ -70,12 +70,27 @@ def tracked_patterns(repo: Repository) -> list[str]:
     return [pattern for line in _read(_file(repo)).splitlines() if (pattern := _pattern_of(line)) is not None]
 
 
+def committed_patterns(repo: Repository) -> list[str]:
+    """As `tracked_patterns`, of the newest commit."""
+    data = repo.git.run("cat-file", "blob", "HEAD:.gitattributes", check=False).stdout
+    return [pattern for line in data.splitlines() if (pattern := _pattern_of(line)) is not None]
+
+
 def attribute_line(pattern: str) -> str:
     """The line of `.gitattributes` that puts a pattern under gitml.
 
     Without `merge=ml`: that driver keeps our side, which is right for results and would drop the other side of data.
     """
-    return _quoted(pattern) + _ATTRIBUTES
+    return quoted_pattern(pattern) + _ATTRIBUTES
+
+
+def quoted_pattern(pattern: str) -> str:
+    """A pattern as it stands in `.gitattributes`."""
+    # git reads C-style quotes around patterns with blanks
+    if any(char.isspace() or char in '"\\' for char in pattern) or pattern.startswith(("#", "!")):
+        escaped = pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("\n", "\\n")
+        return f'"{escaped}"'
+    return pattern
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -108,14 +123,6 @@ def _write(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _quoted(pattern: str) -> str:
-    # git reads C-style quotes around patterns with blanks
-    if any(char.isspace() or char in '"\\' for char in pattern) or pattern.startswith(("#", "!")):
-        escaped = pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
-        return f'"{escaped}"'
-    return pattern
 
 
 def _pattern_of(line: bytes) -> str | None:
