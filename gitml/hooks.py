@@ -8,23 +8,26 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from gitml.errors import GitmlError, MachineError
+from gitml.git.checkout import fill_in
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.git.state import rebase_under_way, sequence_under_way
-from gitml.git.transfer import fetch_data, push_data
-from gitml.git.worktree import materialise
+from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
+from gitml.git.transfer import push_data
+from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+
+_NAMED = 3
+"""Files that could not be filled in and are named; more are counted."""
 
 
 def run_hook(name: str, arguments: Sequence[str]) -> int:
@@ -73,20 +76,22 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
         say(error.message)
 
 
-def _fill_in(repo: Repository) -> None:
-    """Put content in place of pointers; what is not here is fetched first (`git pull REMOTE BRANCH` leaves it)."""
-    if not materialise(repo, None).missing:
-        return
-    for remote in repo.git.lines("remote"):
-        with suppress(GitmlError):  # offline: the pointers stay, `git ml ls` and `git ml install` say the rest
-            fetch_data(repo, remote)
-    missing = materialise(repo, None).missing
-    if missing:
-        say(f"the content of {len(missing)} files is not here; see: git ml ls")
+def _fill_in(repo: Repository, *, insist: bool) -> None:
+    """Put content in place of pointers; what is not here is fetched (with `insist` even if it was not there before)."""
+    with Meter("filling in") as meter:
+        result = fill_in(repo, progress=meter, insist=insist)
+    for path, error in list(result.failed.items())[:_NAMED]:
+        say(f"'{path.decode('utf-8', 'backslashreplace')}': {error.message}")
+    if len(result.failed) > _NAMED:
+        say(f"{len(result.failed) - _NAMED} more files could not be filled in")
+    if result.failed:
+        say("hint: their pointers stay; once the reason is gone: git ml checkout")
+    if result.missing:
+        say(f"the content of {len(result.missing)} files is not here; see: git ml ls")
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
-    _fill_in(repo)
+    _fill_in(repo, insist=True)
     if list(arguments[:1]) == ["1"]:
         return  # a squash: the user's commit is still to come
     with GitOdb(repo.git, repo.format) as odb:
@@ -97,13 +102,15 @@ def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
 
 def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
     if list(arguments[:1]) == ["rebase"]:
-        _fill_in(repo)
+        _fill_in(repo, insist=True)
         with GitOdb(repo.git, repo.format) as odb:
             _look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
-    materialise(repo, None)
+    if rebase_is_starting(repo.git_dir):
+        return  # the next time that the index is written, at the latest with the first commit
+    _fill_in(repo, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and _runs_by_itself(repo):
         start_runner(repo)

@@ -14,26 +14,33 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gitml.errors import GitmlError
+from gitml.git.packreader import PackReader
 from gitml.git.places import Places, file_state
 from gitml.git.repository import Repository
 from gitml.store.content import ContentError, read_content
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest
-from gitml.store.odb import ObjectReader
-from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, Pointer, is_pointer, parse_pointer
+from gitml.store.odb import MissingObjectError
+from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, Pointer, PointerError, is_pointer, parse_pointer
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+_PREFIX = ".gitml-"
 _THREADS = 2
 _SMALL = 4 << 20
 """Bytes up to which a file is filled in by one thread, beside others."""
 _FILES_AHEAD = 16
-_CHUNKS_AHEAD = 12
+_GROUP = 2 << 20
+"""Bytes of chunks that are read and written in one go: every call gives up the interpreter and has to get it back."""
+_GROUP_CHUNKS = 512
+"""At most so many: one call takes 1,024 pieces (`IOV_MAX`), and a strange manifest may list tiny chunks."""
+_GROUPS_AHEAD = 8
 _BACKDATED = 2_000_000_000
 _FICLONE = 0x40049409
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -51,8 +58,17 @@ class Filling(NamedTuple):
         """Bytes of the content, 0 if the pointer is malformed."""
         try:
             return parse_pointer(self.text).size
-        except GitmlError:
+        except PointerError:
             return 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the pointer says what a pointer must say."""
+        try:
+            parse_pointer(self.text)
+        except PointerError:
+            return False
+        return True
 
 
 class Filled(NamedTuple):
@@ -93,9 +109,9 @@ class Filler:
     """
 
     def __init__(
-        self, repo: Repository, places: Places, reader: ObjectReader, advance: Callable[[int], None] = lambda _: None
+        self, repo: Repository, places: Places, reader: PackReader, advance: Callable[[int], None] = lambda _: None
     ) -> None:
-        self._repo = repo
+        self._aside = repo.git_dir / "ml" / "tmp"
         self._places = places
         self._reader = reader
         self._advance = advance
@@ -107,6 +123,7 @@ class Filler:
         # loads the logging package, which whoever finds no pointer does without
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
+        self._sweep()
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="fill") as pool:
             waiting: deque[tuple[int, Future[Filled]]] = deque()
             try:
@@ -146,8 +163,7 @@ class Filler:
         place = self._places.of(filling.path)
         if place is None:
             return None
-        temporary = self._temporary(place, pointer.size)
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        temporary, descriptor = self._create(place, pointer.size)
         try:
             if not self._clone(descriptor, pointer):
                 self._write(descriptor, pointer, pool)
@@ -171,15 +187,40 @@ class Filler:
         self._made[pointer.sha256] = place, file_state(now)
         return now
 
-    def _temporary(self, place: Path, size: int) -> Path:
-        """A new name on the same file system as `place`, out of the user's sight where possible."""
+    def _create(self, place: Path, size: int) -> tuple[Path, int]:
+        """A new file on the same file system as `place`, out of the user's sight where possible, and open.
+
+        It is locked while it is written: one that is not is left over from somebody who was killed.
+        """
         room = os.statvfs(place.parent)
         if size > room.f_bavail * room.f_frsize:
             raise NoSpaceError(size)
-        ours = self._repo.git_dir / "ml" / "tmp"
-        ours.mkdir(parents=True, exist_ok=True)
-        directory = ours if ours.stat().st_dev == place.parent.stat().st_dev else place.parent
-        return directory / f".gitml-{os.urandom(8).hex()}"
+        self._aside.mkdir(parents=True, exist_ok=True)
+        directory = self._aside if self._aside.stat().st_dev == place.parent.stat().st_dev else place.parent
+        while True:
+            path = directory / f"{_PREFIX}{os.urandom(8).hex()}"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with suppress(OSError):  # a file system without locks: there nothing is swept away either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return path, descriptor
+            os.close(descriptor)  # swept away before it was locked
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left."""
+        with suppress(OSError):
+            for name in os.listdir(self._aside):
+                if name.startswith(_PREFIX):
+                    self._remove_unlocked(self._aside / name)
+
+    def _remove_unlocked(self, path: Path) -> None:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
 
     def _clone(self, descriptor: int, pointer: Pointer) -> bool:
         """Share the content of a file that was just filled in, if that is possible."""
@@ -206,29 +247,32 @@ class Filler:
         manifest = read_manifest(pointer.manifest, self._reader)
         if manifest.size != pointer.size:
             raise ManifestError(f"{manifest.size} bytes, the pointer says {pointer.size}", pointer.manifest)
+        absent = next((chunk.oid for chunk in manifest.chunks if not self._reader.has(chunk.oid)), None)
+        if absent is not None:
+            raise MissingObjectError(absent)
         os.ftruncate(descriptor, 0)
         digest = sha256()
-        for data in self._chunks(descriptor, manifest, pool):
-            digest.update(data)
+        for contents in self._written(descriptor, manifest, pool):
+            for data in contents:
+                digest.update(data)
             if pool is not None:
-                self._advance(len(data))
+                self._advance(sum(map(len, contents)))
         if digest.digest() != pointer.sha256:
             for _ in read_content(pointer, self._reader):
                 pass  # names the chunk that is damaged, or the digest
             raise ContentError("the content did not come twice the same; is the memory of this machine sound?")
 
-    def _chunks(self, descriptor: int, manifest: Manifest, pool: "Executor | None") -> Iterator[bytes]:
+    def _written(self, descriptor: int, manifest: Manifest, pool: "Executor | None") -> Iterator[list[bytes]]:
         """The chunks in order, each already written in its place; with `pool` several are on their way at once."""
-        places = _offsets(manifest.chunks)
         if pool is None:
-            for place in places:
-                yield self._write_chunk(descriptor, *place)
+            for group in _groups(manifest.chunks):
+                yield self._write_group(descriptor, group)
             return
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[Future[list[bytes]]] = deque()
         try:
-            for place in places:
-                waiting.append(pool.submit(self._write_chunk, descriptor, *place))
-                if len(waiting) > _CHUNKS_AHEAD:
+            for group in _groups(manifest.chunks):
+                waiting.append(pool.submit(self._write_group, descriptor, group))
+                if len(waiting) > _GROUPS_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -238,21 +282,44 @@ class Filler:
                 if not future.cancel():
                     future.exception()
 
-    def _write_chunk(self, descriptor: int, index: int, chunk: Chunk, at: int) -> bytes:
-        kind, data = self._reader.read(chunk.oid)
-        if kind != "blob" or len(data) != chunk.size:
-            what = f"chunk '{chunk.oid}' is a {kind} of {len(data)} bytes, expected a blob of {chunk.size}"
-            raise ContentError(what, chunk=chunk.oid, index=index)
-        left = memoryview(data)
-        while left:
-            count = os.pwrite(descriptor, left, at)
-            left, at = left[count:], at + count
-        return data
+    def _write_group(self, descriptor: int, group: "_Group") -> list[bytes]:
+        read = self._reader.read_several([(chunk.oid, chunk.size) for chunk in group.chunks])
+        for index, (chunk, (kind, data)) in enumerate(zip(group.chunks, read, strict=True), group.first):
+            if kind != "blob" or len(data) != chunk.size:
+                what = f"chunk '{chunk.oid}' is a {kind} of {len(data)} bytes, expected a blob of {chunk.size}"
+                raise ContentError(what, chunk=chunk.oid, index=index)
+        contents = [data for _, data in read]
+        _write_at(descriptor, contents, group.offset)
+        return contents
 
 
-def _offsets(chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk, int]]:
-    """Each chunk with its number and its place in the content."""
-    at = 0
+class _Group(NamedTuple):
+    """Neighbouring chunks that are read and written in one go; number of the first, and its place in the content."""
+
+    first: int
+    offset: int
+    chunks: list[Chunk]
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[_Group]:
+    group, size = _Group(0, 0, []), 0
     for index, chunk in enumerate(chunks):
-        yield index, chunk, at
-        at += chunk.size
+        if group.chunks and (size + chunk.size > _GROUP or len(group.chunks) >= _GROUP_CHUNKS):
+            yield group
+            group, size = _Group(index, group.offset + size, []), 0
+        group.chunks.append(chunk)
+        size += chunk.size
+    if group.chunks:
+        yield group
+
+
+def _write_at(descriptor: int, contents: list[bytes], offset: int) -> None:
+    written = os.pwritev(descriptor, contents, offset)
+    for data in contents:
+        # what the system left over, most often nothing
+        left = memoryview(data)[min(written, len(data)) :]
+        written -= len(data) - len(left)
+        offset += len(data) - len(left)
+        while left:
+            count = os.pwrite(descriptor, left, offset)
+            left, offset = left[count:], offset + count

@@ -12,10 +12,11 @@ the content as a whole, and the names of its chunks when that fails.
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from gitml.errors import CorruptError
 from gitml.git.pack import ObjectIndex
@@ -25,6 +26,7 @@ from gitml.store.odb import Kind, ObjectReader
 _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _OPEN_PACKS = 64
 _STORED_HEADER = 5
+_SHORTEST_STREAM = 8
 _LARGEST = 16 << 20
 """Bytes up to which an object is read here: none of ours is larger than a chunk."""
 
@@ -65,31 +67,82 @@ class PackReader:
         """The object's kind and content; raise `MissingObjectError`, or `CorruptError` if no copy can be read."""
         for path, offset in self._index.locate(oid):
             # a pack may be gone after a `git gc` by someone else, its objects in another
-            with suppress(CorruptError, OSError):
-                found = self._read(path, offset)
-                if found is not None:
-                    return found
+            with suppress(CorruptError, OSError, IndexError):
+                with self._open(path) as pack:
+                    kind, size, _ = _size_of(pack.read_range(offset, offset + 32))
+                    data = pack.read_range(offset, offset + _longest(size)) if kind and size <= _LARGEST else None
+                if data is not None:
+                    found = _parse_entry(memoryview(data))
+                    if found is not None:
+                        return found
         return self._behind.read(oid)
 
-    def _read(self, path: Path, offset: int) -> tuple[Kind, bytes] | None:
+    def read_several(self, wanted: Sequence[tuple[Oid, int]]) -> list[tuple[Kind, bytes]]:
+        """As `read`, for objects with sizes that are about right: neighbours in a pack come with one request."""
+        found: list[tuple[Kind, bytes] | None] = []
+        for run in self._runs(wanted):
+            found += self._read_run(run)
+        return [each or self.read(oid) for each, (oid, _) in zip(found, wanted, strict=True)]
+
+    def _runs(self, wanted: Sequence[tuple[Oid, int]]) -> Iterator[list["_Placed"]]:
+        """The objects in order, cut wherever the next one is not right after the one before."""
+        run: list[_Placed] = []
+        for oid, size in wanted:
+            path, offset = next(self._index.locate(oid), (None, 0))
+            if run and (path != run[-1].path or not 0 < offset - run[-1].offset <= _longest(run[-1].size)):
+                yield run
+                run = []
+            run.append(_Placed(path, offset, size))
+        if run:
+            yield run
+
+    def _read_run(self, run: list["_Placed"]) -> list[tuple[Kind, bytes] | None]:
+        first, last = run[0], run[-1]
+        nothing: list[tuple[Kind, bytes] | None] = [None] * len(run)
+        if first.path is None:
+            return nothing
+        try:
+            with self._open(first.path) as pack:
+                data = memoryview(pack.read_range(first.offset, last.offset + _longest(last.size)))
+        except OSError:
+            return nothing
+        found: list[tuple[Kind, bytes] | None] = []
+        for placed, following in zip(run, [*run[1:], None], strict=True):
+            end = len(data) if following is None else following.offset - first.offset
+            try:
+                found.append(_parse_entry(data[placed.offset - first.offset : end]))
+            except CorruptError:
+                found.append(None)
+        return found
+
+    @contextmanager
+    def _open(self, path: Path) -> Iterator["_Pack"]:
         with self._lock:
             pack = self._packs.get(path)
             if pack is None and len(self._packs) < _OPEN_PACKS:
                 pack = self._packs[path] = _Pack(path, self.format.size)
         if pack is not None:
-            return pack.read(offset)
+            yield pack
+            return
         pack = _Pack(path, self.format.size)
         try:
-            return pack.read(offset)
+            yield pack
         finally:
             pack.close()
+
+
+class _Placed(NamedTuple):
+    """Where an object is, None if in no pack, and about how many bytes it has."""
+
+    path: Path | None
+    offset: int
+    size: int
 
 
 class _Pack:
     """One open pack file."""
 
     def __init__(self, path: Path, trailer: int) -> None:
-        self._path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._end = os.fstat(self._descriptor).st_size - trailer
 
@@ -97,54 +150,62 @@ class _Pack:
         """Close it."""
         os.close(self._descriptor)
 
-    def read(self, offset: int) -> tuple[Kind, bytes] | None:
-        """Kind and content of the entry at `offset`, None if it is a delta or large; raise `CorruptError`."""
-        head = os.pread(self._descriptor, 32, offset)
-        if len(head) < 32:
-            raise self._damaged(offset)
-        kind = _KINDS.get(head[0] >> 4 & 7)
-        size, shift, at = head[0] & 15, 4, 1
-        while head[at - 1] & 0x80:
-            size |= (head[at] & 0x7F) << shift
-            shift += 7
-            at += 1
-            if at > 10:
-                raise self._damaged(offset)
-        if kind is None or size > _LARGEST:
-            return None
-        # a stored stream is at most so long, a deflated one shorter
-        longest = size + _STORED_HEADER * (size // 0xFFFF + 4) + (size >> 12) + 64
-        start = offset + at
-        data = os.pread(self._descriptor, min(longest, self._end - start), start) if start < self._end else b""
-        content = _inflate(data, size)
-        if content is None or len(content) != size:
-            raise self._damaged(offset)
-        return kind, content
-
-    def _damaged(self, offset: int) -> CorruptError:
-        return CorruptError(f"pack '{self._path}' is damaged at {offset}")
+    def read_range(self, start: int, end: int) -> bytes:
+        """What stands from `start` to `end`, less where the entries of the pack end before."""
+        return os.pread(self._descriptor, max(min(end, self._end) - start, 0), start)
 
 
-def _inflate(data: bytes, size: int) -> bytes | None:
+def _longest(size: int) -> int:
+    """Bytes that the entry of an object of `size` bytes takes at most: deflate may give stored blocks."""
+    return size + _STORED_HEADER * (size // 0xFFFF + 4) + (size >> 12) + 80
+
+
+def _size_of(data: bytes | memoryview) -> tuple[Kind | None, int, int]:
+    """Kind (None for a delta) and size that the header of an entry states, and its length."""
+    size, shift, at = data[0] & 15, 4, 1
+    while data[at - 1] & 0x80:
+        size |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if at > 10:
+            raise CorruptError("a header has no end")
+    return _KINDS.get(data[0] >> 4 & 7), size, at
+
+
+def _parse_entry(data: memoryview) -> tuple[Kind, bytes] | None:
+    """Kind and content of an entry, None for a delta; raise `CorruptError`."""
+    if len(data) < 2 + _SHORTEST_STREAM:
+        raise CorruptError("an entry is cut short")
+    kind, size, at = _size_of(data)
+    if kind is None:
+        return None
+    content = _inflate(data[at:], size)
+    if content is None or len(content) != size:
+        raise CorruptError("an entry is damaged")
+    return kind, content
+
+
+def _inflate(data: bytes | memoryview, size: int) -> bytes | None:
     """The first `size` bytes of content that a zlib stream holds, None if its form or checksum is wrong."""
     # what only reads a pointer or two does without the library for 30 ms
     from isal import isal_zlib  # noqa: PLC0415
 
-    if data[2:3] == b"\0" or (size == 0 and data[2:3] == b"\1"):
+    if len(data) > 2 and (data[2] == 0 or (size == 0 and data[2] == 1)):
         content = _unstore(data)
         if content is not None:
             text, at = content
-            return text if data[at : at + 4] == isal_zlib.adler32(text).to_bytes(4) else None
+            return text if bytes(data[at : at + 4]) == isal_zlib.adler32(text).to_bytes(4) else None
+    if size > _LARGEST:
+        return None
     try:
-        return isal_zlib.decompress(data, bufsize=max(size, 1))
+        return bytes(isal_zlib.decompress(data, bufsize=max(size, 1)))
     except Exception:  # IsalError, which its stub does not know as one
         return None
 
 
-def _unstore(data: bytes) -> tuple[bytes, int] | None:
+def _unstore(data: bytes | memoryview) -> tuple[bytes, int] | None:
     """The content of a stream of nothing but stored blocks, and where it ends; at the speed of copying."""
-    view = memoryview(data)
-    parts: list[memoryview] = []
+    parts: list[bytes | memoryview] = []
     at = 2
     while True:
         header = data[at : at + _STORED_HEADER]
@@ -154,7 +215,7 @@ def _unstore(data: bytes) -> tuple[bytes, int] | None:
         if length ^ 0xFFFF != header[3] | header[4] << 8:
             return None
         at += _STORED_HEADER
-        parts.append(view[at : at + length])
+        parts.append(data[at : at + length])
         at += length
         if header[0] == 1:
             return b"".join(parts), at

@@ -34,6 +34,11 @@ def read_skip(repo: Repository) -> SkipPatterns:
     return SkipPatterns(os.fsdecode(value) for value in done.stdout.split(b"\0"))
 
 
+def wants_pointers() -> bool:
+    """Whether the environment says that content is not wanted: `GITML_SKIP_SMUDGE=1`."""
+    return os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")
+
+
 def _expression(pattern: bytes) -> bytes:
     anchored = b"/" in pattern.rstrip(b"/")
     stem = pattern.strip(b"/")

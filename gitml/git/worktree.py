@@ -23,7 +23,7 @@ from gitml.git.packreader import PackReader
 from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
-from gitml.git.skip import read_skip
+from gitml.git.skip import read_skip, wants_pointers
 from gitml.oid import Oid
 from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE
 from gitml.store.tree import MODE_LINK
@@ -77,11 +77,6 @@ class _IndexEntry(NamedTuple):
     skipped: bool
 
 
-def wants_pointers() -> bool:
-    """Whether the environment says that content is not wanted: `GITML_SKIP_SMUDGE=1`, as the filter reads it."""
-    return os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")
-
-
 def standing_pointers(repo: Repository, paths: Iterable[bytes] | None) -> dict[bytes, bytes]:
     """The pointers that stand in the worktree, as text by path, that `materialise` would fill in."""
     if repo.worktree is None:
@@ -132,6 +127,44 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
     if dirty:
         _refresh(repo)
     return _outcome(done, others)
+
+
+def modified_files(repo: Repository, paths: Iterable[bytes] | None) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Files under gitml that were deleted, and those that hold neither what the index says nor a sound pointer.
+
+    Only those of `paths`, if given.
+    """
+    if repo.worktree is None:
+        return (), ()
+    places = Places(repo.worktree)
+    index = _index_under_gitml(repo)
+    chosen = set(index if paths is None else paths) & index.keys()
+    differing = [path for path in _differing(repo) if path in chosen]
+    if any(places.state(path) is not None for path in differing):
+        _forget_stat(repo, {path: index[path].oid for path in _filled_but_dirty(repo, places, index)})
+        _refresh(repo)
+        differing = [path for path in _differing(repo) if path in chosen]
+    deleted = tuple(path for path in differing if places.state(path) is None)
+    edited = tuple(
+        path
+        for path in differing
+        if path not in deleted and ((filling := standing_pointer(places, path)) is None or not filling.is_sound)
+    )
+    return deleted, edited
+
+
+def restore_files(repo: Repository, paths: Iterable[bytes]) -> None:
+    """Write what the index has over these files, whatever they are, as `git checkout PATH` does."""
+    listed = list(paths)
+    if listed:
+        _write(repo, "checkout-index", "-z", "--stdin", "-f", "-u", "-q", listed=listed)
+
+
+def hidden_by_sparse_checkout(repo: Repository, paths: Iterable[bytes]) -> bool:
+    """Whether all of `paths` that are under gitml, and there are some, have no place in a sparse worktree."""
+    index = _index_under_gitml(repo)
+    entries = [index[path] for path in paths if path in index]
+    return bool(entries) and all(entry.skipped for entry in entries)
 
 
 def _outcome(done: list[Filled], others: list[Filled]) -> Materialised:
@@ -194,7 +227,7 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
         else:
             kept.add(change.path)
     if writable:
-        _write(repo, "checkout-index", "-z", "--stdin", "-f", "-u", "-q", listed=writable)
+        restore_files(repo, writable)
         skip = read_skip(repo)
         materialise(repo, [path for path in writable if not skip.match(path)])
     return tuple(sorted(kept))
@@ -266,8 +299,7 @@ def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _I
     """
     if not index:
         return []
-    listed = repo.git.output("diff-files", "-z", "--name-only", "--", _UNDER_GITML).split(b"\0")
-    differing = [path for path in listed if path in index]
+    differing = [path for path in _differing(repo) if path in index]
     pointers = read_pointers(repo.git, (index[path].oid for path in differing))
     found = []
     for path in differing:
@@ -276,6 +308,11 @@ def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _I
         if pointer is not None and state and state[2] == pointer.size:
             found.append(path)
     return _with_size_of_pointer(repo, found)
+
+
+def _differing(repo: Repository) -> list[bytes]:
+    """Files under gitml of which stat data or content is not what the index knows."""
+    return repo.git.output("diff-files", "-z", "--name-only", "--", _UNDER_GITML).split(b"\0")[:-1]
 
 
 def _with_size_of_pointer(repo: Repository, paths: list[bytes]) -> list[bytes]:
