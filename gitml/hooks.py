@@ -11,20 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitml.errors import GitmlError, MachineError
+from gitml.git.checkout import fill_in
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
-from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.git.state import rebase_under_way, sequence_under_way
+from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
 from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
+from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+
+_NAMED = 3
+"""Files that could not be filled in and are named; more are counted."""
 
 
 def run_hook(name: str, arguments: Sequence[str]) -> int:
@@ -73,21 +77,29 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
         say(error.message)
 
 
-def _fill_in(repo: Repository) -> None:
-    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off."""
-    if not repo.config_bool("ml.autoFetch", True):
-        materialise(repo, None)
-        return
-    missing = fill_in(repo).missing
-    if missing:
-        path, reason = next(iter(missing.items()))
-        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+def _fill_in(repo: Repository, *, insist: bool) -> None:
+    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off.
+
+    With `insist` even if it was not there a short while ago.
+    """
+    fetches = repo.config_bool("ml.autoFetch", True)
+    with Meter("filling in") as meter:
+        result = fill_in(repo, progress=meter, insist=insist) if fetches else materialise(repo, None, meter)
+    for path, error in list(result.failed.items())[:_NAMED]:
+        say(f"'{path.decode('utf-8', 'backslashreplace')}': {error.message}")
+    if len(result.failed) > _NAMED:
+        say(f"{len(result.failed) - _NAMED} more files could not be filled in")
+    if result.failed:
+        say("hint: their pointers stay; once the reason is gone: git ml checkout")
+    if result.missing and fetches:
+        path, reason = next(iter(result.missing.items()))
+        others = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""
         say(f"the content of '{path.decode('utf-8', 'backslashreplace')}'{others} is not here: {reason}")
         say("see: git ml ls")
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
-    _fill_in(repo)
+    _fill_in(repo, insist=True)
     if list(arguments[:1]) == ["1"]:
         return  # a squash: the user's commit is still to come
     with GitOdb(repo.git, repo.format) as odb:
@@ -98,16 +110,18 @@ def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
 
 def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
     if list(arguments[:1]) == ["rebase"]:
-        _fill_in(repo)
+        _fill_in(repo, insist=True)
         with GitOdb(repo.git, repo.format) as odb:
             _look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
+    if rebase_is_starting(repo.git_dir):
+        return  # the next time that the index is written, at the latest with the first commit
     if rebase_under_way(repo.git_dir):
         materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
     else:
-        _fill_in(repo)
+        _fill_in(repo, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and _runs_by_itself(repo):
         start_runner(repo)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
-from gitml.git.fill import fill_in
+from gitml.git.checkout import fill_in
 from gitml.git.pointers import read_pointers
 from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.worktree import Materialised, materialise
+from gitml.git.worktree import Materialised, Progress, materialise
 from gitml.oid import Oid
 from gitml.resources import data_dir
 from gitml.store.datatree import INCOMPRESSIBLE_SUFFIX
@@ -53,7 +53,9 @@ def hooks_dir(repo: Repository) -> Path:
     return (repo.worktree or repo.git_dir) / repo.git.line("rev-parse", "--git-path", "hooks")
 
 
-def install(repo: Repository, *, force: bool = False, fetch: bool = True) -> Installed:
+def install(
+    repo: Repository, *, force: bool = False, fetch: bool = True, progress: Progress | None = None
+) -> Installed:
     """Set this clone up; doing it again brings it up to date.
 
     Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) and `force` is
@@ -80,7 +82,7 @@ def install(repo: Repository, *, force: bool = False, fetch: bool = True) -> Ins
             except UserError as error:
                 report.unreachable.append((remote, error.message))
     if repo.worktree is not None and repo.try_resolve("HEAD") is not None:
-        report.materialised = fill_in(repo) if fetch else materialise(repo, None)
+        report.materialised = fill_in(repo, progress=progress) if fetch else materialise(repo, None, progress)
     return report
 
 

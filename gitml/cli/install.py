@@ -1,5 +1,6 @@
 """`git ml install` and `git ml uninstall`."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from gitml.cli.output import count, paint, safe, show, talk
 from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.meter import Meter
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.trust import Trust
@@ -36,7 +38,8 @@ def install(
 
 def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
     """Install into `repo` and say what was done; give the exit code."""
-    report = library.install(repo, force=force, fetch=fetch)
+    with Meter("filling in") as meter:
+        report = library.install(repo, force=force, fetch=fetch, progress=meter)
     library.remember_path(repo)
     show(f"gitml is set up in {safe(str(repo.worktree or repo.git_dir))}")
     for hook in report.chained:
@@ -49,6 +52,9 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
     if report.materialised is not None:
         if report.materialised.done:
             show(f"  {count(len(report.materialised.done), 'file')} filled in")
+        for path, error in report.materialised.failed.items():
+            code = error.exit_code
+            talk(f"{paint('warning:', '33')} '{safe(os.fsdecode(path))}' stays a pointer: {safe(error.message)}")
         left = count(len(report.materialised.missing), "file")
         if report.materialised.missing and not fetch:
             show(f"  {left} left as pointers; git ml pull [PATH] brings their content")

@@ -17,6 +17,7 @@ COMMANDS = {
     "uninstall": ("install", "Take back what install did"),
     "track": ("track", "Put files under gitml"),
     "untrack": ("track", "Take files from under gitml"),
+    "checkout": ("checkout", "Fill in files that are pointers"),
     "status": ("status", "Show where every stage stands"),
     "run": ("run", "Bring results up to date and commit them"),
     "wait": ("wait", "Wait for the run that is under way"),

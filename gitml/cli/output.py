@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from gitml.meter import format_size
+
 GLYPHS = {
     "fresh": ("✓", "32"),
     "running": ("●", "34"),
@@ -85,11 +87,7 @@ def count(number: int, noun: str) -> str:
 
 def size(number: float) -> str:
     """Bytes for people: `12.3 MB` (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+    return format_size(number)
 
 
 def day(seconds: float) -> str:

@@ -8,7 +8,7 @@ from gitml.cli.context import open_context
 from gitml.cli.fetch import report, wanted_contents
 from gitml.cli.options import DryRun, Json
 from gitml.errors import UserError
-from gitml.git.fill import fill_in
+from gitml.git.checkout import fill_in
 from gitml.git.promisor import Item, not_here
 from gitml.git.remotes import FetchError, fetch_runs, fetching_remotes
 
@@ -38,7 +38,7 @@ def pull(
                     fetch_runs(context.repo, remote)
                 except FetchError:
                     continue  # content that is here is filled in all the same
-            chosen = {path for path, _ in contents} if paths else None
+            chosen = [path for path, _ in contents] if paths else None
             filled = fill_in(context.repo, chosen)
             missing = {item: filled.missing[item[0]] for item in wanted if item[0] in filled.missing}
             wanted = [item for item in contents if item[0] in filled.done or item in missing]

@@ -19,6 +19,7 @@ from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex, PackWriter, consolidate
 from gitml.git.repository import Repository
+from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
 from gitml.store.chunker import Chunker
@@ -137,6 +138,7 @@ class _Filters:
         self._known: ObjectIndex | None = None
         self._packs: list[Path] = []
         self._limit: int | None = None
+        self._skip: SkipPatterns | None = None
 
     def close(self) -> None:
         """End the session: its packs become one."""
@@ -167,7 +169,7 @@ class _Filters:
             return _spooled(chain([data], content))
         try:
             pointer = parse_pointer(data)
-            if os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0") or pointer.size > self._smudge_limit():
+            if wants_pointers() or pointer.size > self._smudge_limit() or self._skips(path):
                 return iter([data])
             return iter(list(read_content(pointer, self._odb)))
         except MissingDataError:
@@ -257,6 +259,11 @@ class _Filters:
         if self._limit is None:
             self._limit = self._repo.config_int("ml.smudgeLimit", SMUDGE_LIMIT)
         return self._limit
+
+    def _skips(self, path: bytes) -> bool:
+        if self._skip is None:
+            self._skip = read_skip(self._repo)
+        return self._skip.match(path)
 
     def _warn(self, path: bytes, error: GitmlError, remedy: str) -> None:
         _say(GitmlError(error.message, hint=remedy), path)

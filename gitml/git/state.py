@@ -95,6 +95,18 @@ def rebase_under_way(git_dir: Path) -> bool:
     return (git_dir / "rebase-merge").exists() or (git_dir / "rebase-apply").exists()
 
 
+def rebase_is_starting(git_dir: Path) -> bool:
+    """Whether a rebase has checked out where it goes, and is about to replay commits.
+
+    Git may then write the index once more as it has it in memory, without what hooks recorded there (git: sequencer.c,
+    complete_action); files that hooks replaced would seem modified to the first commit that is replayed.
+    """
+    state = git_dir / "rebase-merge"
+    if not state.is_dir() or (state / "end").exists():
+        return False
+    return (_read(state / "git-rebase-todo") or "").split("\n")[0] != "noop"
+
+
 def commit_under_way(git_dir: Path) -> bool:
     """Whether a live `git commit` holds the marker: moving the branch now would make the user's commit fail."""
     text = _read(git_dir / COMMIT_MARKER)

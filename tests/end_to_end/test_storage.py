@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gitml.git.checkout import fill_in
 from gitml.git.data import HEADS, DataLog
-from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import list_refs

@@ -1,0 +1,239 @@
+"""Checking out 1 GiB, in one file and in a thousand, with gitml and with git-lfs; and a hook that has nothing to do.
+
+    python benchmarks/checkout.py [--runs N] [--size MIB] [--files N] [--kind random|float|csv] [--tracked N]
+
+Both stores live in one temporary directory. `checkout` removes the files and runs `git reset --hard`, which takes the
+content from the local store; `clone` clones over `file://`, for gitml with `git ml install`. Runs alternate. Prints the
+best and the median time of each, the ratios (gitml over git-lfs, of runs next to each other), the peak memory of git
+and of the program that fills in, and whether `git status` afterwards starts a filter. Then the time that
+`git reset --hard` takes in a worktree of many small files, with our hooks and with none.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ENVIRONMENT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_LFS_SKIP_PUSH": "1"}
+for role in ("AUTHOR", "COMMITTER"):
+    ENVIRONMENT |= {f"GIT_{role}_NAME": "Bench", f"GIT_{role}_EMAIL": "bench@example.org"}
+OURS = f"{sys.executable} -P -m gitml"
+
+
+class Peak:
+    """The peak memory of every program that descends from a process, by the name of the program."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes: dict[str, int] = {}
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> dict[str, int]:
+        self._ended.set()
+        self._thread.join()
+        return self.bytes
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            for pid in self._family():
+                try:
+                    status = Path(f"/proc/{pid}/status").read_text()
+                except OSError:
+                    continue
+                fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+                if "VmHWM" in fields:
+                    name = fields["Name"].strip()
+                    peak = int(fields["VmHWM"].split()[0]) * 1024
+                    self.bytes[name] = max(peak, self.bytes.get(name, 0))
+
+    def _family(self) -> list[int]:
+        found, waiting = [], [self._pid]
+        while waiting:
+            pid = waiting.pop()
+            found.append(pid)
+            try:
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    waiting += map(int, (task / "children").read_text().split())
+            except OSError:
+                continue
+        return found
+
+
+def git(where: Path, *arguments: str, **extra: str) -> None:
+    subprocess.run(["git", *arguments], cwd=where, env=ENVIRONMENT | extra, check=True, stdout=subprocess.DEVNULL)
+
+
+def timed(where: Path, command: str) -> tuple[float, dict[str, int]]:
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        ["sh", "-c", command], cwd=where, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    peak = Peak(process.pid)
+    message = process.communicate()[1].decode()
+    seconds = time.perf_counter() - started
+    memory = peak.stop()
+    if process.returncode:
+        raise SystemExit(f"{command}: {process.returncode}\n{message}")
+    return seconds, memory
+
+
+def write_files(where: Path, count: int, size: int, kind: str) -> None:
+    """`count` files of `size` bytes: noise, float32 numbers as of weights, or rows of text."""
+    rng = random.Random(1)
+    for number in range(count):
+        with (where / f"{number:05}.bin").open("wb") as file:
+            left = size
+            while left > 0:
+                if kind == "random":
+                    piece = rng.randbytes(1 << 20)
+                elif kind == "float":
+                    import numpy as np  # noqa: PLC0415 - only here
+
+                    values = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.02, 1 << 18)
+                    piece = values.astype("float32").tobytes()
+                else:
+                    rows = (f"{rng.random():.4f},{rng.randint(0, 99)},{rng.choice('abc')}\n" for _ in range(80_000))
+                    piece = "".join(rows).encode()
+                file.write(piece[:left])
+                left -= len(piece)
+
+
+def set_up(where: Path, count: int, size: int, kind: str) -> None:
+    (where / "source").mkdir()
+    write_files(where / "source", count, size, kind)
+    for name in ("gitml", "lfs"):
+        place = where / name
+        git(where, "init", "-q", "-b", "main", name)
+        if name == "gitml":
+            subprocess.run(
+                [*OURS.split(), "install"], cwd=place, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL
+            )
+            (place / ".gitattributes").write_text("*.bin filter=ml -text\n")
+        else:
+            git(place, "lfs", "install", "--local")
+            (place / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+        for file in (where / "source").iterdir():
+            shutil.copyfile(file, place / file.name)
+        git(place, "add", "-A", CI="1")
+        git(place, "commit", "-q", "-m", "data", CI="1")
+    shutil.rmtree(where / "source")
+
+
+def checkout(where: Path, name: str) -> tuple[float, dict[str, int]]:
+    for file in (where / name).glob("*.bin"):
+        file.unlink()
+    return timed(where / name, "git reset -q --hard")
+
+
+def clone(where: Path, name: str) -> tuple[float, dict[str, int]]:
+    target = where / "clone"
+    shutil.rmtree(target, ignore_errors=True)
+    source = f"file://{where / name}"
+    if name == "gitml":
+        return timed(where, f"git clone -q {source} clone && cd clone && {OURS} install")
+    lfs = "-c filter.lfs.process='git-lfs filter-process' -c filter.lfs.required=true -c filter.lfs.smudge=cat"
+    return timed(where, f"git {lfs} clone -q {source} clone")
+
+
+def verify(place: Path, count: int, size: int) -> None:
+    files = list(place.glob("*.bin"))
+    if len(files) != count or any(file.stat().st_size != size for file in files):
+        raise SystemExit(f"{place}: not all files are there")
+    trace = place.parent / "trace"
+    trace.unlink(missing_ok=True)
+    answer = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=place, env=ENVIRONMENT | {"GIT_TRACE2_EVENT": str(trace)},
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    if answer:
+        raise SystemExit(f"{place}: git status is not clean: {answer.decode()}")
+    started = trace.read_text().count('"event":"child_start"')
+    print(f"    {place.name}: git status is clean; it starts {started} processes")
+
+
+def compare(
+    title: str, run: Callable[[str], tuple[float, dict[str, int]]], runs: int, check: Callable[[str], None]
+) -> None:
+    times: dict[str, list[float]] = {"gitml": [], "lfs": []}
+    memory: dict[str, dict[str, int]] = {"gitml": {}, "lfs": {}}
+    for number in range(runs):
+        for name in ("gitml", "lfs") if number % 2 else ("lfs", "gitml"):
+            seconds, peaks = run(name)
+            times[name].append(seconds)
+            for program, peak in peaks.items():
+                memory[name][program] = max(peak, memory[name].get(program, 0))
+            if number == 0:
+                check(name)
+    ratios = [ours / theirs for ours, theirs in zip(times["gitml"], times["lfs"], strict=True)]
+    print(f"  {title}")
+    for name, taken in times.items():
+        highest = ", ".join(f"{program} {peak / 1e6:.0f} MB" for program, peak in sorted(memory[name].items()))
+        print(f"    {name:6} best {min(taken):6.2f} s  median {statistics.median(taken):6.2f} s   peak: {highest}")
+    print(
+        f"    ratio  median {statistics.median(ratios):.2f}, best to best {min(times['gitml']) / min(times['lfs']):.2f}"
+    )
+
+
+def content(where: Path, options: argparse.Namespace, count: int) -> None:
+    size = (options.size << 20) // count
+    print(f"{count} file{'s' if count > 1 else ''} of {size / 2**20:.1f} MiB, {options.kind}")
+    set_up(where, count, size, options.kind)
+    compare(
+        "checkout", lambda name: checkout(where, name), options.runs, lambda name: verify(where / name, count, size)
+    )
+    compare("clone", lambda name: clone(where, name), options.runs, lambda _: verify(where / "clone", count, size))
+
+
+def idle_hook(where: Path, count: int, runs: int) -> None:
+    place = where / "many"
+    git(where, "init", "-q", "-b", "main", "many")
+    subprocess.run([*OURS.split(), "install"], cwd=place, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    (place / ".gitattributes").write_text("*.bin filter=ml -text\n")
+    (place / "large.bin").write_bytes(random.Random(1).randbytes(1 << 20))
+    for number in range(count):
+        file = place / f"d{number % 100}" / f"{number}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{number}\n")
+    git(place, "add", "-A")
+    git(place, "commit", "-q", "-m", "many", CI="1")
+    times: dict[str, list[float]] = {"with hooks": [], "without": []}
+    for _ in range(runs):
+        for name, setting in (("with hooks", ""), ("without", "-c core.hooksPath=/dev/null")):
+            (place / "d0" / "0.txt").write_text("changed\n")
+            times[name].append(timed(place, f"git {setting} reset -q --hard")[0])
+    middle = {name: statistics.median(seconds) * 1000 for name, seconds in times.items()}
+    print(f"git reset --hard of one small file among {count} tracked files")
+    for name, value in middle.items():
+        print(f"    {name:10} median {value:6.0f} ms")
+    print(f"    our hook adds {middle['with hooks'] - middle['without']:.0f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size", type=int, default=1024, help="MiB in all")
+    parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--kind", choices=("random", "float", "csv"), default="float")
+    parser.add_argument("--tracked", type=int, default=100_000, help="tracked files where the hook has nothing to do")
+    options = parser.parse_args()
+    ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for count in (1, options.files):
+        with tempfile.TemporaryDirectory() as temporary:
+            content(Path(temporary), options, count)
+    if options.tracked:
+        with tempfile.TemporaryDirectory() as temporary:
+            idle_hook(Path(temporary), options.tracked, options.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Progress in a terminal: how much is done, how fast, how long it still takes. Nothing anywhere else."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+_QUIET = 1.0
+"""Seconds before the first line: what is done by then needs none."""
+_INTERVAL = 0.1
+
+
+class Meter:
+    """One line on standard error while bytes come into place; a context manager that leaves the terminal clean."""
+
+    def __init__(self, label: str, stream: TextIO | None = None) -> None:
+        self._label = label
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._start = time.monotonic()
+        self._next = self._start + _QUIET
+        self._drawn = False
+        self._files = self._total = self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def expect(self, files: int, size: int) -> None:
+        """So much is going to be done; `size` in bytes."""
+        self._files += files
+        self._total += size
+
+    def advance(self, size: int) -> None:
+        """So many bytes more are done; draws if it is time to."""
+        self._done += size
+        if not self._terminal:
+            return
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _INTERVAL
+            self._stream.write(f"\r\x1b[K{self._label}: {self.describe(now - self._start)}")
+            self._stream.flush()
+            self._drawn = True
+
+    def describe(self, elapsed: float) -> str:
+        """The line after its label, when `elapsed` seconds have gone by."""
+        percent = 100 * self._done // self._total if self._total else 100
+        rate = self._done / elapsed if elapsed else 0.0
+        files = f"{self._files} file{'' if self._files == 1 else 's'}"
+        text = f"{percent}% ({format_size(self._done)} of {format_size(self._total)} in {files}), {format_size(rate)}/s"
+        return f"{text}, {_duration((self._total - self._done) / rate)} left" if rate else text
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._drawn = False
+
+
+def format_size(number: float) -> str:
+    """Bytes for people: `12.3 MB` (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,255 @@
+"""Large files come into the worktree with every git command that touches it, and with `git ml checkout`."""
+
+import hashlib
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitml.oid import ObjectFormat
+from gitml.store.chunker import Chunker
+from gitml.store.pointer import is_pointer
+from tests.end_to_end.project import Project
+
+ODD = os.fsdecode(b'data/odd\n\xff ".bin')
+SIZE = 300_000
+
+
+def noise(seed: int, size: int = SIZE) -> bytes:
+    return hashlib.shake_128(b"%d" % seed).digest(size)
+
+
+class Clone(Project):
+    """A clone in which every pointer leaves the filter as one, as large files do."""
+
+    def holds(self, name: str, content: bytes) -> bool:
+        return (self.path / name).read_bytes() == content
+
+    def is_pointer(self, name: str) -> bool:
+        return is_pointer((self.path / name).read_bytes())
+
+    def is_clean_without_reading(self) -> bool:
+        """Whether git status is clean and starts no filter."""
+        trace = self.path.parent / f"trace-{random.random()}"
+        said = self.git("status", "--porcelain", GIT_TRACE2_EVENT=str(trace), GIT_OPTIONAL_LOCKS="0")
+        assert '"child_start"' not in trace.read_text()
+        trace.unlink()
+        return said == ""
+
+    def index_is_settled(self) -> None:
+        """Let plain files of this second be older than the index, so that a later look need not compare them."""
+        for line in self.git("ls-files", "-z").split("\0"):
+            if line and (self.path / line).lstat().st_size < 1000:
+                os.utime(self.path / line, (1_700_000_000, 1_700_000_000), follow_symlinks=False)
+        self.git("update-index", "-q", "--refresh", check=False)
+
+
+def set_up(path: Path) -> Clone:
+    clone = Clone(path)
+    clone.ml("install")
+    clone.git("config", "ml.smudgeLimit", "0")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bare repository: `first` and `main` change large files in turn, `side` another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        for name in [name for name in os.environ if name.startswith(("GIT_", "GITML", "XDG_"))] + ["CI"]:
+            patch.delenv(name, raising=False)
+        (home / "config").write_text(
+            "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
+            '[protocol "file"]\n\tallow = always\n[gc]\n\tauto = 0\n'
+        )
+        for name, value in {"HOME": home, "GIT_CONFIG_GLOBAL": home / "config", "GIT_CONFIG_NOSYSTEM": "1"}.items():
+            patch.setenv(name, str(value))
+        where = tmp_path_factory.mktemp("history")
+        bare = where / "bare.git"
+        subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+        subprocess.run(["git", "clone", "-q", str(bare), str(where / "author")], check=True, capture_output=True)
+        author = set_up(where / "author")
+        author.write(".gitattributes", "*.bin filter=ml -text\n")
+        author.write("notes.txt", "one\n")
+        author.write("data/a.bin", noise(1))
+        author.write("data/b.bin", noise(2))
+        author.write(ODD, noise(3))
+        author.write("tool.bin", noise(4))
+        (where / "author/tool.bin").chmod(0o755)
+        author.commit("first", wait=False)
+        author.git("tag", "first")
+        author.write("data/a.bin", noise(11))
+        author.write("data/new.bin", noise(15))
+        author.commit("second", wait=False)
+        author.git("switch", "-q", "-c", "side", "first")
+        author.write("data/b.bin", noise(22))
+        author.commit("side", wait=False)
+        author.git("switch", "-q", "main")
+        author.git("push", "-q", "origin", "main", "side", "first")
+        yield bare
+
+
+@pytest.fixture
+def clone(history: Path, tmp_path: Path) -> Clone:
+    """A fresh clone that is set up, on `main`."""
+    subprocess.run(["git", "clone", "-q", str(history), str(tmp_path / "clone")], check=True)
+    clone = set_up(tmp_path / "clone")
+    clone.git("branch", "-q", "side", "origin/side")
+    return clone
+
+
+def test_every_command_of_git_fills_files_in(clone: Clone) -> None:
+    one, two, side = noise(1), noise(11), noise(22)
+
+    # clone and install
+    assert clone.holds("data/a.bin", two)
+    assert clone.holds(ODD, noise(3))
+    assert (clone.path / "tool.bin").stat().st_mode & 0o777 == 0o777 & ~umask() | 0o100
+    clone.index_is_settled()
+    assert clone.is_clean_without_reading()
+
+    def after(*command: str, expect: dict[str, bytes]) -> None:
+        clone.git(*command)
+        for name, content in expect.items():
+            assert clone.holds(name, content), (command, name)
+        clone.index_is_settled()
+        assert clone.is_clean_without_reading(), command
+
+    after("checkout", "-q", "first", expect={"data/a.bin": one})
+    assert not (clone.path / "data/new.bin").exists()
+    after("switch", "-q", "main", expect={"data/a.bin": two, "data/new.bin": noise(15)})
+    (clone.path / "data/a.bin").unlink()
+    after("restore", "data/a.bin", expect={"data/a.bin": two})
+    (clone.path / "data/a.bin").write_bytes(b"damage")
+    after("checkout", "--", "data/a.bin", expect={"data/a.bin": two})
+    after("reset", "-q", "--hard", "first", expect={"data/a.bin": one})
+    after("reset", "-q", "--hard", "origin/main", expect={"data/a.bin": two})
+    (clone.path / "data/a.bin").write_bytes(noise(99))
+    after("stash", "-q", expect={"data/a.bin": two})
+    clone.git("stash", "pop", "-q")
+    assert clone.holds("data/a.bin", noise(99))
+    assert clone.git("status", "--porcelain") == " M data/a.bin"
+    after("checkout", "-q", "-f", expect={"data/a.bin": two})
+    after("merge", "-q", "--no-edit", "side", expect={"data/a.bin": two, "data/b.bin": side})
+    after("revert", "--no-edit", "-m", "1", "HEAD", expect={"data/b.bin": noise(2)})
+    after("cherry-pick", "side", expect={"data/b.bin": side})
+    after("reset", "-q", "--hard", "side", expect={"data/a.bin": one, "data/b.bin": side})
+    after("rebase", "-q", "origin/main", expect={"data/a.bin": two, "data/b.bin": side})
+    after("reset", "-q", "--hard", "first", expect={"data/a.bin": one, "data/b.bin": noise(2)})
+    after("pull", "-q", "--ff-only", "origin", "main", expect={"data/a.bin": two})
+    after("bisect", "start", "-q", "HEAD", "first", expect={"data/a.bin": two})
+    after("bisect", "reset", expect={"data/a.bin": two})
+    after("reset", "-q", "--hard", "side", expect={"data/b.bin": side})
+    clone.git("cherry-pick", "origin/main")
+    after("rebase", "-q", "origin/main", expect={"data/a.bin": two, "data/b.bin": side})
+    after("reset", "-q", "--hard", "origin/main", expect={"data/b.bin": noise(2)})
+    after("cherry-pick", "side", expect={"data/b.bin": side})
+    after("rebase", "-q", "origin/side", expect={"data/a.bin": two, "data/b.bin": side})
+    clone.git("worktree", "add", "-q", "../linked", "side")
+    linked = Clone(clone.path.parent / "linked")
+    assert linked.holds("data/b.bin", side)
+    linked.index_is_settled()
+    assert linked.is_clean_without_reading()
+    assert list((clone.path / ".git/ml/tmp").iterdir()) == []
+
+
+def umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def test_skipped_files_come_when_they_are_named(clone: Clone) -> None:
+    clone.git("config", "--add", "ml.skip", "data/*.bin")
+    clone.git("config", "--add", "ml.skip", "nothing")
+    clone.git("config", "--unset", "ml.smudgeLimit")
+    clone.git("checkout", "-q", "first")
+    assert clone.is_pointer("data/a.bin")
+    assert clone.holds("tool.bin", noise(4))
+    assert clone.ml("checkout").stdout == "0 files filled in (0 B)\n"
+    assert clone.is_pointer("data/a.bin")
+    inside = Clone(clone.path / "data")
+    planned = inside.json("checkout", "-n", "a.bin")
+    assert planned["files"] == [{"path": "data/a.bin", "size": SIZE, "state": "pointer", "reason": ""}]
+    assert inside.ml("checkout", "-n", "a.bin").stdout == "would fill in data/a.bin (300.0 kB)\n"
+    assert clone.is_pointer("data/a.bin")
+    assert inside.ml("checkout", "a.bin").stdout == "1 file filled in (300.0 kB)\n"
+    assert clone.holds("data/a.bin", noise(1))
+    assert clone.is_clean()
+    assert inside.json("checkout", ":/data")["files"] == []
+
+
+def test_the_environment_keeps_pointers_until_asked(clone: Clone) -> None:
+    clone.git("checkout", "-q", "first", GITML_SKIP_SMUDGE="1")
+    assert clone.is_pointer("data/a.bin")
+    assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
+    assert clone.holds("data/a.bin", noise(1))
+
+
+def test_sparse_checkouts(clone: Clone) -> None:
+    clone.git("sparse-checkout", "set", "--cone", "elsewhere")
+    assert not (clone.path / "data").exists()
+    refused = clone.ml("checkout", "data", check=False)
+    assert refused.returncode == 128
+    assert "outside the sparse checkout" in refused.stderr
+    clone.git("sparse-checkout", "disable")
+    clone.ml("checkout")
+    assert clone.holds("data/a.bin", noise(11))
+    clone.index_is_settled()
+    assert clone.is_clean_without_reading()
+
+
+def test_what_the_user_changed_is_kept_and_what_is_gone_comes_back(clone: Clone) -> None:
+    clone.write("data/a.bin", b"mine")
+    (clone.path / "data/b.bin").unlink()
+    assert clone.ml("checkout").returncode == 0
+    assert not (clone.path / "data/b.bin").exists(), "without paths nobody asked for it"
+    kept = clone.ml("checkout", "data", check=False)
+    assert kept.returncode == 1
+    assert "'data/a.bin' was changed by you and is kept" in kept.stderr
+    assert clone.holds("data/a.bin", b"mine")
+    assert clone.holds("data/b.bin", noise(2))
+    files = clone.json("checkout", "--force", "data")["files"]
+    assert {file["path"]: file["state"] for file in files} == {"data/a.bin": "filled"}
+    assert clone.holds("data/a.bin", noise(11))
+    clone.index_is_settled()
+    assert clone.is_clean_without_reading()
+
+
+def test_mistakes(clone: Clone, tmp_path: Path) -> None:
+    for arguments, message in {
+        ("checkout", "absent"): "pathspec 'absent' did not match any file",
+        ("checkout", "--force"): "--force needs the paths",
+    }.items():
+        refused = clone.ml(*arguments, check=False)
+        assert refused.returncode == 128
+        assert message in refused.stderr
+    clone.ml("uninstall")
+    assert "git ml install" in clone.ml("checkout", check=False).stderr
+
+
+def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) -> None:
+    clone.git("checkout", "-q", "first", GITML_SKIP_SMUDGE="1")
+    # as if it had never been fetched, and the remote were out of reach
+    clone.git("remote", "set-url", "origin", f"{history}-gone")
+    chunk = ObjectFormat.SHA1.oid_of("blob", first_chunk(noise(1))).hex()
+    loose = clone.path / ".git/objects" / chunk[:2] / chunk[2:]  # so git keeps the few objects of a small fetch
+    away = loose.rename(clone.path / ".git/away")
+    missing = clone.ml("checkout", check=False)
+    assert missing.returncode == 5
+    assert f"'data/a.bin' stays a pointer: object {chunk} is missing" in missing.stderr
+    assert clone.is_pointer("data/a.bin")
+    assert clone.is_clean()
+    said = clone.run("git", "checkout", "-q", "--", "data/a.bin").stderr
+    assert "the content of 1 files is not here; see: git ml ls" in said
+    away.rename(loose)
+    assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
+    assert clone.holds("data/a.bin", noise(1))
+
+
+def first_chunk(content: bytes) -> bytes:
+    chunker = Chunker()
+    return [*chunker.feed(content), *chunker.finish()][0]
