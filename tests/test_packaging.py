@@ -1,6 +1,7 @@
 """A wheel built from this checkout, installed elsewhere, has everything it needs and answers."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -80,9 +81,13 @@ def test_git_finds_the_command(environment: dict[str, str], tmp_path: Path) -> N
     assert run("python", "-m", "gitml", "version", cwd=tmp_path, env=environment).startswith("gitml version")
 
 
-def test_git_finds_the_manual_page(installed: Path) -> None:
-    page = (installed / "share/man/man1/git-ml.1").read_text()
-    assert ".TH" in page.upper()
+def test_git_finds_the_manual_page(installed: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    page = installed / "share/man/man1/git-ml.1"
+    assert ".TH" in page.read_text().upper()
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed")
+    # where `git ml --help` has man look, which it works out from PATH
+    assert run("man", "--where", "git-ml", cwd=tmp_path, env=environment).strip() == str(page)
 
 
 def test_init_from_the_wheel_writes_templates_and_hooks(environment: dict[str, str], tmp_path: Path) -> None:

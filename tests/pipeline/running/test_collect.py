@@ -1,5 +1,6 @@
 import os
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -238,6 +239,15 @@ def test_two_directories_that_hold_each_other(workspace: Workspace, odb: MemoryO
 
 
 # --- what cannot be a result ---
+
+
+def test_devices_are_refused(workspace: Workspace, odb: MemoryOdb) -> None:
+    try:
+        os.mknod(workspace.out / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices, and not everywhere")
+    with pytest.raises(OutputError, match="'null' is a device"):
+        gather(workspace, odb)
 
 
 def test_special_files(workspace: Workspace, odb: MemoryOdb) -> None:
