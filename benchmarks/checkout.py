@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ENVIRONMENT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_LFS_SKIP_PUSH": "1"}
+ENVIRONMENT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+ENVIRONMENT |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}
 for role in ("AUTHOR", "COMMITTER"):
     ENVIRONMENT |= {f"GIT_{role}_NAME": "Bench", f"GIT_{role}_EMAIL": "bench@example.org"}
 OURS = f"{sys.executable} -P -m gitml"
@@ -141,8 +142,8 @@ def clone(where: Path, name: str) -> tuple[float, dict[str, int]]:
     source = f"file://{where / name}"
     if name == "gitml":
         return timed(where, f"git clone -q {source} clone && cd clone && {OURS} install")
-    lfs = "-c filter.lfs.process='git-lfs filter-process' -c filter.lfs.required=true -c filter.lfs.smudge=cat"
-    return timed(where, f"git {lfs} clone -q {source} clone")
+    lfs = "-c filter.lfs.process='git-lfs filter-process' -c filter.lfs.required=true"
+    return timed(where, f"git clone -q {lfs} {source} clone")
 
 
 def verify(place: Path, count: int, size: int) -> None:

@@ -312,7 +312,8 @@ def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _I
 
 def _differing(repo: Repository) -> list[bytes]:
     """Files under gitml of which stat data or content is not what the index knows."""
-    return repo.git.output("diff-files", "-z", "--name-only", "--", _UNDER_GITML).split(b"\0")[:-1]
+    # git asks the filter about racily clean files, and gives up where that cannot run; then nothing is known
+    return repo.git.run("diff-files", "-z", "--name-only", "--", _UNDER_GITML, check=False).stdout.split(b"\0")[:-1]
 
 
 def _with_size_of_pointer(repo: Repository, paths: list[bytes]) -> list[bytes]:
