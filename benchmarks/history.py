@@ -4,9 +4,9 @@
 
 Each version of PATH on the first-parent history of REPO is written to a file and taken in, oldest first: by `git add`
 and `git commit` (gitml with its filter and hooks), `restic backup`, `borg create`, `bup save`. Then git repositories
-are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and sizes as multiples of those
-of gitml and of plain git: of everything stored, indexes too, and of the packs alone. What git gives back for the newest
-version must be that version.
+are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and sizes as multiples of
+those of gitml and of plain git: of everything stored, indexes too, and of the packs alone. What git gives back for
+the newest version must be that version.
 """
 
 import argparse
@@ -247,7 +247,8 @@ def main() -> None:
     logical = sum(map(len, contents(repo, blobs)))
     print(f"{options.path}: {len(blobs)} versions, {logical / 1e6:.1f} MB")
     print(
-        f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}{'packs, MB':>11}{'ratio':>8}"
+        f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}"
+        f"{'repacked, MB':>14}{'packs, MB':>11}{'ratio':>8}"
     )
     wanted = options.only.split(",") if options.only else [system.name for system in SYSTEMS]
     results: dict[str, Result] = {}

@@ -91,7 +91,8 @@ def measure_model(root: Path, size: int, wanted: list[str]) -> None:
             sizes.append(system.size(place))
         added = 100 * (sizes[1] - sizes[0]) / sizes[0]
         print(
-            f"{system.name:10}{sizes[0] / 1e6:10.1f}{sizes[1] / 1e6:10.1f}{added:16.1f}{seconds[0]:8.1f}{seconds[1]:10.1f}",
+            f"{system.name:10}{sizes[0] / 1e6:10.1f}{sizes[1] / 1e6:10.1f}{added:16.1f}"
+            f"{seconds[0]:8.1f}{seconds[1]:10.1f}",
             flush=True,
         )
         shutil.rmtree(place.root)
