@@ -185,7 +185,7 @@ def test_a_missing_manifest_is_named_and_the_rest_is_covered(bench: Bench) -> No
     one = bench.store(noise(1)).pointer.manifest
     text = Oid.parse(bench.repository.git.output("hash-object", "-w", "--stdin", input=b"no manifest").strip())
     absent, foreign = Oid(b"\x11" * 20), Oid(b"\x11" * 32)
-    with pytest.raises(UncoveredError, match=r"'b\\xff' and 2 more is not here") as caught:
+    with pytest.raises(UncoveredError, match=r"'b\\xff' and 2 more cannot be passed on") as caught:
         bench.log.cover({b"b\xff": absent, b"a": one, b"c": text, b"d": foreign})
     assert set(caught.value.reasons) == {b"b\xff", b"c", b"d"}
     assert bench.manifests(bench.log.heads()[0]) == {b"a": one}
