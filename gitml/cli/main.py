@@ -25,6 +25,10 @@ COMMANDS = {
     "show": ("show", "Show what made a file"),
     "dag": ("dag", "Draw the pipeline"),
     "ls": ("ls", "List the files stored as chunks"),
+    "fsck": ("fsck", "Check that all content is here and whole"),
+    "prune": ("prune", "Stop keeping content that nothing needs"),
+    "gc": ("gc", "Clear away what is garbage, then run git gc"),
+    "info": ("info", "Show what takes the space"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
 }

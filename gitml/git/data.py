@@ -28,8 +28,11 @@ from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
 HEADS = "refs/ml/data/"
 STAGED = "refs/ml/staged/"
+DROPPED = "refs/ml/dropped/"
+"""Heads that a prune took out of use, kept for a while: `<seconds since 1970>-<oid>`."""
 REMOTES = "refs/ml/remotes/"
 
+_SUPERSEDES = b"Supersedes: "
 _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
 _UNNAMED = b"content"
@@ -49,7 +52,7 @@ class UncoveredError(MissingDataError):
         self.reasons = dict(reasons)
 
 
-class _Staged(NamedTuple):
+class Staged(NamedTuple):
     """One commit of a staged chain."""
 
     path: bytes
@@ -57,8 +60,8 @@ class _Staged(NamedTuple):
     tree: Oid
 
 
-class _Refs(NamedTuple):
-    """The refs of the data log at one moment, by name."""
+class LogRefs(NamedTuple):
+    """The refs of the data log at one moment, by name: local heads, heads of remotes, staged chains."""
 
     heads: dict[str, Oid]
     remote: dict[str, Oid]
@@ -71,17 +74,87 @@ class DataLog:
     def __init__(self, repo: Repository, odb: GitOdb) -> None:
         self._repo = repo
         self._odb = odb
-        self._chains: dict[Oid, list[_Staged]] = {}
+        self._chains: dict[Oid, list[Staged]] = {}
         self._tips: dict[str, Oid] = {}
 
     def heads(self) -> list[Oid]:
         """The data commits that hold everything known here: local and remote-tracking heads, none an ancestor."""
         return self._independent(self._refs())
 
+    def refs(self) -> LogRefs:
+        """What stands below `refs/ml/` at this moment, superseded heads among it."""
+        return self._refs()
+
+    def living(self, refs: LogRefs) -> list[Oid]:
+        """The heads among `refs` that count: no ancestors of others, none that another supersedes."""
+        return self._independent(refs)
+
+    def staged(self, tip: Oid) -> list[Staged]:
+        """What a staged chain holds, oldest first."""
+        return list(self._chain(tip))
+
+    def additions(self, heads: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> list[tuple[bytes, Oid]]:
+        """Path and manifest of every version that data commits added, oldest first, without repetition.
+
+        Looked at are the commits reachable from `heads` and not from `beyond`.
+        """
+        tips = [oid.hex() for oid in heads]
+        if not tips:
+            return []
+        excluded = ["--not", *(oid.hex() for oid in beyond)]
+        listed = self._repo.git.lines("rev-list", "--reverse", "--topo-order", *tips, *excluded, "--")
+        suffix = b"/" + MANIFEST_NAME
+        changed = self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}")
+        return list(dict.fromkeys((path.removesuffix(suffix), oid) for path, oid in changed if path.endswith(suffix)))
+
+    def compose(
+        self, parents: Sequence[Oid], wanted: Sequence[tuple[bytes, Oid]], *, supersedes: Sequence[Oid] = ()
+    ) -> Oid | None:
+        """Write data commits on top of `parents` that hold `wanted` (path and manifest, oldest first); give the last.
+
+        No ref is moved. Without parents the commit that comes last in their stead names the heads that it supersedes.
+        Raise `UncoveredError`, with nothing written, if content is not here. None if there is nothing to write.
+        """
+        missing: dict[bytes, str] = {}
+        if supersedes and not wanted:
+            with PackWriter(self._repo.objects_dir, self._repo.format, reader=self._odb) as pack:
+                tree = pack.write("tree", b"")
+                empty = self._write_commit(pack, tree, list(parents), supersedes)
+                pack.finish()
+            return empty
+        head = self._write_head(list(parents), list(wanted), missing, supersedes=supersedes)
+        if missing:
+            raise UncoveredError(missing)
+        return head
+
+    def swap(self, before: LogRefs, heads: Iterable[Oid], more: Iterable[RefUpdate] = ()) -> None:
+        """Make `heads` the local heads in place of those in `before`, with `more` in one transaction.
+
+        Raise `RefMovedError` or `RefLockedError`, with nothing changed, if another process was faster.
+        """
+        names = {HEADS + oid.hex(): oid for oid in heads}
+        updates = [RefUpdate(name, oid, None) for name, oid in names.items() if name not in before.heads]
+        updates += [RefUpdate(name, None, oid) for name, oid in before.heads.items() if name not in names]
+        # a head that stays is verified too: another prune may be at it
+        updates += [RefUpdate(name, oid, oid) for name, oid in before.heads.items() if name in names]
+        update_refs(self._repo.git, [*updates, *more])
+
+    def unstage(self, name: str, tip: Oid, keep: Sequence[Staged], more: Iterable[RefUpdate] = ()) -> None:
+        """Leave only `keep` of the chain whose ref is `name`; raise `RefMovedError` if it has grown.
+
+        `more` goes into the same transaction.
+        """
+        new: Oid | None = None
+        with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
+            for item in keep:
+                new = _write_staged_tree(pack, item, new)
+            pack.finish()
+        update_refs(self._repo.git, [RefUpdate(name, new, tip), *more])
+
     def references(self, path: bytes, manifest: Oid) -> bool:
         """Whether a head holds this manifest at this path, or a staged chain holds it at all."""
         refs = self._refs()
-        if any(self._stands(tip, path, manifest) for tip in {*refs.heads.values(), *refs.remote.values()}):
+        if any(self._stands(tip, path, manifest) for tip in self._independent(refs)):
             return True
         return any(item.manifest == manifest for tip in set(refs.staged.values()) for item in self._chain(tip))
 
@@ -127,6 +200,10 @@ class DataLog:
         """
         self._cover(list(paths.items()), {})
 
+    def cover_versions(self, items: Iterable[tuple[bytes, Oid]]) -> None:
+        """As `cover`, for several versions of a path, oldest first."""
+        self._cover(list(items), {})
+
     def cover_commit(self, commit: Oid) -> None:
         """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
         self.cover_commits([commit])
@@ -140,15 +217,7 @@ class DataLog:
         changed = list(self._changed(commits))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
-        known = set()
-        heads = self.heads() if beyond is not None and wanted else []
-        if heads:
-            suffix = b"/" + MANIFEST_NAME
-            excluded = ["--not", *(oid.hex() for oid in beyond or ())]
-            listed = self._repo.git.lines("rev-list", *(oid.hex() for oid in heads), *excluded, "--")
-            for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
-                if path.endswith(suffix):
-                    known.add((path.removesuffix(suffix), oid))
+        known = set(self.additions(self.heads(), beyond=beyond)) if beyond is not None and wanted else set()
         self._cover([item for item in wanted if item not in known], {})
 
     def cover_session(self, session: str) -> None:
@@ -184,7 +253,7 @@ class DataLog:
             head = None
             try:
                 if open_items:
-                    head = self._write_head(independent, open_items, missing)
+                    head = self._write_on_living(independent, open_items, missing)
                 covered = {manifest for path, manifest in wanted if path not in missing}
                 self._move(refs, independent, head, covered)
                 break
@@ -195,7 +264,31 @@ class DataLog:
         if missing:
             raise UncoveredError(missing)
 
-    def _write_head(self, parents: list[Oid], wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> Oid | None:
+    def _write_on_living(
+        self, independent: list[Oid], wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]
+    ) -> Oid | None:
+        """As `_write_head`; what was built on superseded heads is replanted, so that nothing dropped comes back."""
+        superseded = self._superseded(independent) if len(independent) > 1 else []
+        old = [head for head in independent if any(self._is_ancestor(each, head) for each in superseded)]
+        fresh = [head for head in independent if head not in old]
+        if not old or not fresh:
+            return self._write_head(independent, wanted, missing)
+        grown = self.additions(old, beyond=[*superseded, *fresh])
+        lost: dict[bytes, str] = {}
+        head = self._write_head(fresh, [*grown, *wanted], lost, supersedes=old)
+        if any(path in lost for path, _ in grown):  # not here in full: an honest merge keeps all of it
+            return self._write_head(independent, wanted, missing)
+        missing.update(lost)
+        return head
+
+    def _write_head(
+        self,
+        parents: list[Oid],
+        wanted: list[tuple[bytes, Oid]],
+        missing: dict[bytes, str],
+        *,
+        supersedes: Sequence[Oid] = (),
+    ) -> Oid | None:
         """Write data commits on top of `parents` that hold `wanted`; give the last, if any."""
         known = ObjectIndex(self._repo.objects_dir, self._repo.format)
         with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
@@ -210,15 +303,19 @@ class DataLog:
                 tree = self._merged_tree(parents, pack)
                 for changes in _rounds(trees):
                     tree = _place(Snapshot(pack, tree), pack, tree, changes)
-                    head = self._write_commit(pack, tree, parents if head is None else [head])
+                    head = self._write_commit(pack, tree, parents if head is None else [head], supersedes)
+                    supersedes = ()
             pack.finish()
         return head
 
-    def _write_commit(self, pack: PackWriter, tree: Oid, parents: list[Oid]) -> Oid:
+    def _write_commit(self, pack: PackWriter, tree: Oid, parents: list[Oid], supersedes: Sequence[Oid] = ()) -> Oid:
         # never older than a parent: git's walks take commit dates as a hint of order
         times = [parse_commit(pack.read(parent)[1]).committer.time for parent in parents]
         who = Signature(b"gitml", b"gitml@localhost", max([int(time.time()), *times]))
-        return pack.write("commit", format_commit(Commit(tree, tuple(parents), who, who, b"data\n")))
+        message = b"data\n"
+        if supersedes:
+            message += b"\n" + b"".join(b"%s%s\n" % (_SUPERSEDES, oid.hex().encode()) for oid in supersedes)
+        return pack.write("commit", format_commit(Commit(tree, tuple(parents), who, who, message)))
 
     def _merged_tree(self, heads: list[Oid], pack: PackWriter) -> Oid:
         commits = sorted((self._commit(head).committer.time, head) for head in heads)
@@ -233,12 +330,18 @@ class DataLog:
             merged = _merge(Snapshot(pack, merged), pack, base, merged, self._commit(head).tree)
         return merged
 
-    def _move(self, refs: _Refs, independent: list[Oid], head: Oid | None, covered: set[Oid]) -> None:
+    def _move(self, refs: LogRefs, independent: list[Oid], head: Oid | None, covered: set[Oid]) -> None:
         """Bring refs to the new state: `head`, or the independent heads, and what remains of the staged chains."""
         keep = [head] if head is not None else independent
         names = {HEADS + oid.hex(): oid for oid in keep}
         updates = [RefUpdate(name, oid, None) for name, oid in names.items() if name not in refs.heads]
-        updates += [RefUpdate(name, None, oid) for name, oid in refs.heads.items() if name not in names]
+        # a superseded head is none of them, but branches of this clone may need it: only a prune takes it away
+        gone = self._superseded([*keep, *independent]) if len(refs.heads) > 1 or len(independent) > 1 else []
+        updates += [
+            RefUpdate(name, None, oid)
+            for name, oid in refs.heads.items()
+            if name not in names and not any(oid == each or self._is_ancestor(oid, each) for each in gone)
+        ]
         if updates:
             update_refs(self._repo.git, updates)
         if refs.staged:
@@ -267,37 +370,52 @@ class DataLog:
             except (RefMovedError, RefLockedError):
                 continue
 
-    def _chain(self, tip: Oid) -> list[_Staged]:
+    def _chain(self, tip: Oid) -> list[Staged]:
         """What a staged chain holds, oldest first."""
-        walked: list[tuple[Oid, _Staged]] = []
+        walked: list[tuple[Oid, Staged]] = []
         at: Oid | None = tip
-        rest: list[_Staged] = []
+        rest: list[Staged] = []
         while at is not None:
             if at in self._chains:
                 rest = self._chains[at]
                 break
             commit = self._commit(at)
             subject, _, path = commit.message.partition(b"\n\n")
-            walked.append((at, _Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)))
+            walked.append((at, Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)))
             at = commit.parents[0] if commit.parents else None
         chain = rest + [item for _, item in reversed(walked)]
         self._chains = {tip: chain, **{oid: known for oid, known in self._chains.items() if oid != tip}}
         return chain
 
-    def _refs(self) -> _Refs:
+    def _refs(self) -> LogRefs:
         found = list_refs(self._repo.git, "refs/ml")
-        return _Refs(
+        return LogRefs(
             {name: oid for name, oid in found.items() if name.startswith(HEADS)},
             {name: oid for name, oid in found.items() if _REMOTE_HEAD.fullmatch(name)},
             {name: oid for name, oid in found.items() if name.startswith(STAGED)},
         )
 
-    def _independent(self, refs: _Refs) -> list[Oid]:
+    def _independent(self, refs: LogRefs) -> list[Oid]:
         oids = sorted({*refs.heads.values(), *refs.remote.values()})
         if len(oids) < 2:
             return oids
         listed = self._repo.git.lines("merge-base", "--independent", *(oid.hex() for oid in oids))
-        return sorted(map(Oid.parse, listed))
+        heads = sorted(map(Oid.parse, listed))
+        gone = self._superseded(heads) if len(heads) > 1 else []
+        return [head for head in heads if not any(head == each or self._is_ancestor(head, each) for each in gone)]
+
+    def _superseded(self, heads: Sequence[Oid]) -> list[Oid]:
+        """The data commits here that commits reachable from `heads` say they supersede."""
+        grep = f"--grep=^{_SUPERSEDES.decode()}"
+        listed = self._repo.git.output("log", "--format=%B", grep, *(oid.hex() for oid in heads), "--")
+        named = [line.removeprefix(_SUPERSEDES) for line in listed.splitlines() if line.startswith(_SUPERSEDES)]
+        if not named:
+            return []
+        answer = self._repo.git.output("cat-file", "--batch-check", input=b"\n".join(named) + b"\n").splitlines()
+        return [Oid.parse(line.split()[0]) for line in answer if line.split()[1:2] == [b"commit"]]
+
+    def _is_ancestor(self, old: Oid, new: Oid) -> bool:
+        return self._repo.git.succeeds("merge-base", "--is-ancestor", old.hex(), new.hex())
 
     def _commit(self, oid: Oid) -> Commit:
         return parse_commit(self._odb.read(oid)[1])
@@ -332,10 +450,10 @@ def _write_staged(writer: PackWriter, path: bytes, manifest: Oid, data_tree: Oid
     fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
     for name in reversed(names if fits else [_UNNAMED]):
         tree = writer.write("tree", format_tree([(name, Entry(MODE_TREE, tree))]))
-    return _write_staged_tree(writer, _Staged(path, manifest, tree), parent)
+    return _write_staged_tree(writer, Staged(path, manifest, tree), parent)
 
 
-def _write_staged_tree(writer: PackWriter, item: _Staged, parent: Oid | None) -> Oid:
+def _write_staged_tree(writer: PackWriter, item: Staged, parent: Oid | None) -> Oid:
     who = Signature(b"gitml", b"gitml@localhost", int(time.time()))
     message = b"staged %s\n\n%s" % (item.manifest.hex().encode(), item.path)
     parents = () if parent is None else (parent,)

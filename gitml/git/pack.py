@@ -138,7 +138,7 @@ class PackWriter:
 
     def copy_pack(self, path: Path) -> bool:
         """Take over all entries of a pack as they are; False, and nothing taken, if it holds deltas."""
-        index = _PackIndex(path.with_suffix(".idx"), self.format)
+        index = PackIndex(path.with_suffix(".idx"), self.format)
         entries = sorted(index.entries(), key=lambda entry: entry[2])
         with path.open("rb") as source:
             ends = [offset for _, _, offset in entries[1:]] + [os.fstat(source.fileno()).st_size - self.format.size]
@@ -255,7 +255,7 @@ class _ObjectPlace:
     def __init__(self, directory: Path, object_format: ObjectFormat) -> None:
         self._directory = directory
         self._format = object_format
-        self._packs: dict[str, _PackIndex] = {}
+        self._packs: dict[str, PackIndex] = {}
         self._loose: dict[int, frozenset[str]] = {}
         self._seen: int | None = None
         self.refresh()
@@ -280,7 +280,7 @@ class _ObjectPlace:
             if name.startswith("tmp_"):
                 continue
             with suppress(FileNotFoundError, CorruptError):
-                self._packs[name] = _PackIndex(directory / name, self._format)
+                self._packs[name] = PackIndex(directory / name, self._format)
         self._seen = changed
 
     def _has_loose(self, oid: Oid) -> bool:
@@ -294,7 +294,7 @@ class _ObjectPlace:
         return bool(names) and oid.hex()[2:] in names
 
 
-class _PackIndex:
+class PackIndex:
     """The index of one pack, version 2, mapped into memory."""
 
     def __init__(self, path: Path, object_format: ObjectFormat) -> None:

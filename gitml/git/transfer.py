@@ -80,8 +80,9 @@ def push_data(repo: Repository, remote: str, url: str, merge_runs: Callable[[Oid
     target = _target(repo, remote, url)
     with GitOdb(repo.git, repo.format) as odb:
         log = DataLog(repo, odb)
-        there = _list_remote(repo, target)
-        _cover_unpushed(repo, log, target, there)
+        listed = _list_remote(repo, target)
+        there = _only_ours(listed)
+        _cover_unpushed(repo, log, listed)
         for attempt in range(_ATTEMPTS):
             _merge_runs(repo, target, there, merge_runs)
             added, superseded = _difference(repo, log, there)
@@ -94,7 +95,7 @@ def push_data(repo: Repository, remote: str, url: str, merge_runs: Callable[[Oid
             if refusal is None:
                 _note(repo, target, {**there, **added}, superseded)
                 return
-            there = _list_remote(repo, target)
+            there = _only_ours(_list_remote(repo, target))
     raise TransferError(
         f"'{remote}' did not take the data: {refusal}",
         hint="nothing was pushed; to push without data: git push --no-verify",
@@ -115,20 +116,27 @@ def _target(repo: Repository, remote: str, url: str) -> _Target:
 
 
 def _list_remote(repo: Repository, target: _Target) -> dict[str, Oid]:
-    done = repo.git.run("ls-remote", "--refs", "--", target.address, "refs/ml/*", check=False)
+    done = repo.git.run("ls-remote", "--refs", "--", target.address, check=False)
     if done.returncode != 0:
         raise TransferError(f"cannot reach '{target.address}': {_last_line(done.stderr)}")
     found = (line.split(b"\t", 1) for line in done.stdout.splitlines())
-    refs = {os.fsdecode(name): Oid.parse(oid) for oid, name in found}
+    return {os.fsdecode(name): Oid.parse(oid) for oid, name in found}
+
+
+def _only_ours(refs: dict[str, Oid]) -> dict[str, Oid]:
     return {name: oid for name, oid in refs.items() if name == RUNS or name.startswith(HEADS)}
 
 
-def _cover_unpushed(repo: Repository, log: DataLog, target: _Target, there: dict[str, Oid]) -> None:
-    """Cover the pointers of commits that the remote does not have yet, as far as is known."""
-    seen = "--remotes" if target.name is None else f"--remotes={target.name}"
+def _cover_unpushed(repo: Repository, log: DataLog, there: dict[str, Oid]) -> None:
+    """Cover the pointers of commits that the remote does not have now.
+
+    Remote-tracking branches do not count: what the remote had once, a prune there may have let go of.
+    """
+    seen = [oid for name, oid in there.items() if not name.startswith("refs/ml/")]
     tips = ["--branches", "--tags", *(["HEAD"] if repo.try_resolve("HEAD") else [])]
-    listed = repo.git.lines("rev-list", "--reverse", "--topo-order", *tips, "--not", seen)
-    log.cover_commits(map(Oid.parse, listed), beyond=_here(repo, there.values()))
+    excluded = ["--not", *(oid.hex() for oid in _here(repo, seen))]
+    listed = repo.git.lines("rev-list", "--reverse", "--topo-order", *tips, *excluded, "--")
+    log.cover_commits(map(Oid.parse, listed), beyond=_here(repo, _only_ours(there).values()))
 
 
 def _merge_runs(repo: Repository, target: _Target, there: dict[str, Oid], merge_runs: Callable[[Oid], Oid]) -> None:
