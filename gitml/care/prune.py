@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gitml.care.roots import Needs, git_directories, read_needs
+from gitml.care.roots import FETCHED, Needs, git_directories, read_needs
 from gitml.errors import UserError
 from gitml.git.data import DROPPED, STAGED, DataLog, LogRefs
 from gitml.git.odb import GitOdb
@@ -98,6 +98,7 @@ def prune(repo: Repository, *, expiry: int, dry_run: bool = False, run_lives: bo
             try:
                 needs = read_needs(repo)
                 _drop_private(repo, log, needs, done, dry_run=dry_run)
+                _drop_fetched(repo, log, needs, done, dry_run=dry_run)
                 _trim_staged(repo, log, needs, done, expiry=expiry, dry_run=dry_run, run_lives=run_lives)
                 _expire(repo, log, done, expiry=expiry, dry_run=dry_run, run_lives=run_lives)
             except (RefMovedError, RefLockedError):
@@ -179,6 +180,21 @@ def _drop_private(repo: Repository, log: DataLog, needs: Needs, done: Pruned, *,
     after = plan.base if head is None else [head]
     gone = [oid for oid in plan.refs.heads.values() if oid not in after]
     log.swap(plan.refs, after, [RefUpdate(dropped_name(oid), oid, None) for oid in _independent(repo, gone)])
+
+
+def _drop_fetched(repo: Repository, log: DataLog, needs: Needs, done: Pruned, *, dry_run: bool) -> None:
+    """Keep of what came from remotes one by one only what is needed."""
+    wanted = needs.manifests()
+    for name, tip in list_refs(repo.git, FETCHED).items():
+        held = log.additions([tip])
+        kept = [item for item in held if item[1] in wanted]
+        if len(kept) == len(held):
+            continue
+        done.versions += [Version(path, oid) for path, oid in held if oid not in wanted]
+        done.dropped.append(tip)
+        if not dry_run:
+            head = log.compose([], kept) if kept else None
+            update_refs(repo.git, [RefUpdate(name, head, tip), RefUpdate(dropped_name(tip), tip)])
 
 
 def _plan(log: DataLog, needs: Needs) -> _Plan:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from gitml.care.local import LocalReader
 from gitml.care.packs import PackFault, check_packs, packs_with
+from gitml.care.roots import FETCHED
 from gitml.care.verify import Fault, Verified
 from gitml.errors import CorruptError, MissingDataError
 from gitml.git.command import Git, GitError
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex, PackIndex, PackWriter
-from gitml.git.refs import RefUpdate, update_refs
+from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.git.state import worktrees
 from gitml.oid import ObjectFormat, Oid
@@ -309,7 +310,8 @@ def _cover(repo: Repository, faults: Iterable[Fault], done: Repaired) -> None:
     with GitOdb(repo.git, repo.format) as odb:
         log = DataLog(repo, odb)
         refs = log.refs()
-        known = {manifest for _, manifest in log.additions({*refs.heads.values(), *refs.remote.values()})}
+        fetched = list_refs(repo.git, FETCHED).values()
+        known = {oid for _, oid in log.additions({*refs.heads.values(), *refs.remote.values(), *fetched})}
         todo = list(dict.fromkeys(item for item in items if item[1] not in known))
         try:
             log.cover_versions(todo)

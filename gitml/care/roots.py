@@ -21,8 +21,18 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.pointer import Pointer
 
-KEEPERS = ("refs/ml/data/*", "refs/ml/remotes/*/data/*", "refs/ml/staged/*", "refs/ml/dropped/*", "refs/ml/incoming/*")
+KEEPERS = (
+    "refs/ml/data/*",
+    "refs/ml/remotes/*/data/*",
+    "refs/ml/staged/*",
+    "refs/ml/dropped/*",
+    "refs/ml/incoming/*",
+    "refs/ml/fetched/*",
+)
 """Refs that keep content and need none of their own."""
+
+FETCHED = "refs/ml/fetched/"
+"""Contents that came from a remote one by one, on data commits that only this clone knows: `<remote>/contents`."""
 
 _OID = re.compile(rb"([0-9a-f]{40}(?:[0-9a-f]{24})?)(?:\s|$)")
 _PSEUDO_REF = re.compile(r"[A-Z][A-Z_]*HEAD|AUTO_MERGE|BISECT_EXPECTED_REV")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gitml.care.local import LocalReader
-from gitml.care.roots import Needs
+from gitml.care.roots import FETCHED, Needs
 from gitml.errors import CorruptError
 from gitml.git.data import DROPPED, DataLog
 from gitml.git.odb import GitOdb
@@ -66,10 +66,11 @@ def measure(repo: Repository, needs: Needs, everything: Needs) -> Usage:
         log = DataLog(repo, odb)
         refs = log.refs()
         dropped = list_refs(repo.git, DROPPED).values()
-        tips = [*refs.heads.values(), *refs.remote.values(), *dropped]
+        fetched = list_refs(repo.git, FETCHED).values()
+        tips = [*refs.heads.values(), *refs.remote.values(), *dropped, *fetched]
         kept = {manifest for _, manifest in log.additions(tips)}
         kept |= {item.manifest for tip in set(refs.staged.values()) for item in log.staged(tip)}
-        remote = {manifest for _, manifest in log.additions(refs.remote.values())}
+        remote = {manifest for _, manifest in log.additions([*refs.remote.values(), *fetched])}
     books = _Books(repo)
     needed = everything.manifests()
     books.load(needed | kept)

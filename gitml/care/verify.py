@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from gitml.care.local import DamagedObjectError, LocalReader
 from gitml.care.packs import PackFault, check_packs, packs_with
 from gitml.care.promised import Promises
-from gitml.care.roots import Needs, Use
+from gitml.care.roots import FETCHED, Needs, Use
 from gitml.errors import CorruptError
 from gitml.git.command import GitError
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
+from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import Manifest, encode_manifest, read_manifest
@@ -244,9 +245,10 @@ def _judge(repo: Repository, contents: list[_Content], report: Verified) -> None
 def _covered(repo: Repository, log: DataLog, report: Verified) -> set[Oid] | None:
     """The manifests that data commits hold; None, and a fault, if some of the data commits cannot be read."""
     refs = log.refs()
+    fetched = list_refs(repo.git, FETCHED).values()
     try:
         # a superseded head keeps what it holds until this clone prunes
-        return {manifest for _, manifest in log.additions({*refs.heads.values(), *refs.remote.values()})}
+        return {manifest for _, manifest in log.additions({*refs.heads.values(), *refs.remote.values(), *fetched})}
     except GitError as error:
         tips = [oid.hex() for oid in {*refs.heads.values(), *refs.remote.values()}]
         listed = repo.git.run("rev-list", "--objects", "--missing=print", *tips, "--", check=False).stdout

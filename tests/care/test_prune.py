@@ -1,3 +1,4 @@
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -172,9 +173,7 @@ def test_every_kind_of_root_keeps(place: Place, tmp_path: Path, keep: str) -> No
 
 def test_staging_that_was_given_up_goes_and_that_of_the_living_stays(place: Place) -> None:
     place.commit({"a": noise(1)})
-    from os import getpid
-
-    alive = place.store(noise(2), session=f"{getpid()}-x").pointer
+    alive = place.store(noise(2), session=f"{os.getpid()}-x").pointer
     dead = place.store(noise(3), session="4194304-x").pointer
     waiting = place.add("w", noise(4), session="4194304-x")
     assert place.prune(expiry=NEVER).staged == []
