@@ -62,15 +62,12 @@ class _Plan:
 def expiry_of(repo: Repository, text: str | None) -> int:
     """Seconds since 1970 before which things count as expired; `text` as git reads dates, None for `gc.pruneExpire`."""
     given = text or repo.config("gc.pruneExpire") or DEFAULT_EXPIRY
-    if given == "now":
-        return int(time.time()) + 1
-    if given == "never":
-        return 0
-    done = repo.git.run("rev-parse", f"--since={given}", check=False)
-    value = done.stdout.decode().strip().removeprefix("--max-age=")
+    # this is stricter than what `--since` takes, to which any nonsense means now
+    done = repo.git.run("-c", f"ml.expiry={given}", "config", "--type=expiry-date", "--get", "ml.expiry", check=False)
+    value = done.stdout.decode().strip()
     if done.returncode or not value.isdigit():
         raise UserError(f"'{given}' is no date that git understands", hint="such as: --expire=2.weeks.ago")
-    return int(value)
+    return min(int(value), int(time.time()) + 1)
 
 
 def check_allowed(repo: Repository) -> None:

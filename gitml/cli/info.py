@@ -32,7 +32,7 @@ def info(
         return ExitCode.OK
     chosen = usage.directories if directories else usage.paths
     ordered = sorted(chosen.items(), key=lambda item: (-item[1].disk, item[0]))
-    rows: list[tuple[str, ...]] = [("versions", "logical", "distinct", "on disk", "", "path")]
+    rows: list[tuple[str, ...]] = [("versions", "logical", "distinct", "on disk", "shared × deltas", "path")]
     rows += [_row(safe(os.fsdecode(path)), sizes) for path, sizes in ordered[:number]]
     rows.append(_row("in all", usage.total))
     for line in table([[cell.rjust(9) for cell in row[:4]] + [row[4].ljust(16), row[5]] for row in rows], indent=""):

@@ -335,12 +335,12 @@ class DataLog:
         keep = [head] if head is not None else independent
         names = {HEADS + oid.hex(): oid for oid in keep}
         updates = [RefUpdate(name, oid, None) for name, oid in names.items() if name not in refs.heads]
-        # a superseded head is none of them, but branches of this clone may need it: only a prune takes it away
-        gone = self._superseded([*keep, *independent]) if len(refs.heads) > 1 or len(independent) > 1 else []
+        # a superseded head is no ancestor, and branches of this clone may need it: only a prune takes it away
+        parents = {parent for oid in keep for parent in self._commit(oid).parents}
         updates += [
             RefUpdate(name, None, oid)
             for name, oid in refs.heads.items()
-            if name not in names and not any(oid == each or self._is_ancestor(oid, each) for each in gone)
+            if name not in names and (oid in parents or any(self._is_ancestor(oid, each) for each in keep))
         ]
         if updates:
             update_refs(self._repo.git, updates)

@@ -233,8 +233,11 @@ def test_a_remote_lets_go_in_two_steps_and_nothing_comes_back(shared: tuple[Plac
     assert [version.manifest for version in done.versions] == [gone.manifest]
     assert (server.heads() & set(done.replaced), server.dropped()) == (set(), set(done.replaced))
     assert gone.manifest not in server.manifests()
-    # the clone that did not know pushes something new: what was dropped stays away
+    # the clone that did not know keeps what its branches need
     fetch_data(behind.repo, "origin")
+    behind.gc()
+    assert behind.has(gone)
+    # and pushes something new: what was dropped stays away
     new = behind.add("n", noise(4))
     behind.commit()
     push(behind)

@@ -192,3 +192,28 @@ def test_a_shallow_clone_is_checked_as_far_as_it_goes(make: Callable[..., Place]
     shallow.git("fetch", "-q", "origin", "+refs/ml/data/*:refs/ml/remotes/origin/data/*")
     report = shallow.verify()
     assert (report.contents, report.faults) == (1, [])
+
+
+def test_linked_worktrees_and_submodules_are_repositories_like_others(
+    make: Callable[..., Place], tmp_path: Path
+) -> None:
+    place, part = make("here"), make("part")
+    part.commit({"a": noise(1)})
+    place.commit({"b": noise(2)})
+    place.git("submodule", "--quiet", "add", str(part.path), "sub")
+    sub = Place(place.path / "sub")
+    sub.add("c", noise(3))
+    sub.commit()
+    sub.repair()
+    place.git("worktree", "add", "-q", "--no-checkout", str(tmp_path / "w"))
+    linked = Place(tmp_path / "w")
+    linked.git("read-tree", "HEAD")
+    linked.add("d", noise(4))
+    linked.commit()
+    for each, number in ((place, 2), (linked, 2)):
+        assert each.verify().contents == number
+        each.prune()
+        each.sound()
+    assert sub.verify().contents == 2  # repair fetched what the clone had left out
+    sub.prune()
+    sub.sound()
