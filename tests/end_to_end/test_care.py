@@ -1,6 +1,7 @@
 """The commands of care as they are typed, in a project with its hooks."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,39 @@ def test_options_that_do_not_go_together(project: Project) -> None:
         done = project.ml("prune", *arguments, check=False)
         assert done.returncode == ExitCode.FATAL, arguments
         assert done.stderr.startswith("error: ")
+
+
+def test_prune_and_gc_beside_add_commit_and_push(project: Project, tmp_path: Path) -> None:
+    server = tmp_path / "s.git"
+    project.git("init", "-q", "--bare", str(server))
+    project.git("remote", "add", "origin", str(server))
+    drop_a_branch(project)
+    done = threading.Event()
+    failures: list[str] = []
+
+    def clear_away() -> None:
+        while not done.is_set():
+            for arguments in (["prune", "--expire=now"], ["gc", "--", "--quiet", "--prune=2.weeks.ago"]):
+                ended = project.ml(*arguments, check=False)
+                if ended.returncode not in (ExitCode.OK, ExitCode.BUSY):
+                    failures.append(ended.stderr)
+
+    clearing = threading.Thread(target=clear_away)
+    clearing.start()
+    try:
+        for number in range(4):
+            project.write("data/a", noise(number, 200_000))
+            project.write("data/again", noise(number % 2))
+            project.commit(wait=False)
+            project.git("push", "-q", "--force", "origin", "HEAD")
+            if number % 2:
+                project.git("reset", "-q", "--soft", "HEAD~1")
+                project.git("reflog", "expire", "--expire=now", "--all")
+    finally:
+        done.set()
+        clearing.join()
+    assert failures == []
+    for place in (project, Project(server)):
+        checked = place.json("fsck", "--deep")
+        assert (checked["faults"], checked["packs"]) == ([], [])
+        place.git("fsck")
