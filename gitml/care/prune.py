@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from gitml.care.promised import has_promisor
 from gitml.care.roots import FETCHED, Needs, git_directories, read_needs
 from gitml.errors import UserError
 from gitml.git.data import DROPPED, STAGED, DataLog, LogRefs
@@ -94,6 +95,11 @@ def prune(repo: Repository, *, expiry: int, dry_run: bool = False, run_lives: bo
             done = Pruned()
             try:
                 needs = read_needs(repo)
+                if needs.absent and not has_promisor(repo):
+                    raise UserError(
+                        f"files of the history are not here ({needs.absent}), so nobody knows what they need",
+                        hint="look at: git fsck",
+                    )
                 _drop_private(repo, log, needs, done, dry_run=dry_run)
                 _drop_fetched(repo, log, needs, done, dry_run=dry_run)
                 _trim_staged(repo, log, needs, done, expiry=expiry, dry_run=dry_run, run_lives=run_lives)

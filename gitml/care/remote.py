@@ -101,7 +101,13 @@ def _plan(repo: Repository, log: DataLog, there: Mapping[str, Oid], expiry: int)
     others = [oid for name, oid in there.items() if not name.startswith((HEADS, DROPPED, STAGED)) and name != RUNS]
     if RUNS in there:
         others.append(repo.resolve(f"{there[RUNS]}^{{tree}}"))
-    needed = read_needs_of_refs(repo, others).manifests()
+    needs = read_needs_of_refs(repo, others)
+    if needs.absent or repo.git.line("rev-parse", "--is-shallow-repository") == "true":
+        raise UserError(
+            "this clone does not have the whole history of the remote, so it cannot tell what is needed there",
+            hint="use a clone that is neither shallow nor partial",
+        )
+    needed = needs.manifests()
     living = set(log.living(LogRefs(heads, {}, {})))
     spent = {name: oid for name, oid in heads.items() if oid not in living}  # others superseded them
     held = log.additions(living)

@@ -34,6 +34,9 @@ KEEPERS = (
 FETCHED = "refs/ml/fetched/"
 """Contents that came from a remote one by one, on data commits that only this clone knows: `<remote>/contents`."""
 
+_AS_STORED = ("--no-replace-objects",)
+"""As for git gc: what `git replace` hides is needed, and what it shows is on a ref of its own."""
+
 _OID = re.compile(rb"([0-9a-f]{40}(?:[0-9a-f]{24})?)(?:\s|$)")
 _PSEUDO_REF = re.compile(r"[A-Z][A-Z_]*HEAD|AUTO_MERGE|BISECT_EXPECTED_REV")
 _OPERATIONS = (
@@ -59,6 +62,8 @@ class Needs:
     pointers: dict[Oid, Pointer] = field(default_factory=dict)
     malformed: dict[Oid, str] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
+    absent: int = 0
+    """Files whose blob is not here (a partial clone, or damage), so that nobody knows whether they are pointers."""
 
     def manifests(self) -> set[Oid]:
         """Every manifest that is needed."""
@@ -80,7 +85,7 @@ def read_needs_of(repo: Repository, revisions: Sequence[str]) -> Needs:
     uses: list[Use] = []
     for revision in revisions:
         if ".." in revision or revision.startswith("^"):
-            done = repo.git.run("rev-list", "--reverse", "--topo-order", revision, "--", check=False)
+            done = repo.git.run(*_AS_STORED, "rev-list", "--reverse", "--topo-order", revision, "--", check=False)
             if done.returncode:
                 raise UserError(f"unknown range '{revision}'")
             uses += _in_history(repo, done.stdout.split())
@@ -103,13 +108,17 @@ def read_tip_needs(repo: Repository, *, since: int) -> Needs:
             tree = repo.try_resolve(f"{oid.hex()}^{{tree}}")
             if tree is not None:
                 uses += _in_tree(repo, tree, oid.hex())
-    for stash in repo.git.run("rev-list", "-g", "refs/stash", "--", check=False).stdout.split():
-        uses += _in_history(repo, repo.git.output("rev-list", "--no-walk", f"{stash.decode()}^@", "--").split())
+    for stash in repo.git.run(*_AS_STORED, "rev-list", "-g", "refs/stash", "--", check=False).stdout.split():
+        uses += _in_history(
+            repo, repo.git.output(*_AS_STORED, "rev-list", "--no-walk", f"{stash.decode()}^@", "--").split()
+        )
         uses += _in_tree(repo, repo.resolve(f"{stash.decode()}^{{tree}}"), "the stash")
     recent = repo.git.output(
-        "rev-list", "--reverse", "--topo-order", f"--since={since}", *_everything(repo), "--"
+        *_AS_STORED, "rev-list", "--reverse", "--topo-order", f"--since={since}", *_everything(repo), "--"
     ).split()
-    unpushed = repo.git.output("rev-list", "--reverse", "--topo-order", "--branches", "--tags", "--not", "--remotes")
+    unpushed = repo.git.output(
+        *_AS_STORED, "rev-list", "--reverse", "--topo-order", "--branches", "--tags", "--not", "--remotes"
+    )
     uses += _in_history(repo, dict.fromkeys([*recent, *unpushed.split()]))
     return _resolve(repo, [*uses, *_in_trees(repo), *_in_indexes(repo)])
 
@@ -127,7 +136,7 @@ def read_needs_of_refs(repo: Repository, tips: Iterable[Oid]) -> Needs:
     walked: list[bytes] = []
     if commits:
         walked = repo.git.output(
-            "rev-list", "--reverse", "--topo-order", "--stdin", input=b"\n".join(commits) + b"\n"
+            *_AS_STORED, "rev-list", "--reverse", "--topo-order", "--stdin", input=b"\n".join(commits) + b"\n"
         ).split()
     uses = list(_in_history(repo, walked))
     for tree in trees:
@@ -158,6 +167,7 @@ def only_below(needs: Needs, paths: Iterable[bytes]) -> Needs:
         {oid: pointer for oid, pointer in needs.pointers.items() if oid in blobs},
         {oid: why for oid, why in needs.malformed.items() if oid in blobs},
         uses,
+        needs.absent,
     )
 
 
@@ -169,7 +179,7 @@ def _everything(repo: Repository) -> list[str]:
 
 
 def _commits(repo: Repository) -> list[bytes]:
-    return repo.git.output("rev-list", "--reverse", "--topo-order", *_everything(repo), "--").split()
+    return repo.git.output(*_AS_STORED, "rev-list", "--reverse", "--topo-order", *_everything(repo), "--").split()
 
 
 def _commits_among(repo: Repository, names: Sequence[str]) -> list[str]:
@@ -208,7 +218,7 @@ def _in_history(repo: Repository, commits: Iterable[bytes]) -> Iterator[Use]:
         return
     tokens = iter(
         repo.git.output(
-            "diff-tree", "--stdin", "-r", "-m", "-z", "--root", "--raw", "--no-abbrev", "--no-renames",
+            *_AS_STORED, "diff-tree", "--stdin", "-r", "-m", "-z", "--root", "--raw", "--no-abbrev", "--no-renames",
             "--diff-filter=AMT", input=listed,
         ).split(b"\0")
     )  # fmt: skip
@@ -265,6 +275,8 @@ def _resolve(repo: Repository, uses: Iterable[Use]) -> Needs:
     """Keep the uses of pointers. What is not here is not asked of git, which would fetch it in a partial clone."""
     listed = list(uses)
     index = ObjectIndex(repo.objects_dir, repo.format)
-    pointers, malformed = scan_pointers(repo.git, (use.blob for use in listed if index.has(use.blob)))
+    blobs = dict.fromkeys(use.blob for use in listed)
+    here = [blob for blob in blobs if index.has(blob)]
+    pointers, malformed = scan_pointers(repo.git, here)
     kept = [use for use in dict.fromkeys(listed) if use.blob in pointers or use.blob in malformed]
-    return Needs(pointers, malformed, kept)
+    return Needs(pointers, malformed, kept, len(blobs) - len(here))

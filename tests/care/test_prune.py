@@ -128,6 +128,7 @@ def test_what_came_to_be_needed_again_is_covered_before_it_expires(place: Place)
         "note",
         "run cache",
         "bisect",
+        "replaced",
     ],
 )
 def test_every_kind_of_root_keeps(place: Place, tmp_path: Path, keep: str) -> None:
@@ -147,6 +148,10 @@ def test_every_kind_of_root_keeps(place: Place, tmp_path: Path, keep: str) -> No
             if keep == "worktree":
                 linked.git("commit", "-q", "-m", "w")
                 linked.git("read-tree", "--empty")
+        case "replaced":
+            hidden = place.git("commit-tree", tree, "-p", base, "-m", "c")
+            place.git("update-ref", "refs/heads/replaced", hidden)
+            place.git("replace", hidden, base)
         case "tag of a tree":
             place.git("tag", "-a", "-m", "t", "tree", tree)
         case _:
@@ -315,3 +320,24 @@ def test_a_merge_with_a_superseded_head_does_not_bring_its_content_back(
     assert len(server.heads()) == 1
     server.sound()
     racing.sound()
+
+
+def test_a_clone_that_does_not_know_all_prunes_no_remote(shared: tuple[Place, Place], tmp_path: Path) -> None:
+    _, server = shared
+    server.git("config", "uploadpack.allowFilter", "true")
+    for name, option in (("shallow", "--depth=1"), ("partial", "--filter=blob:none")):
+        subprocess.run(
+            ["git", "clone", "-q", option, "--no-checkout", f"file://{server.path}", str(tmp_path / name)], check=True
+        )
+        with pytest.raises(UserError, match="whole history"):
+            prune_remote(Place(tmp_path / name).repo, "origin", expiry=1)
+    assert len(server.heads()) == 1
+
+
+def test_nothing_is_dropped_where_files_of_the_history_are_lost(place: Place) -> None:
+    place.add("p", noise(1))
+    place.commit()
+    blob = place.git("rev-parse", "HEAD:p")
+    (place.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(UserError, match=r"files of the history are not here \(1\)"):
+        place.prune()
