@@ -46,11 +46,6 @@ class Repaired:
     covered: int = 0
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def achieved(self) -> bool:
-        """Whether anything changed."""
-        return bool(any(self.objects.values()) or self.moved or self.reindexed or self.covered)
-
 
 def join(rounds: Iterable[Repaired]) -> Repaired:
     """What several rounds did together."""
@@ -176,8 +171,8 @@ def _put_back(
             opened = [path for path in damaged if all(path != each.path for each in broken)]
             spent = [path for path in opened if all(map(writer.holds, _entries([path], repo.format)))]
             spent += [each.path for each in broken]
-            written = len(writer) if spent else 0
-            finished = writer.finish() if spent else None
+            written = len(writer)
+            finished = writer.finish()
     finally:
         reader.close()
         source.close()
@@ -191,6 +186,8 @@ def _put_back(
         if finished is not None and loose.exists():
             done.moved += _aside(repo, [loose])
     for path in spent:
+        if path == finished:
+            continue
         done.moved += _aside(repo, [path.with_suffix(part) for part in _PACK_PARTS])
 
 

@@ -42,12 +42,11 @@ def fsck(
 
     report = look("checking")
     rounds: list[Repaired] = []
-    while fix and (report.faults or report.packs) and len(rounds) < _ROUNDS:
+    before: Verified | None = None
+    while fix and (report.faults or report.packs) and report != before and len(rounds) < _ROUNDS:
         # what comes back may name more: a pack has the pointers, a manifest the chunks
         rounds.append(repair(repo, report))
-        report = look("checking again")
-        if not rounds[-1].achieved:
-            break
+        before, report = report, look("checking again")
     repaired = join(rounds) if fix else None
     if json:
         show_json(_as_json(report, repaired))

@@ -217,3 +217,33 @@ def test_linked_worktrees_and_submodules_are_repositories_like_others(
     assert sub.verify().contents == 2  # repair fetched what the clone had left out
     sub.prune()
     sub.sound()
+
+
+def test_what_is_missing_comes_back_from_a_remote(make: Callable[..., Place]) -> None:
+    place = make("here")
+    one = place.add("a", noise(1, LARGE))
+    place.commit()
+    place.add("b", noise(2))
+    place.commit()
+    make("server.git", "--bare")
+    place.git("remote", "add", "origin", "../server.git")
+    place.git("push", "-q", "origin", "HEAD", "refs/ml/data/*:refs/ml/data/*")
+    pack = pack_with(place, one.manifest)
+    for part in pack.parent.glob(f"{pack.stem}.*"):
+        part.unlink()
+    report = place.verify(deep=False)
+    assert [one.manifest] in [fault.oids for fault in report.of("missing")]
+    done = place.repair()
+    assert done.objects["'origin'"] > 0
+    place.sound()
+
+
+def test_a_damaged_index_is_made_anew(place: Place) -> None:
+    pointer = place.add("a", noise(1, LARGE))
+    place.commit()
+    pack = pack_with(place, pointer.manifest)
+    overwrite(pack.with_suffix(".idx"), 1500, b"\xff\xff")
+    report = place.verify()
+    assert [(fault.path, fault.reindex) for fault in report.packs] == [(pack, True)]
+    assert place.repair().reindexed == [pack]
+    place.sound()
