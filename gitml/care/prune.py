@@ -64,7 +64,9 @@ def expiry_of(repo: Repository, text: str | None) -> int:
     """Seconds since 1970 before which things count as expired; `text` as git reads dates, None for `gc.pruneExpire`."""
     given = text or repo.config("gc.pruneExpire") or DEFAULT_EXPIRY
     # this is stricter than what `--since` takes, to which any nonsense means now
-    done = repo.git.run("-c", f"ml.expiry={given}", "config", "--type=expiry-date", "--get", "ml.expiry", check=False)
+    done = repo.git.run(
+        "-c", f"gc.pruneExpire={given}", "config", "--type=expiry-date", "--get", "gc.pruneExpire", check=False
+    )
     value = done.stdout.decode().strip()
     if done.returncode or not value.isdigit():
         raise UserError(f"'{given}' is no date that git understands", hint="such as: --expire=2.weeks.ago")
