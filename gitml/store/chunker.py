@@ -30,8 +30,12 @@ MAX_HEADER = 4 * 1024 * 1024
 _MAX_DIGITS = 18
 
 
+_CAPACITY = 2 * MAX_HEADER
+"""Bytes of the buffer: a header fits, and what remains after the cuts moves to its front once in a few megabytes."""
+
+
 class Chunker:
-    """Cuts one content into chunks as its bytes arrive. Holds at most `MAX_HEADER` + one piece of it."""
+    """Cuts one content into chunks as its bytes arrive. Holds at most `_CAPACITY` bytes of it."""
 
     def __init__(self) -> None:
         from pyfastcdc import FastCDC  # noqa: PLC0415 - whoever only reads does not need it
@@ -40,30 +44,56 @@ class Chunker:
             AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, normalized_chunking=NORMALISATION, seed=0
         )
         self._buffer = bytearray()
+        self._start = 0
+        self._end = 0
         self._offset = 0
         self._boundaries: list[int] | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """Take the next bytes of the content; give the chunks that are certain by now, in order."""
-        self._buffer += data
-        return self._cut(ended=False)
+        """Take the next bytes of the content; give the chunks that are certain by now, in order.
+
+        `data` is read while the result is iterated over, which must happen to the end.
+        """
+        with memoryview(data) as view:
+            at = 0
+            while at < len(view):
+                at += self._take(view[at:])
+                yield from self._cut(ended=False)
 
     def finish(self) -> Iterator[bytes]:
         """Say that the content has ended; give the chunks that remain."""
         return self._cut(ended=True)
 
+    def _take(self, data: memoryview) -> int:
+        """Put as much of `data` into the buffer as fits, at least one byte; give how much."""
+        needed = self._end + len(data)
+        if needed > len(self._buffer):
+            if self._start:
+                self._end -= self._start
+                self._buffer[: self._end] = self._buffer[self._start : self._start + self._end]
+                self._start = 0
+            # grows with what is held, so that a small content costs little
+            wanted = min(_CAPACITY, 2 * (self._end + len(data)))
+            if len(self._buffer) < wanted:
+                self._buffer.extend(bytes(wanted - len(self._buffer)))
+        taken = min(len(data), len(self._buffer) - self._end)
+        self._buffer[self._end : self._end + taken] = data[:taken]
+        self._end += taken
+        return taken
+
     def _cut(self, *, ended: bool) -> Iterator[bytes]:
         if self._boundaries is None:
-            self._boundaries = tensor_boundaries(self._buffer, ended=ended)
+            head = bytes(memoryview(self._buffer)[self._start : self._end])
+            self._boundaries = tensor_boundaries(head, ended=ended)
             if self._boundaries is None:
                 return
-        while self._buffer:
+        while self._start < self._end:
             limit = self._next_limit()
-            if len(self._buffer) < limit and not ended:
+            if self._end - self._start < limit and not ended:
                 return
-            with memoryview(self._buffer) as whole, whole[:limit] as window:
+            with memoryview(self._buffer)[self._start : min(self._start + limit, self._end)] as window:
                 chunk = bytes(window[: next(iter(self._fastcdc.cut_buf(window))).length])
-            del self._buffer[: len(chunk)]
+            self._start += len(chunk)
             self._offset += len(chunk)
             yield chunk
 
