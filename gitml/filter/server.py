@@ -4,6 +4,7 @@ One process serves one git command. An answer to clean is given only once everyt
 Nothing is held whole in memory except what git asks back, which git itself holds whole.
 """
 
+import fcntl
 import hashlib
 import os
 import sys
@@ -32,7 +33,10 @@ SMUDGE_LIMIT = 16 << 20
 """Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer: git would hold it in memory."""
 
 _JOINED = 32
-_READ = 1 << 16
+_READ = 1 << 18
+_PIPE = 1 << 20
+"""Bytes that the pipe from git may hold, so that git need not wait for us after each packet."""
+
 _IN_MEMORY = 16 << 20
 
 
@@ -103,6 +107,8 @@ class _Pipe:
         self.connection = FilterConnection()
         self._input = stdin.fileno()
         self._output = stdout
+        with suppress(OSError, AttributeError):  # Linux only, and the user may have reached a limit
+            fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def next_event(self) -> Event | None:
         """The next event; None when git has closed the pipe between two files."""

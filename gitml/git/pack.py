@@ -7,6 +7,8 @@ Content is deflated with isal at level 1; what does not shrink is kept in stored
 
 Order on disk: pack and index under `tmp_` names, both synced, the pack renamed, then the index, then the directory
 synced. Git sees a pack once its index is there, and `git prune` knows `tmp_` names as garbage of a killed process.
+A session that writes many packs may sync once for all of them, at its end; a pack that no ref reaches yet is published
+with a `.keep` file, which comes before the index, so that `git gc --prune=now` leaves it alone.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ import struct
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,7 +28,7 @@ from gitml.errors import CorruptError, GitmlError
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import Kind, MissingObjectError, ObjectReader
 
-JOINED_PACK_LIMIT = 64 << 20
+JOINED_PACK_LIMIT = 256 << 20
 """Packs larger than this many bytes are not copied by `consolidate`."""
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
@@ -35,6 +37,10 @@ _HEADER_SIZE = 12
 _INDEX_MAGIC = b"\xfftOc\x00\x00\x00\x02"
 _FANOUT_AT = 8
 _OIDS_AT = 8 + 1024
+_IN_MEMORY = 1 << 20
+"""Bytes of a pack that are collected before there is a file: most packs of a session are smaller."""
+_WRITEBACK = 32 << 20
+"""Bytes of a large pack after which the disk is set to work, so that the last sync has little left to do."""
 _PROBE = 4096
 _PROBED_FROM = 64 << 10
 
@@ -90,14 +96,23 @@ class PackWriter:
 
     def write(self, kind: Kind, data: bytes | bytearray | memoryview) -> Oid:
         """Store an object unless it is known or already in this pack, and give its name."""
+        return self.prepare(kind, data)()
+
+    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview) -> Callable[[], Oid]:
+        """Hash and deflate an object; what is given stores it as `write` does."""
         oid = self.format.oid_of(kind, data)
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
-            return oid
+            return lambda: oid
         entry = b"".join([_entry_header(kind, len(data)), *_deflated(data)])
-        with self._lock:
-            if oid not in self._placed:
-                self._add(oid, entry, _isal().crc32(entry))
-        return oid
+        crc = _isal().crc32(entry)
+
+        def write() -> Oid:
+            with self._lock:
+                if oid not in self._placed:
+                    self._add(oid, entry, crc)
+            return oid
+
+        return write
 
     def write_stream(self, kind: Kind, size: int, pieces: Iterable[bytes]) -> Oid:
         """Store an object of `size` bytes given in pieces, in constant memory, and give its name.
@@ -151,11 +166,13 @@ class PackWriter:
                             self._add(oid, content[offset:end], crc)
         return True
 
-    def finish(self) -> Path | None:
-        """Make the objects part of the repository, durably; give the pack's path, None if nothing was written.
+    def finish(self, *, durable: bool = True, keep: bytes | None = None) -> Path | None:
+        """Make the objects part of the repository; give the pack's path, None if nothing was written.
 
-        An identical pack that is already there is kept. The writer takes no more objects, and reads go to the
-        reader. Raise `GitmlError` if the unfinished pack was deleted meanwhile.
+        Without `durable` a small pack is only handed to the operating system (see `sync_packs`). With `keep`, a
+        `.keep` file with that text stands beside it before git can see it. An identical pack that is already there
+        is kept. The writer takes no more objects, and reads go to the reader. Raise `GitmlError` if the unfinished
+        pack was deleted meanwhile.
         """
         with self._lock:
             self._closed = True
@@ -165,7 +182,7 @@ class PackWriter:
             try:
                 if not self._placed:
                     return None
-                return _publish(file, self._directory, self.format, self._placed)
+                return _publish(file, self._directory, self.format, self._placed, durable=durable, keep=keep)
             finally:
                 file.discard()
 
@@ -182,7 +199,7 @@ class PackWriter:
             raise ValueError("the pack is finished")
         if self._file is None:
             self._file = _NewFile(self._directory, "tmp_pack_")
-            self._file.write(b"\0" * _HEADER_SIZE)
+            self._file.write(_pack_header(0))
         self._file.write(data)
 
     def _add(self, oid: Oid, entry: bytes, crc: int) -> None:
@@ -354,92 +371,212 @@ class PackIndex:
         return self._map[at : at + self._size]
 
 
-def consolidate(objects_dir: Path, packs: Iterable[Path], object_format: ObjectFormat) -> Path | None:
+def consolidate(
+    objects_dir: Path, packs: Iterable[Path], object_format: ObjectFormat, *, keep: bytes | None = None
+) -> Path | None:
     """Join small packs that this process wrote into one, then delete them; give the new pack, None if not needed.
 
     Entries are copied as they are. Meant for the packs of one session: between two whole objects of one pack git
     looks for no delta when it repacks (git: builtin/pack-objects.c, try_delta), so versions of one file must not be
-    joined this way. Packs that are gone, kept (`.keep`), large or hold deltas stay out of it.
+    joined this way. Packs that are gone, kept by others (a `.keep` file with another text than `keep`), large or hold
+    deltas stay out of it. With `keep`, the new pack is kept too.
     """
     joined: list[Path] = []
     with PackWriter(objects_dir, object_format) as writer:
-        sources = [path for path in dict.fromkeys(packs) if _is_joinable(path)]
+        sources = [path for path in dict.fromkeys(packs) if _is_joinable(path, keep)]
         if len(sources) < 2:
             return None
         for path in sources:
             with suppress(FileNotFoundError):
                 if writer.copy_pack(path):
                     joined.append(path)
-        result = writer.finish() if len(joined) > 1 else None
+        result = writer.finish(keep=keep) if len(joined) > 1 else None
     if result is not None:
         for path in joined:
             if path != result:
-                path.with_suffix(".idx").unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
+                # first the index, which is what makes git see the pack
+                for suffix in (".idx", ".pack", ".keep"):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
     return result
 
 
-def _is_joinable(path: Path) -> bool:
+def _is_joinable(path: Path, keep: bytes | None) -> bool:
     try:
-        return path.stat().st_size <= JOINED_PACK_LIMIT and not path.with_suffix(".keep").exists()
+        return path.stat().st_size <= JOINED_PACK_LIMIT and read_keep(path) in (None, keep)
     except FileNotFoundError:
         return False
 
 
+def read_keep(pack: Path) -> bytes | None:
+    """The text of the `.keep` file of a pack, None if it has none."""
+    try:
+        return pack.with_suffix(".keep").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def release_keep(pack: Path, keep: bytes) -> None:
+    """Remove the `.keep` file of a pack if it has this text; git may repack it from now on."""
+    if read_keep(pack) == keep:
+        pack.with_suffix(".keep").unlink(missing_ok=True)
+
+
+def sync_packs(packs: Iterable[Path]) -> None:
+    """Make packs durable that were finished without; those that are gone are passed over."""
+    directories = set()
+    for pack in packs:
+        for suffix in (".pack", ".idx"):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(pack.with_suffix(suffix), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        directories.add(pack.parent)
+    for directory in directories:
+        _sync_directory(directory)
+
+
 class _NewFile:
-    """A file under a temporary name, gone unless it is renamed."""
+    """A file under a temporary name, gone unless it is renamed. The file is made once there is more than a little."""
 
     def __init__(self, directory: Path, prefix: str) -> None:
-        directory.mkdir(exist_ok=True)
-        self.path = directory / f"{prefix}{os.urandom(8).hex()}"
-        # Created read-only as git does; the umask (which core.sharedRepository users set) decides for whom.
-        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        self._path = directory / f"{prefix}{os.urandom(8).hex()}"
+        self._directory = directory
+        self._held = bytearray()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._written_back = 0
+        self._writeback: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        return self._size + len(self._held)
 
     def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        if len(self._held) + len(data) <= _IN_MEMORY:
+            self._held += data
+            return
+        self._spill()
+        self._write_all(data)
+        self._size += len(data)
+        if self._size - self._written_back >= _WRITEBACK:
+            self._start_writeback()
 
     def write_at(self, offset: int, data: bytes) -> None:
-        os.pwrite(self._fd, data, offset)
+        if offset < self._size:
+            os.pwrite(self._fd, data, offset)
+        else:
+            self._held[offset - self._size : offset - self._size + len(data)] = data
 
     def read(self, offset: int, length: int) -> bytes:
+        """What stands from `offset` on: `length` bytes, or what there is."""
         parts = []
-        while length and (part := os.pread(self._fd, length, offset)):
+        while length and offset < self._size and (part := os.pread(self._fd, min(length, self._size - offset), offset)):
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
+        if length:
+            parts.append(bytes(memoryview(self._held)[offset - self._size : offset - self._size + length]))
         return b"".join(parts)
 
     def truncate(self, size: int) -> None:
+        if self._size <= size <= len(self):
+            del self._held[size - self._size :]
+            return
+        if size < self._size:
+            self._held.clear()
+        self._spill()
         os.ftruncate(self._fd, size)
         os.lseek(self._fd, size, os.SEEK_SET)
+        self._size = size
+
+    def start_sync(self) -> None:
+        """Set the disk to work on all that was written, if it is much."""
+        if self._size > _WRITEBACK:
+            self._spill()
+            self._start_writeback()
 
     def sync(self) -> None:
+        self._spill()
+        self._end_writeback()
         os.fsync(self._fd)
 
     def rename(self, target: Path) -> None:
-        self.path.rename(target)
+        self._spill()
+        self._path.rename(target)
         self._close()
 
     def discard(self) -> None:
         """Close, and remove the file unless it was renamed."""
+        self._held.clear()
         if self._descriptor is not None:
             self._close()
-            self.path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     @property
     def _fd(self) -> int:
         assert self._descriptor is not None, "the file is closed"
         return self._descriptor
 
+    def _spill(self) -> None:
+        if self._descriptor is None:
+            # Created read-only as git does; the umask (which core.sharedRepository users set) decides for whom.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            try:
+                self._descriptor = os.open(self._path, flags, 0o444)
+            except FileNotFoundError:
+                self._directory.mkdir(exist_ok=True)
+                self._descriptor = os.open(self._path, flags, 0o444)
+        if self._held:
+            self._write_all(self._held)
+            self._size += len(self._held)
+            self._held.clear()
+
+    def _write_all(self, data: bytes | bytearray) -> None:
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += os.write(self._fd, view[done:])
+
+    def _start_writeback(self) -> None:
+        if self._writeback is None or not self._writeback.is_alive():
+            self._written_back = self._size
+            self._writeback = threading.Thread(target=_sync_data, args=(os.dup(self._fd),), name="writeback")
+            self._writeback.start()
+
+    def _end_writeback(self) -> None:
+        if self._writeback is not None:
+            self._writeback.join()
+            self._writeback = None
+
     def _close(self) -> None:
+        self._end_writeback()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
-def _publish(file: _NewFile, directory: Path, object_format: ObjectFormat, placed: dict[Oid, _Placed]) -> Path:
-    file.write_at(0, b"PACK" + struct.pack(">LL", 2, len(placed)))
+def _sync_data(descriptor: int) -> None:
+    """Bring what was written to the disk and close `descriptor`; whether it worked, the sync at the end says."""
+    try:
+        with suppress(OSError):
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(
+    file: _NewFile,
+    directory: Path,
+    object_format: ObjectFormat,
+    placed: dict[Oid, _Placed],
+    *,
+    durable: bool,
+    keep: bytes | None,
+) -> Path:
+    durable = durable or len(file) > _WRITEBACK
+    file.write_at(0, _pack_header(len(placed)))
+    if durable:
+        file.start_sync()
     digest = hashlib.new(object_format.value, usedforsecurity=False)
     offset = 0
     while block := file.read(offset, 1 << 20):
@@ -449,23 +586,46 @@ def _publish(file: _NewFile, directory: Path, object_format: ObjectFormat, place
     file.write(trailer)
     pack = directory / f"pack-{trailer.hex()}.pack"
     index = pack.with_suffix(".idx")
+    if keep is not None:
+        _write_keep(pack.with_suffix(".keep"), keep)
     if pack.exists() and index.exists():
         os.utime(pack)  # as git does: a fresh time protects it from an expiring prune
         _sync_directory(directory)
         return pack
-    file.sync()
     index_file = _NewFile(directory, "tmp_idx_")
     try:
         index_file.write(_format_index(object_format, placed, trailer))
-        index_file.sync()
+        if durable:
+            file.sync()
+            index_file.sync()
         file.rename(pack)
         index_file.rename(index)
     except FileNotFoundError:
         raise GitmlError("the unfinished pack was deleted", hint="do not prune while adding; try again") from None
     finally:
         index_file.discard()
-    _sync_directory(directory)
+    if durable:
+        _sync_directory(directory)
     return pack
+
+
+def _write_keep(path: Path, text: bytes) -> None:
+    """Make a `.keep` file, unless there is one: whoever wrote that keeps the pack for longer."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
+
+
+def _pack_header(count: int) -> bytes:
+    return b"PACK" + struct.pack(">LL", 2, count)
 
 
 def _sync_directory(directory: Path) -> None:

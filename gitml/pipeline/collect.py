@@ -18,7 +18,7 @@ from gitml.pipeline.bubblewrap import WORKSPACE
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
 from gitml.store.content import SMALL, store_content
-from gitml.store.odb import Kind, ObjectReader, ObjectWriter
+from gitml.store.odb import ChunkWriter, Kind, ObjectReader, ObjectWriter
 from gitml.store.pointer import MAX_POINTER_SIZE, format_pointer, is_pointer
 from gitml.store.tree import (
     MODE_EXECUTABLE,
@@ -54,7 +54,7 @@ _RESERVED = re.compile(
 )
 
 
-class StreamWriter(ObjectWriter, Protocol):
+class StreamWriter(ChunkWriter, Protocol):
     """A writer that also takes an object in pieces, as `PackWriter` does."""
 
     def write_stream(self, kind: Kind, size: int, pieces: Iterable[bytes]) -> Oid:

@@ -35,22 +35,20 @@ class PacketDecoder:
     """Takes bytes as they arrive, gives whole packets."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._data = b""
         self._at = 0
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes from the peer."""
-        if self._at:
-            del self._buffer[: self._at]
-            self._at = 0
-        self._buffer += data
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
 
     def next_packet(self) -> Packet | None:
         """The next packet, None if it is not complete yet; raise `PeerError` for a bad length."""
-        at = self._at
-        if len(self._buffer) - at < 4:
+        at, data = self._at, self._data
+        if len(data) - at < 4:
             return None
-        digits = bytes(self._buffer[at : at + 4])
+        digits = data[at : at + 4]
         try:
             length = int.from_bytes(bytes.fromhex(digits.decode("ascii")), "big") if digits.isalnum() else -1
         except ValueError:
@@ -60,15 +58,15 @@ class PacketDecoder:
             return FLUSH
         if not 4 <= length <= MAX_PAYLOAD + 4:
             raise PeerError(f"bad packet length {digits!r} from git")
-        if len(self._buffer) - at < length:
+        if len(data) - at < length:
             return None
         self._at = at + length
-        return bytes(self._buffer[at + 4 : at + length])
+        return data[at + 4 : at + length]
 
     @property
     def pending(self) -> bool:
         """Whether part of a packet is waiting for its rest."""
-        return self._at < len(self._buffer)
+        return self._at < len(self._data)
 
 
 def encode_packet(payload: bytes) -> bytes:

@@ -2,26 +2,30 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
 from gitml.store.chunker import Chunker
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, write_manifest
-from gitml.store.odb import ObjectReader, ObjectWriter
+from gitml.store.odb import ChunkWriter, ObjectReader
 from gitml.store.pointer import Pointer
 from gitml.store.sketch import sketch
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 SMALL = 65536
 """Content of fewer bytes than this is not stored as chunks: it stays a plain blob in the user's tree."""
 
-_AHEAD = 8
+_AHEAD = 24
+"""Chunks that may be under way at a time: at most twice as many megabytes of memory."""
+
+_FEW = 3
+"""Contents of no more chunks than this are prepared without threads."""
 
 
 class ContentError(CorruptError):
@@ -51,26 +55,19 @@ def passes_through(head: bytes, *, ended: bool) -> bool | None:
     return True if ended else None
 
 
-def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ObjectWriter) -> Stored:
+def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter) -> Stored:
     """Store the content that `pieces` make up, of any size. What is given depends on the content alone.
 
-    Sketches are made in two threads; `writer` is called from the calling thread only, chunks in order, then
-    manifest, then trees.
+    Chunks of more than a few are sketched and prepared in two threads, ahead of what is written. `writer` is called
+    for the rest from the calling thread only: chunks in order, then manifest, then trees.
     """
     digest = hashlib.sha256()
     chunks: list[Chunk] = []
-    # loads the logging package; reading and small files do without
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sketch") as pool:
-        waiting: deque[tuple[bytes, Future[int | None]]] = deque()
+    with _Preparation(writer) as preparation:
         for data in _chunks(pieces):
-            waiting.append((data, pool.submit(sketch, data)))
             digest.update(data)
-            if len(waiting) > _AHEAD:
-                chunks.append(_write_chunk(*waiting.popleft(), writer))
-        while waiting:
-            chunks.append(_write_chunk(*waiting.popleft(), writer))
+            chunks += preparation.take(data)
+        chunks += preparation.rest()
     manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
     manifest_id = write_manifest(manifest, writer)
     data_tree = write_data_tree(manifest_id, manifest, writer)
@@ -109,5 +106,49 @@ def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]
     yield from chunker.finish()
 
 
-def _write_chunk(data: bytes, mark: "Future[int | None]", writer: ObjectWriter) -> Chunk:
-    return Chunk(len(data), mark.result(), writer.write("blob", data))
+_Prepared = tuple[int, int | None, Callable[[], Oid]]
+"""Size and sketch of a chunk, and what writes it."""
+
+
+class _Preparation:
+    """Chunks on their way to the writer: sketched and prepared, in two threads once there are more than a few."""
+
+    def __init__(self, writer: ChunkWriter) -> None:
+        self._writer = writer
+        self._waiting: deque[bytes | Future[_Prepared]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def take(self, data: bytes) -> Iterator[Chunk]:
+        """Take the next chunk; give those that are written by now."""
+        if self._pool is None and len(self._waiting) < _FEW:
+            self._waiting.append(data)
+            return
+        if self._pool is None:
+            # loads the logging package; reading and small files do without
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+            self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="chunk")
+            self._waiting = deque(self._pool.submit(self._prepare, early) for early in self._waiting)  # type: ignore[arg-type]
+        self._waiting.append(self._pool.submit(self._prepare, data))
+        while len(self._waiting) > _AHEAD:
+            yield self._write()
+
+    def rest(self) -> Iterator[Chunk]:
+        """Give what is left, written."""
+        while self._waiting:
+            yield self._write()
+
+    def _prepare(self, data: bytes) -> _Prepared:
+        return len(data), sketch(data), self._writer.prepare("blob", data)
+
+    def _write(self) -> Chunk:
+        first = self._waiting.popleft()
+        size, mark, write = self._prepare(first) if isinstance(first, bytes) else first.result()
+        return Chunk(size, mark, write())

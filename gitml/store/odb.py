@@ -3,6 +3,7 @@
 The store never imports `gitml.git`; whoever calls it passes in something that reads or writes objects.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gitml.errors import MissingDataError
@@ -50,6 +51,14 @@ class ObjectWriter(Protocol):
         ...
 
 
+class ChunkWriter(ObjectWriter, Protocol):
+    """Writes objects whose expensive part, hashing and deflating, may be done in other threads."""
+
+    def prepare(self, kind: Kind, data: bytes | memoryview) -> Callable[[], Oid]:
+        """Do the expensive part of `write`, in any thread; what is given does the rest, where order matters."""
+        ...
+
+
 class MemoryOdb:
     """An object database in a dict: for tests and dry runs."""
 
@@ -73,3 +82,7 @@ class MemoryOdb:
         oid = self.format.oid_of(kind, data)
         self.objects[oid] = (kind, bytes(data))
         return oid
+
+    def prepare(self, kind: Kind, data: bytes | memoryview) -> Callable[[], Oid]:
+        """As `write`, in two steps."""
+        return lambda: self.write(kind, data)

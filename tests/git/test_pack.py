@@ -146,7 +146,7 @@ def test_nothing_is_left_of_an_empty_or_aborted_pack(repository: Repository) -> 
     with writer_of(repository) as pack:
         assert pack.finish() is None
     with writer_of(repository) as pack:
-        pack.write("blob", b"x")
+        pack.write("blob", noise(2_000_000))
         assert len(packs_of(repository)) == len(before) + 1
     assert packs_of(repository) == before
     with pytest.raises(ValueError, match="finished"):

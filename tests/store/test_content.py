@@ -59,7 +59,7 @@ def test_content_is_written_before_it_has_ended() -> None:
     counts: list[int] = []
 
     def pieces() -> Iterator[bytes]:
-        for number in range(60):
+        for number in range(150):
             counts.append(len(odb.objects))
             yield noise(1 << 18, b"%d" % number)
 
