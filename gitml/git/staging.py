@@ -86,11 +86,16 @@ class Staging:
         """Whether something keeps this content from being pruned already."""
         return manifest in self._manifests or self._log.references(path, manifest)
 
-    @contextmanager
-    def storing(self, path: bytes) -> Iterator[PackWriter]:
-        """The pack that takes the objects of one file. What it got is forgotten if the block fails."""
-        if path in self._items:
-            self.flush()  # another version of the file: see `consolidate` why not in the same pack
+    @property
+    def is_full(self) -> bool:
+        """Whether the pack is to be finished before it takes another file."""
+        return self._pack is not None and (self._pack.size >= _FULL or len(self._pack) >= _FULL_OBJECTS)
+
+    def pack(self, path: bytes) -> PackWriter:
+        """The pack that takes the objects of the file at `path`; it may be another one each time."""
+        # another version of a file: see `consolidate` why not in the same pack
+        if path in self._items or self.is_full:
+            self.flush()
         if self._pack is None:
             self.known.refresh()
             self._pack = PackWriter(
@@ -100,34 +105,36 @@ class Staging:
                 reader=self._odb,
                 name=f"{_PREFIX}{self._name}",
             )
-        before = self._pack.size
+        return self._pack
+
+    @contextmanager
+    def storing(self, path: bytes) -> Iterator[PackWriter]:
+        """As `pack`; what it got is forgotten if the block fails."""
+        pack = self.pack(path)
+        before = pack.size
         try:
-            yield self._pack
+            yield pack
         except BaseException:
-            self._pack.roll_back(before)
+            pack.roll_back(before)
             raise
 
     def keep(self, path: bytes, manifest: Oid, data_tree: Oid) -> None:
-        """Make a content that was written in `storing` safe from kills and from pruning."""
+        """Make a content that is in the pack safe from kills and from pruning."""
         assert self._pack is not None
         self._commit = write_staged(self._pack, path, manifest, data_tree, self._commit)
         self._pack.hand_over()
         self._items[path] = (path, manifest, data_tree)
         self._manifests.add(manifest)
-        if self._pack.size >= _FULL or len(self._pack) >= _FULL_OBJECTS:
-            self.flush()
 
     def flush(self) -> None:
         """Make what was stored visible to everybody and durable, and have the ref of the chain hold it."""
         pack, self._pack = self._pack, None
         if pack is None:
             return
-        if not self._items:
-            pack.abort()
-            return
         written = pack.finish()
         self._packs += [written] if written is not None else []
-        self._move()
+        if self._items:
+            self._move()
         self._items.clear()
         self.known.refresh()
 

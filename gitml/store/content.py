@@ -69,10 +69,24 @@ def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Chun
             digest.update(data)
             chunks += preparation.take(data)
         chunks += preparation.rest()
-    manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
-    manifest_id = write_manifest(manifest, writer)
-    data_tree = write_data_tree(manifest_id, manifest, writer)
-    return Stored(Pointer(digest.digest(), manifest.size, manifest_id), data_tree)
+    return _stored(digest.digest(), chunks, writer)
+
+
+def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter) -> Callable[[], Stored]:
+    """Do the expensive part of `store_content` in the calling thread; what is given writes the content.
+
+    All of it is held in memory meanwhile: for contents of a few chunks, several of which are prepared side by side.
+    """
+    digest = hashlib.sha256()
+    prepared: list[_Prepared] = []
+    for data in _chunks(pieces):
+        digest.update(data)
+        prepared.append(_prepare(data, writer))
+
+    def write() -> Stored:
+        return _stored(digest.digest(), [Chunk(size, mark, store()) for size, mark, store in prepared], writer)
+
+    return write
 
 
 def compare_content(
@@ -126,6 +140,18 @@ def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:
         yield data
     if digest.digest() != pointer.sha256:
         raise ContentError(f"content has sha256 {digest.hexdigest()}, the pointer says {pointer.sha256.hex()}")
+
+
+def _stored(sha256: bytes, chunks: list[Chunk], writer: ChunkWriter) -> Stored:
+    """Write what goes with chunks that are written."""
+    manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
+    manifest_id = write_manifest(manifest, writer)
+    data_tree = write_data_tree(manifest_id, manifest, writer)
+    return Stored(Pointer(sha256, manifest.size, manifest_id), data_tree)
+
+
+def _prepare(data: bytes, writer: ChunkWriter) -> "_Prepared":
+    return len(data), sketch(data), writer.prepare("blob", data)
 
 
 def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
@@ -214,8 +240,8 @@ class _Preparation:
             return
         if self._pool is None:
             self._pool = _threads(2)
-            self._waiting = deque(self._pool.submit(self._prepare, early) for early in self._waiting)  # type: ignore[arg-type]
-        self._waiting.append(self._pool.submit(self._prepare, data))
+            self._waiting = deque(self._pool.submit(_prepare, early, self._writer) for early in self._waiting)  # type: ignore[arg-type]
+        self._waiting.append(self._pool.submit(_prepare, data, self._writer))
         while len(self._waiting) > _AHEAD:
             yield self._write()
 
@@ -224,10 +250,7 @@ class _Preparation:
         while self._waiting:
             yield self._write()
 
-    def _prepare(self, data: bytes) -> _Prepared:
-        return len(data), sketch(data), self._writer.prepare("blob", data)
-
     def _write(self) -> Chunk:
         first = self._waiting.popleft()
-        size, mark, write = self._prepare(first) if isinstance(first, bytes) else first.result()
+        size, mark, write = _prepare(first, self._writer) if isinstance(first, bytes) else first.result()
         return Chunk(size, mark, write())
