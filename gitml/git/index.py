@@ -90,6 +90,10 @@ class Index:
         """Whether the index ends in its checksum, not in zeros (`index.skipHash`)."""
         return any(self._data[-self.format.size :])
 
+    def size(self, entry: IndexEntry) -> int:
+        """Bytes that the index believes the file of one of its entries to have (modulo 2**32)."""
+        return int.from_bytes(self._data[entry.offset + _SIZE_AT : entry.offset + _SIZE_AT + 4])
+
     def _entries(self) -> Generator[IndexEntry, None, int]:
         data, size, compressed = self._data, self.format.size, self._version == 4
         at, path = _HEADER.size, b""
@@ -153,7 +157,20 @@ def record_clean(repo: Repository, files: Mapping[bytes, Clean]) -> set[bytes]:
     what is no regular file. Raise `BusyError`, with nothing changed, if the index is locked, and
     `UnsupportedIndexError` if git has to do it: `git update-index --refresh`.
     """
-    if repo.worktree is None or not files:
+    return _rewrite(repo, files, {})
+
+
+def compare_again(repo: Repository, blobs: Mapping[bytes, Oid]) -> set[bytes]:
+    """Let git compare the content of these files when it next looks at them; give the paths for which it will.
+
+    Without it git takes a file of another size for modified without asking the filter (git: read-cache.c,
+    ie_modified). Left out are paths whose entry has another blob than the given one. Raise as `record_clean`.
+    """
+    return _rewrite(repo, {}, blobs)
+
+
+def _rewrite(repo: Repository, clean: Mapping[bytes, Clean], unsure: Mapping[bytes, Oid]) -> set[bytes]:
+    if repo.worktree is None or not (clean or unsure):
         return set()
     path = Path(os.path.realpath(repo.git_dir / "index"))
     lock = _Lock(path)
@@ -163,7 +180,8 @@ def record_clean(repo: Repository, files: Mapping[bytes, Clean]) -> set[bytes]:
                 data, before = bytearray(file.read()), os.fstat(file.fileno())
         except FileNotFoundError:
             return set()
-        done = _patch(data, Index(data, repo.format), repo.worktree, files, before)
+        written = int(before.st_mtime_ns // 10**9)
+        done = _patch(data, Index(data, repo.format), repo.worktree, written, clean, unsure)
         if done:
             lock.commit(data, stat.S_IMODE(before.st_mode))
         return done
@@ -177,25 +195,32 @@ def locked_index() -> BusyError:
 
 
 def _patch(
-    data: bytearray, index: Index, worktree: Path, files: Mapping[bytes, Clean], before: os.stat_result
+    data: bytearray,
+    index: Index,
+    worktree: Path,
+    written: int,
+    known: Mapping[bytes, Clean],
+    unsure: Mapping[bytes, Oid],
 ) -> set[bytes]:
-    """Set the stat data in `data`, which was the index file in the state `before`; give the paths."""
+    """Set stat data in `data`, the content of an index that was written in the second `written`; give the paths."""
     done: set[bytes] = set()
     racy: list[IndexEntry] = []
-    written = int(before.st_mtime_ns // 10**9) & 0xFFFFFFFF
     for entry in index:
         if entry.stage or entry.intended:
             continue
-        clean = files.get(entry.path)
+        clean = known.get(entry.path)
         if clean is not None and clean.oid == entry.oid and _is_still(worktree, entry, clean.state):
             _set_stat(data, entry, clean.state)
+            done.add(entry.path)
+        elif unsure.get(entry.path) == entry.oid:
+            _forget_size(data, entry)
             done.add(entry.path)
         elif int.from_bytes(data[entry.offset + 8 : entry.offset + 12]) >= written:
             racy.append(entry)
     if done:
         for entry in racy:
             if _may_be_modified(data, entry, worktree, index.format):
-                data[entry.offset + _SIZE_AT : entry.offset + _SIZE_AT + 4] = bytes(4)
+                _forget_size(data, entry)
         if index.is_hashed:
             data[-index.format.size :] = _digest(data, index.format)
     return done
@@ -226,6 +251,10 @@ def _set_stat(data: bytearray, entry: IndexEntry, state: os.stat_result) -> None
         state.st_size,  # of a multiple of 4 GiB zero is left: some versions of git want that, to others it says compare
     )
     _STAT.pack_into(data, entry.offset, *(value & 0xFFFFFFFF for value in values))
+
+
+def _forget_size(data: bytearray, entry: IndexEntry) -> None:
+    data[entry.offset + _SIZE_AT : entry.offset + _SIZE_AT + 4] = bytes(4)
 
 
 def _may_be_modified(data: bytearray, entry: IndexEntry, worktree: Path, object_format: ObjectFormat) -> bool:

@@ -7,11 +7,12 @@ Git itself reads: alternates, promisor remotes, replaced packs and both hashes w
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from types import TracebackType
 from typing import IO, Self
 
+from gitml.errors import CorruptError
 from gitml.git.command import Git
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import Kind, MissingObjectError
@@ -40,12 +41,13 @@ class GitOdb:
         if process is not None:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.stdout.close()
             process.wait()
 
     def read(self, oid: Oid) -> tuple[Kind, bytes]:
-        """The object's kind and content; raise `MissingObjectError`."""
+        """The object's kind and content; raise `MissingObjectError`, or `CorruptError` if git cannot read it."""
         found = self.lookup(oid.hex())
         if found is None:
             raise MissingObjectError(oid)
@@ -61,13 +63,16 @@ class GitOdb:
             if header is None:
                 return None
             oid, kind, size = header
-            return oid, kind, _read_exactly(pipe, size)
+            data = pipe.read(size)
+            if len(data) != size:
+                raise self._ended(oid.hex())
+            return oid, kind, data
 
     @contextmanager
     def open(self, oid: Oid) -> Iterator[tuple[Kind, int, Iterator[bytes]]]:
         """Kind, size in bytes, and content in pieces, for blobs that must not be held whole.
 
-        Other reads wait until the block ends. Raise `MissingObjectError`.
+        Other reads wait until the block ends. Raise `MissingObjectError`, or `CorruptError` if git cannot read it.
         """
         with self._lock, self._request(oid.hex()) as (pipe, header):
             if header is None:
@@ -80,7 +85,8 @@ class GitOdb:
                 while left:
                     piece = pipe.read(min(left, 1 << 20))
                     if not piece:
-                        raise MissingObjectError(oid)
+                        left = 0
+                        raise self._ended(oid.hex())
                     left -= len(piece)
                     yield piece
 
@@ -106,6 +112,8 @@ class GitOdb:
         process.stdin.write(name.encode("utf-8", "surrogateescape") + b"\n")
         process.stdin.flush()
         header = process.stdout.readline()
+        if not header:
+            raise self._ended(name)
         fields = header.split()
         if len(fields) != 3 or not fields[2].isdigit():
             yield process.stdout, None
@@ -113,9 +121,7 @@ class GitOdb:
         yield process.stdout, (Oid.parse(fields[0]), fields[1].decode(), int(fields[2]))
         process.stdout.read(1)
 
-
-def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
-    data = pipe.read(size)
-    if len(data) != size:
-        raise EOFError("git cat-file ended early")
-    return data
+    def _ended(self, name: str) -> CorruptError:
+        """What to raise when git gave up: it ends at an object that it cannot read."""
+        self.close()
+        return CorruptError(f"object '{name}' is damaged, git cannot read it", hint="see: git fsck")

@@ -138,7 +138,7 @@ class PackWriter:
 
     def copy_pack(self, path: Path) -> bool:
         """Take over all entries of a pack as they are; False, and nothing taken, if it holds deltas."""
-        index = _PackIndex(path.with_suffix(".idx"), self.format)
+        index = PackIndex(path.with_suffix(".idx"), self.format)
         entries = sorted(index.entries(), key=lambda entry: entry[2])
         with path.open("rb") as source:
             ends = [offset for _, _, offset in entries[1:]] + [os.fstat(source.fileno()).st_size - self.format.size]
@@ -243,6 +243,11 @@ class ObjectIndex:
         """Whether the object is here, as of the last refresh."""
         return any(place.has(oid) for place in self._places)
 
+    def locate(self, oid: Oid) -> Iterator[tuple[Path, int]]:
+        """Every pack that holds the object, with the offset of its entry, as of the last refresh."""
+        for place in self._places:
+            yield from place.locate(oid)
+
     def refresh(self) -> None:
         """See packs and loose objects that came since; one `stat` per object directory if there are none."""
         for place in self._places:
@@ -255,13 +260,19 @@ class _ObjectPlace:
     def __init__(self, directory: Path, object_format: ObjectFormat) -> None:
         self._directory = directory
         self._format = object_format
-        self._packs: dict[str, _PackIndex] = {}
+        self._packs: dict[str, PackIndex] = {}
         self._loose: dict[int, frozenset[str]] = {}
         self._seen: int | None = None
         self.refresh()
 
     def has(self, oid: Oid) -> bool:
         return any(index.find(oid) is not None for index in self._packs.values()) or self._has_loose(oid)
+
+    def locate(self, oid: Oid) -> Iterator[tuple[Path, int]]:
+        for name, index in self._packs.items():
+            position = index.find(oid)
+            if position is not None:
+                yield self._directory / "pack" / f"{name.removesuffix('.idx')}.pack", index.offset(position)
 
     def refresh(self) -> None:
         self._loose.clear()
@@ -280,7 +291,7 @@ class _ObjectPlace:
             if name.startswith("tmp_"):
                 continue
             with suppress(FileNotFoundError, CorruptError):
-                self._packs[name] = _PackIndex(directory / name, self._format)
+                self._packs[name] = PackIndex(directory / name, self._format)
         self._seen = changed
 
     def _has_loose(self, oid: Oid) -> bool:
@@ -294,7 +305,7 @@ class _ObjectPlace:
         return bool(names) and oid.hex()[2:] in names
 
 
-class _PackIndex:
+class PackIndex:
     """The index of one pack, version 2, mapped into memory."""
 
     def __init__(self, path: Path, object_format: ObjectFormat) -> None:
@@ -307,6 +318,11 @@ class _PackIndex:
         if self._map[:_FANOUT_AT] != _INDEX_MAGIC or len(self._map) < _OIDS_AT + 2 * self._size:
             raise CorruptError(f"pack index '{path}' is not of version 2")
         self._fanout = struct.unpack_from(">256L", self._map, _FANOUT_AT)
+        self._crcs_at = _OIDS_AT + len(self) * self._size
+        self._offsets_at = self._crcs_at + 4 * len(self)
+        self._large_at = self._offsets_at + 4 * len(self)
+        if len(self._map) < self._large_at + 2 * self._size:
+            raise CorruptError(f"pack index '{path}' is cut short")
 
     def __len__(self) -> int:
         return int(self._fanout[255])
@@ -322,16 +338,16 @@ class _PackIndex:
 
     def entries(self) -> Iterator[tuple[Oid, int, int]]:
         """Oid, CRC and offset of every entry."""
-        count = len(self)
-        crcs_at = _OIDS_AT + count * self._size
-        offsets_at = crcs_at + 4 * count
-        large_at = offsets_at + 4 * count
-        for position in range(count):
-            (crc,) = struct.unpack_from(">L", self._map, crcs_at + 4 * position)
-            (offset,) = struct.unpack_from(">L", self._map, offsets_at + 4 * position)
-            if offset & 0x80000000:
-                (offset,) = struct.unpack_from(">Q", self._map, large_at + 8 * (offset & 0x7FFFFFFF))
-            yield Oid(self._raw(position)), crc, offset
+        for position in range(len(self)):
+            (crc,) = struct.unpack_from(">L", self._map, self._crcs_at + 4 * position)
+            yield Oid(self._raw(position)), crc, self.offset(position)
+
+    def offset(self, position: int) -> int:
+        """Where in the pack the entry at a position of the index begins."""
+        (offset,) = struct.unpack_from(">L", self._map, self._offsets_at + 4 * position)
+        if offset & 0x80000000:
+            (offset,) = struct.unpack_from(">Q", self._map, self._large_at + 8 * (offset & 0x7FFFFFFF))
+        return int(offset)
 
     def _raw(self, position: int) -> bytes:
         at = _OIDS_AT + position * self._size

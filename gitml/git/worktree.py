@@ -8,32 +8,67 @@ refreshed so that `git status` is clean and fast.
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from gitml.errors import BusyError, GitmlError
+from gitml.errors import BusyError, GitmlError, MissingDataError
 from gitml.git.command import GitError
+from gitml.git.filler import Filled, Filler, Filling, standing_pointer
+from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, locked_index, record_clean
 from gitml.git.odb import GitOdb
+from gitml.git.pack import ObjectIndex
+from gitml.git.packreader import PackReader
+from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
+from gitml.git.skip import read_skip
 from gitml.oid import Oid
-from gitml.store.content import read_content
-from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE, is_pointer, parse_pointer
+from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE
 from gitml.store.tree import MODE_LINK
 
+_UNDER_GITML = ":(top,attr:filter=ml)"
+_BATCH_FILES = 2000
+_BATCH_SIZE = 1 << 30
 _QUIET = {"GITML_ACTIVE": "1"}
 """For git children that write the index: our own hook has nothing to do then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Materialised:
-    """`done` are the paths that now hold their content, `missing` those that do not, with the reason."""
+    """What became of the pointers that were found.
+
+    `done` hold their content now. Of `missing` something is not here, `failed` are damaged or could not be written,
+    each with the reason; `kept` were changed by somebody meanwhile. Their pointers stand where they stood.
+    """
 
     done: tuple[bytes, ...] = ()
+    size: int = 0
+    """Bytes of what is done."""
     missing: Mapping[bytes, str] = field(default_factory=dict)
+    failed: Mapping[bytes, GitmlError] = field(default_factory=dict)
+    kept: tuple[bytes, ...] = ()
+
+
+class Progress(Protocol):
+    """Follows the work."""
+
+    def expect(self, files: int, size: int) -> None:
+        """So much is going to be filled in; `size` in bytes."""
+        ...
+
+    def advance(self, size: int) -> None:
+        """So many bytes more are in place."""
+        ...
+
+
+class _Silence:
+    def expect(self, files: int, size: int) -> None:
+        pass
+
+    def advance(self, size: int) -> None:
+        pass
 
 
 class _IndexEntry(NamedTuple):
@@ -42,42 +77,77 @@ class _IndexEntry(NamedTuple):
     skipped: bool
 
 
-def materialise(repo: Repository, paths: Iterable[bytes] | None) -> Materialised:
+def wants_pointers() -> bool:
+    """Whether the environment says that content is not wanted: `GITML_SKIP_SMUDGE=1`, as the filter reads it."""
+    return os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")
+
+
+def standing_pointers(repo: Repository, paths: Iterable[bytes] | None) -> dict[bytes, bytes]:
+    """The pointers that stand in the worktree, as text by path, that `materialise` would fill in."""
+    if repo.worktree is None:
+        return {}
+    return {each.path: each.text for each in _fillings(repo, Places(repo.worktree), _index_under_gitml(repo), paths)}
+
+
+def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progress | None = None) -> Materialised:
     """Put the content behind pointers into the worktree, for `paths` or (None) wherever a pointer stands.
 
     Only tracked files under gitml are touched whose worktree content is a pointer: that of the index, or another that
-    git put there (`git stash pop` restores the worktree and not the index). With `GITML_SKIP_SMUDGE=1` in the
-    environment and no `paths` nothing is done. Content that is missing or damaged leaves its pointer in place and is
-    reported. Raise `BusyError`, with nothing changed, if the index stays locked.
+    git put there (`git stash pop` restores the worktree and not the index). Without `paths` those that `ml.skip` names
+    stay pointers, and with `GITML_SKIP_SMUDGE=1` in the environment all do. Content that is missing or damaged leaves
+    its pointer in place and is reported. Raise `BusyError`, with nothing changed, if the index stays locked.
     """
-    if repo.worktree is None or (paths is None and os.environ.get("GITML_SKIP_SMUDGE", "0") not in ("", "0")):
+    if repo.worktree is None or (paths is None and wants_pointers()):
         return Materialised()
-    wanted = None if paths is None else set(paths)
-    places = _Places(repo.worktree)
-    index = _read_index(repo)
-    texts: dict[bytes, bytes] = {}
-    for path, entry in index.items():
-        if (wanted is None or path in wanted) and entry.mode & 0o170000 == 0o100000 and not entry.skipped:
-            text = _pointer_text(places, path)
-            if text is not None:
-                texts[path] = text
-    under_gitml = _under_gitml(repo, texts)
-    filling = {path: text for path, text in texts.items() if path in under_gitml}
-    forgetful = {path: index[path] for path in [*filling, *_filled_but_dirty(repo, places, index)]}
-    if not forgetful:
+    places = Places(repo.worktree)
+    index = _index_under_gitml(repo)
+    fillings = _fillings(repo, places, index, paths)
+    dirty = _filled_but_dirty(repo, places, index)
+    if not fillings and not dirty:
         return Materialised()
-    _forget_stat(repo, forgetful)
-    done: list[bytes] = []
+    progress = progress or _Silence()
+    progress.expect(len(fillings), sum(each.size for each in fillings))
+    _forget_stat(repo, {path: index[path].oid for path in dirty})
+    done: list[Filled] = []
+    others: list[Filled] = []
+    with (
+        GitOdb(repo.git, repo.format) as odb,
+        PackReader(ObjectIndex(repo.objects_dir, repo.format), odb) as reader,
+    ):
+        filler = Filler(repo, places, reader, progress.advance)
+        for batch in _batches(fillings):
+            blobs = {each.path: repo.format.oid_of("blob", each.text) for each in batch}
+            _forget_stat(repo, blobs)
+            ended = list(filler.fill(batch))
+            done += (each for each in ended if each.state is not None)
+            others += (each for each in ended if each.state is None)
+            _remember_stat(
+                repo,
+                {
+                    each.filling.path: Clean(blobs[each.filling.path], each.state)
+                    for each in ended
+                    if each.state is not None
+                },
+            )
+    if dirty:
+        _refresh(repo)
+    return _outcome(done, others)
+
+
+def _outcome(done: list[Filled], others: list[Filled]) -> Materialised:
     missing: dict[bytes, str] = {}
-    with GitOdb(repo.git, repo.format) as odb:
-        for path, text in filling.items():
-            try:
-                if _fill(repo, odb, places, path, text):
-                    done.append(path)
-            except (GitmlError, OSError) as error:
-                missing[path] = str(error)
-    _refresh(repo)
-    return Materialised(tuple(done), missing)
+    failed: dict[bytes, GitmlError] = {}
+    kept: list[bytes] = []
+    for each in others:
+        match each.error:
+            case None:
+                kept.append(each.filling.path)
+            case MissingDataError():
+                missing[each.filling.path] = each.error.message
+            case GitmlError():
+                failed[each.filling.path] = each.error
+    size = sum(each.filling.size for each in done)
+    return Materialised(tuple(each.filling.path for each in done), size, missing, failed, tuple(kept))
 
 
 def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -90,16 +160,17 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
     if repo.worktree is None:
         return ()
     if (repo.git_dir / "index.lock").exists():
-        raise _locked()
+        raise locked_index()
     changes = _changes(repo, old_tree, new_tree, tuple(paths))
     if not changes:
         return ()
-    places = _Places(repo.worktree)
+    places = Places(repo.worktree)
     before = {change.path: places.state(change.path) for change in changes}
     index = _read_index(repo)
-    _forget_stat(repo, {path: index[path] for path in _filled_but_dirty(repo, places, index)})
+    tracked_by_us = _index_under_gitml(repo)
+    _forget_stat(repo, {path: index[path].oid for path in _filled_but_dirty(repo, places, tracked_by_us)})
     if not _refresh(repo):
-        raise _locked()
+        raise locked_index()
     moving = _movable(changes, index)
     kept = {change.path for change in changes} - {change.path for change in moving}
     visible = [change for change in moving if change.path not in index or not index[change.path].skipped]
@@ -124,7 +195,8 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
             kept.add(change.path)
     if writable:
         _write(repo, "checkout-index", "-z", "--stdin", "-f", "-u", "-q", listed=writable)
-        materialise(repo, writable)
+        skip = read_skip(repo)
+        materialise(repo, [path for path in writable if not skip.match(path)])
     return tuple(sorted(kept))
 
 
@@ -136,130 +208,48 @@ class _Change(NamedTuple):
     new: tuple[int, Oid] | None
 
 
-class _Places:
-    """Paths of the repository on disk, never through a symbolic link."""
-
-    def __init__(self, worktree: Path) -> None:
-        self._top = worktree.resolve()
-        self._real: dict[bytes, bool] = {}
-
-    def of(self, path: bytes) -> Path | None:
-        """Where a path is, None if something other than directories leads to it."""
-        return self._at(path) if self._is_real(_parent(path)) else None
-
-    def state(self, path: bytes) -> tuple[int, ...] | None:
-        """What tells one state of a file from another; None if nothing is there."""
-        place = self.of(path)
-        try:
-            found = place.lstat() if place is not None else None
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if found is None:
-            return ()
-        return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-    def remove(self, path: bytes) -> None:
-        """Delete a file, and the directories above it that are empty then."""
-        place = self.of(path)
-        if place is None:
-            return
-        place.unlink(missing_ok=True)
-        self._real.clear()
-        above = _parent(path)
-        with suppress(OSError):
-            while above:
-                self._at(above).rmdir()
-                above = _parent(above)
-
-    def make_room(self, path: bytes) -> bool:
-        """Whether a file can be put at `path`: only directories above it, no directory in its place."""
-        self._real.clear()
-        place = self.of(path)
-        try:
-            return place is not None and not stat.S_ISDIR(place.lstat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-
-    def _is_real(self, directory: bytes) -> bool:
-        """Whether nothing but directories, or nothing at all, is on the way to `directory` and there."""
-        if not directory:
-            return True
-        known = self._real.get(directory)
-        if known is None:
-            known = self._is_real(_parent(directory))
-            with suppress(FileNotFoundError):
-                known = known and stat.S_ISDIR(self._at(directory).lstat().st_mode)
-            self._real[directory] = known
-        return known
-
-    def _at(self, path: bytes) -> Path:
-        return self._top / os.fsdecode(path)
+def _fillings(
+    repo: Repository, places: Places, index: Mapping[bytes, _IndexEntry], paths: Iterable[bytes] | None
+) -> list[Filling]:
+    """The pointers that stand where they are not wanted."""
+    chosen: Iterable[bytes]
+    if paths is not None:
+        chosen = (path for path in paths if path in index)
+    else:
+        skip = read_skip(repo) if index else None
+        chosen = (path for path in index if skip is None or not skip.match(path))
+    found = []
+    for path in chosen:
+        entry = index[path]
+        if entry.mode & 0o170000 == 0o100000 and not entry.skipped:
+            filling = standing_pointer(places, path)
+            if filling is not None:
+                found.append(filling)
+    return found
 
 
-def _parent(path: bytes) -> bytes:
-    return path.rpartition(b"/")[0]
+def _batches(fillings: list[Filling]) -> Iterator[list[Filling]]:
+    """Files after which the index is brought up to date: whoever is killed leaves few that git has to compare."""
+    batch: list[Filling] = []
+    size = 0
+    for filling in fillings:
+        batch.append(filling)
+        size += filling.size
+        if len(batch) >= _BATCH_FILES or size >= _BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _pointer_text(places: _Places, path: bytes) -> bytes | None:
-    """The text of the pointer that stands in the worktree; None if something else does."""
-    place = places.of(path)
-    try:
-        if place is None:
-            return None
-        found = place.lstat()
-        if not stat.S_ISREG(found.st_mode) or not MIN_POINTER_SIZE <= found.st_size <= MAX_POINTER_SIZE:
-            return None
-        with place.open("rb") as file:
-            text = file.read(MAX_POINTER_SIZE + 1)
-    except OSError:
-        return None
-    return text if is_pointer(text) else None
+def _index_under_gitml(repo: Repository) -> dict[bytes, _IndexEntry]:
+    return _read_index(repo, "--", _UNDER_GITML)
 
 
-def _fill(repo: Repository, odb: GitOdb, places: _Places, path: bytes, text: bytes) -> bool:
-    """Replace one pointer by its content; False if the file changed meanwhile."""
-    place = places.of(path)
-    before = places.state(path)
-    if place is None or not before:
-        return False
-    pointer = parse_pointer(text)
-    temporary = _temporary(repo, place)
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(read_content(pointer, odb))
-        temporary.chmod(stat.S_IMODE(before[0]))
-        # Older than the index that is written next: else git takes the file for one that may have changed in the
-        # same second, and reads it again at each status (git: Documentation/technical/racy-git).
-        moment = time.time() - 2
-        os.utime(temporary, (moment, moment))
-        if places.state(path) != before or _pointer_text(places, path) != text:
-            return False
-        temporary.rename(place)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(repo: Repository, place: Path) -> Path:
-    """A new name on the same file system as `place`, out of the user's sight where possible."""
-    ours = repo.git_dir / "ml" / "tmp"
-    ours.mkdir(parents=True, exist_ok=True)
-    directory = ours if ours.stat().st_dev == place.parent.stat().st_dev else place.parent
-    return directory / f".gitml-{os.urandom(8).hex()}"
-
-
-def _under_gitml(repo: Repository, paths: Iterable[bytes]) -> set[bytes]:
-    listed = b"".join(path + b"\0" for path in paths)
-    if not listed:
-        return set()
-    fields = repo.git.output("check-attr", "-z", "--stdin", "filter", input=listed).split(b"\0")
-    return {path for path, value in zip(fields[0::3], fields[2::3], strict=False) if value == b"ml"}
-
-
-def _read_index(repo: Repository) -> dict[bytes, _IndexEntry]:
+def _read_index(repo: Repository, *pathspecs: str) -> dict[bytes, _IndexEntry]:
     """The entries of the index by path, without those of a conflict."""
     found: dict[bytes, _IndexEntry] = {}
-    for line in repo.git.output("ls-files", "-s", "-t", "-z", "--full-name").split(b"\0"):
+    for line in repo.git.output("ls-files", "-s", "-t", "-z", "--full-name", *pathspecs).split(b"\0"):
         meta, tab, path = line.partition(b"\t")
         if tab:
             tag, mode, oid, stage = meta.split(b" ")
@@ -268,13 +258,16 @@ def _read_index(repo: Repository) -> dict[bytes, _IndexEntry]:
     return found
 
 
-def _filled_but_dirty(repo: Repository, places: _Places, index: Mapping[bytes, _IndexEntry]) -> list[bytes]:
+def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _IndexEntry]) -> list[bytes]:
     """Files that seem modified but may hold just what their pointer says.
 
     A git command that had read the index before the content was put in place may write it back with the size of the
     pointer. Git then never looks at the content again.
     """
-    differing = [path for path in repo.git.output("diff-files", "-z", "--name-only").split(b"\0") if path in index]
+    if not index:
+        return []
+    listed = repo.git.output("diff-files", "-z", "--name-only", "--", _UNDER_GITML).split(b"\0")
+    differing = [path for path in listed if path in index]
     pointers = read_pointers(repo.git, (index[path].oid for path in differing))
     found = []
     for path in differing:
@@ -282,25 +275,62 @@ def _filled_but_dirty(repo: Repository, places: _Places, index: Mapping[bytes, _
         state = places.state(path) if pointer is not None else None
         if pointer is not None and state and state[2] == pointer.size:
             found.append(path)
-    return found
+    return _with_size_of_pointer(repo, found)
 
 
-def _forget_stat(repo: Repository, entries: Mapping[bytes, _IndexEntry]) -> None:
-    """Let the index forget what it knows of these files, so that the next refresh compares their content.
+def _with_size_of_pointer(repo: Repository, paths: list[bytes]) -> list[bytes]:
+    """Those of the paths of which the index knows the size of their pointer: others git has compared by itself."""
+    if not paths:
+        return []
+    wanted = set(paths)
+    try:
+        index = Index((repo.git_dir / "index").read_bytes(), repo.format)
+        return [
+            entry.path
+            for entry in index
+            if entry.path in wanted and MIN_POINTER_SIZE <= index.size(entry) <= MAX_POINTER_SIZE
+        ]
+    except UnsupportedIndexError:
+        return paths
 
-    Without it, git takes a file of another size for modified without asking the filter (git: read-cache.c,
-    ie_modified). It is done before the files are replaced: whoever is killed in between leaves nothing dirty.
+
+def _forget_stat(repo: Repository, blobs: Mapping[bytes, Oid]) -> None:
+    """Have git compare these files anew, whatever the index knows of them.
+
+    It is done before files are replaced: whoever is killed in between leaves nothing that seems modified.
     """
-    lines = [b"%o %s\t%s" % (entry.mode, entry.oid.hex().encode(), path) for path, entry in entries.items()]
-    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, None):
+    if not blobs:
+        return
+    try:
+        _patiently(lambda: compare_again(repo, blobs))
+    except UnsupportedIndexError:
+        lines = [
+            b"%o %s\t%s" % (entry.mode, entry.oid.hex().encode(), path)
+            for path, entry in _read_index(repo).items()
+            if blobs.get(path) == entry.oid and not entry.skipped
+        ]
+        _patiently(lambda: _write(repo, "update-index", "-z", "--index-info", listed=lines))
+
+
+def _remember_stat(repo: Repository, files: Mapping[bytes, Clean]) -> None:
+    """Note that these files hold what the index says; where that fails git finds out by comparing."""
+    try:
+        _patiently(lambda: record_clean(repo, files))
+    except UnsupportedIndexError:
+        _refresh(repo)
+    except BusyError:
+        pass  # whoever holds the lock writes an index in which these are to be compared
+
+
+def _patiently(write: Callable[[], object]) -> None:
+    """Call what raises `BusyError` while the index is locked, for about two seconds."""
+    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         try:
-            if lines:
-                _write(repo, "update-index", "-z", "--index-info", listed=lines)
+            write()
             return
         except BusyError:
-            if pause is None:
-                raise
             time.sleep(pause)
+    write()
 
 
 def _refresh(repo: Repository) -> bool:
@@ -330,7 +360,7 @@ def _changes(repo: Repository, old: Oid, new: Oid, paths: tuple[bytes, ...]) -> 
 def _path_and_above(path: bytes) -> Iterator[bytes]:
     while path:
         yield path
-        path = _parent(path)
+        path = parent(path)
     yield b""
 
 
@@ -345,17 +375,17 @@ def _movable(changes: list[_Change], index: Mapping[bytes, _IndexEntry]) -> list
         if (None if entry is None else (entry.mode, entry.oid)) in (change.old, change.new):
             moving.append(change)
     left = index.keys() - {change.path for change in moving}
-    directories = {above for path in left for above in _path_and_above(_parent(path))}
+    directories = {above for path in left for above in _path_and_above(parent(path))}
     return [
         change
         for change in moving
         if change.new is None
-        or (change.path not in directories and left.isdisjoint(_path_and_above(_parent(change.path))))
+        or (change.path not in directories and left.isdisjoint(_path_and_above(parent(change.path))))
     ]
 
 
 def _modified(
-    repo: Repository, places: _Places, changes: list[_Change], index: Mapping[bytes, _IndexEntry]
+    repo: Repository, places: Places, changes: list[_Change], index: Mapping[bytes, _IndexEntry]
 ) -> set[bytes]:
     """Those of the paths whose worktree file is not what the old tree has."""
     if not changes:
@@ -372,7 +402,7 @@ def _modified(
     return modified
 
 
-def _is_clean(repo: Repository, places: _Places, change: _Change) -> bool:
+def _is_clean(repo: Repository, places: Places, change: _Change) -> bool:
     """Whether a worktree file is one of the two versions, where the index cannot tell."""
     place = places.of(change.path)
     if place is None or places.state(change.path) is None:
@@ -387,7 +417,7 @@ def _is_clean(repo: Repository, places: _Places, change: _Change) -> bool:
     return any(side is not None and side[1] == found for side in (change.old, change.new))
 
 
-def _is_free(repo: Repository, places: _Places, path: bytes, wanted: tuple[int, Oid]) -> bool:
+def _is_free(repo: Repository, places: Places, path: bytes, wanted: tuple[int, Oid]) -> bool:
     """Whether nothing stands at the path of a new file, or just what is to be written."""
     place = places.of(path)
     return place is not None and (places.state(path) is None or _same_file(repo, place, wanted))
@@ -428,9 +458,5 @@ def _write(repo: Repository, *arguments: str, listed: Iterable[bytes]) -> None:
         repo.git.run(*arguments, input=b"".join(item + b"\0" for item in listed), env=_QUIET)
     except GitError as error:
         if "index.lock" in error.stderr:
-            raise _locked() from None
+            raise locked_index() from None
         raise
-
-
-def _locked() -> BusyError:
-    return BusyError("the index is locked by another git process", hint="try again when it has ended")

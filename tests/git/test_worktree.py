@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gitml.errors import BusyError
+from gitml.errors import BusyError, ExitCode
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.worktree import materialise, sync_published
@@ -83,7 +83,8 @@ def test_only_sound_pointers_of_tracked_files_are_replaced(repository: Repositor
     result = materialise(repository, [b"a.big", b"b.big", b"c.big", b"link/x.big"])
     assert result.done == (b"a.big",), "as after a stash pop: not that of the index, but one that git put there"
     assert (repo / "a.big").read_bytes() == noise(2)
-    assert set(result.missing) == {b"b.big"}
+    assert set(result.failed) == {b"b.big"}
+    assert result.size == 70_000
     assert (repo / "b.big").read_bytes() == one + b"x"
     assert (repo / "elsewhere/x.big").read_bytes() == one
     assert (repo / "skip.big").read_bytes() == one
@@ -102,8 +103,12 @@ def test_missing_and_damaged_content_leave_the_pointer(repository: Repository, r
     commit_all(repository)
     result = materialise(repository, None)
     assert result.done == ()
-    assert set(result.missing) == {os.fsencode(name) for name in texts}
+    assert set(result.missing) == {b"absent.big"}
     assert "missing" in result.missing[b"absent.big"]
+    assert {path: error.exit_code for path, error in result.failed.items()} == dict.fromkeys(
+        (b"digest.big", b"size.big", b"malformed.big"), ExitCode.VERIFICATION_FAILED
+    )
+    assert "content has sha256" in result.failed[b"digest.big"].message
     assert {name: (repo / name).read_bytes() for name in texts} == texts
 
 
