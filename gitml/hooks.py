@@ -8,17 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from gitml.errors import GitmlError
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
+from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import rebase_under_way, sequence_under_way
-from gitml.git.transfer import fetch_data, push_data
-from gitml.git.worktree import materialise
+from gitml.git.transfer import push_data
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -69,15 +68,13 @@ def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
 
 
 def _fill_in(repo: Repository) -> None:
-    """Put content in place of pointers; what is not here is fetched first (`git pull REMOTE BRANCH` leaves it)."""
-    if not materialise(repo, None).missing:
-        return
-    for remote in repo.git.lines("remote"):
-        with suppress(GitmlError):  # offline: the pointers stay, `git ml ls` and `git ml install` say the rest
-            fetch_data(repo, remote)
-    missing = materialise(repo, None).missing
+    """Put content in place of pointers; what is not here is fetched first."""
+    missing = fill_in(repo).missing
     if missing:
-        say(f"the content of {len(missing)} files is not here; see: git ml ls")
+        path, reason = next(iter(missing.items()))
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        say(f"the content of '{path.decode('utf-8', 'backslashreplace')}'{others} is not here: {reason}")
+        say("see: git ml ls")
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
@@ -98,7 +95,7 @@ def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
-    materialise(repo, None)
+    _fill_in(repo)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and _runs_by_itself(repo):
         start_runner(repo)

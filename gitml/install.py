@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.git.fill import fill_in
+from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import configure_remote, fetch_data, unconfigure_remote
 from gitml.git.worktree import Materialised, materialise
 from gitml.resources import data_dir
 from gitml.store.datatree import INCOMPRESSIBLE_SUFFIX
@@ -35,7 +36,7 @@ class Installed:
     chained: list[str] = field(default_factory=list)
     """Hooks that were there before and run first."""
     remotes: list[str] = field(default_factory=list)
-    """Remotes whose data was fetched."""
+    """Remotes that were reached; their runs are here."""
     unreachable: list[tuple[str, str]] = field(default_factory=list)
     """Remotes that could not be fetched from, with the reason."""
     materialised: Materialised | None = None
@@ -73,12 +74,12 @@ def install(repo: Repository, *, force: bool = False, fetch: bool = True) -> Ins
         configure_remote(repo, remote)
         if fetch:
             try:
-                fetch_data(repo, remote)
+                fetch_runs(repo, remote)
                 report.remotes.append(remote)
             except UserError as error:
                 report.unreachable.append((remote, error.message))
     if repo.worktree is not None and repo.try_resolve("HEAD") is not None:
-        report.materialised = materialise(repo, None)
+        report.materialised = fill_in(repo) if fetch else materialise(repo, None)
     return report
 
 

@@ -7,6 +7,8 @@ explicitly.
 
 import os
 import subprocess
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,17 +80,26 @@ class Git:
         input: bytes | None = None,  # noqa: A002 - named as in subprocess.run
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        show: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run git to its end with output captured; raise `GitError` if it fails and `check` is set."""
-        done = subprocess.run(
+        """Run git to its end with output captured; raise `GitError` if it fails and `check` is set.
+
+        With `show` its messages also go to our standard error as they come, for progress.
+        """
+        process = subprocess.Popen(
             self.command(*arguments),
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            check=False,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=self.worktree or self.git_dir,
             env=self.environment(env),
         )
+        with process:
+            if show:
+                stdout, stderr = _communicate_showing(process, input)
+            else:
+                stdout, stderr = process.communicate(input)
+        done = subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
         if check and done.returncode != 0:
             raise GitError(arguments, done.returncode, done.stderr)
         return done
@@ -118,3 +129,24 @@ class Git:
             cwd=self.worktree or self.git_dir,
             env=self.environment(env),
         )
+
+
+def _communicate_showing(process: subprocess.Popen[bytes], data: bytes | None) -> tuple[bytes, bytes]:
+    """As `communicate`, but what arrives on standard error is passed on at once."""
+    assert process.stderr is not None
+    said = bytearray()
+    source = process.stderr
+    process.stderr = None  # `communicate` leaves it to us
+
+    def relay() -> None:
+        with source:
+            while piece := os.read(source.fileno(), 4096):
+                said.extend(piece)
+                sys.stderr.buffer.write(piece)
+                sys.stderr.buffer.flush()
+
+    relaying = threading.Thread(target=relay)
+    relaying.start()
+    stdout, _ = process.communicate(data)
+    relaying.join()
+    return stdout, bytes(said)

@@ -4,12 +4,13 @@ The tree of a data commit mirrors the paths of pointers: at `<path>` stands the 
 with a blob `manifest` in it. Data commits below `refs/ml/data/` are cumulative and form an append-only DAG: a new
 one has all heads known as parents and replaces the local ones. What is staged and not committed hangs on small
 chains below `refs/ml/staged/`, one per filter process, one file per commit, and goes away once it is covered.
-See docs/design/0001.
+What was fetched without the data commit that covers it elsewhere hangs on data commits of this clone's own, below
+`refs/ml/fetched/`. See docs/design/0001 and 0005.
 """
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +25,18 @@ from gitml.oid import Oid
 from gitml.store.datatree import MANIFEST_NAME, write_data_tree
 from gitml.store.manifest import read_manifest
 from gitml.store.odb import ObjectReader, ObjectWriter
-from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree, format_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
 HEADS = "refs/ml/data/"
 STAGED = "refs/ml/staged/"
 REMOTES = "refs/ml/remotes/"
+FETCHED = "refs/ml/fetched/"
+"""Content that a remote gave object by object: `<remote>/contents` and `<remote>/objects`; known to this clone only."""
 
 _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
 _UNNAMED = b"content"
+_SUFFIX = b"/" + MANIFEST_NAME
 
 
 class UncoveredError(MissingDataError):
@@ -140,15 +144,14 @@ class DataLog:
         changed = list(self._changed(commits))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
-        known = set()
+        known = self.fetched(wanted) if beyond is None else set()
         heads = self.heads() if beyond is not None and wanted else []
         if heads:
-            suffix = b"/" + MANIFEST_NAME
             excluded = ["--not", *(oid.hex() for oid in beyond or ())]
             listed = self._repo.git.lines("rev-list", *(oid.hex() for oid in heads), *excluded, "--")
             for path, oid in self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}"):
-                if path.endswith(suffix):
-                    known.add((path.removesuffix(suffix), oid))
+                if path.endswith(_SUFFIX):
+                    known.add((path.removesuffix(_SUFFIX), oid))
         self._cover([item for item in wanted if item not in known], {})
 
     def cover_session(self, session: str) -> None:
@@ -157,9 +160,62 @@ class DataLog:
         if tip is not None:
             self._cover([(item.path, item.manifest) for item in self._chain(tip)], {})
 
+    def keep(self, remote: str, items: Sequence[tuple[bytes, Oid]]) -> None:
+        """Make whole contents that `remote` gave reachable, as (path, manifest), on a line of their own."""
+        missing: dict[bytes, str] = {}
+        self._grow(f"{FETCHED}{remote}/contents", lambda tips: self._write_head(tips, list(items), missing))
+        if missing:
+            raise UncoveredError(missing)
+
+    def keep_objects(self, remote: str, oids: Sequence[Oid]) -> None:
+        """Make single blobs that `remote` gave reachable: parts of contents that are not here as a whole."""
+
+        def write(tips: list[Oid]) -> Oid:
+            groups: dict[bytes, list[tuple[bytes, Entry]]] = {}
+            for oid in oids:
+                groups.setdefault(b"%02x" % oid[0], []).append((oid.hex().encode(), Entry(MODE_FILE, oid)))
+            with PackWriter(self._repo.objects_dir, self._repo.format, reader=self._odb) as pack:
+                entries = [(name, Entry(MODE_TREE, pack.write("tree", format_tree(g)))) for name, g in groups.items()]
+                commit = self._write_commit(pack, pack.write("tree", format_tree(entries)), tips)
+                pack.finish()
+            return commit
+
+        if oids:
+            self._grow(f"{FETCHED}{remote}/objects", write)
+
+    def fetched(self, items: Iterable[tuple[bytes, Oid]], remote: str | None = None) -> set[tuple[bytes, Oid]]:
+        """Those of (path, manifest) that a remote gave (`remote`, or any): it has them, they need not be covered."""
+        tips = list_refs(self._repo.git, f"{FETCHED}{remote}/contents" if remote else FETCHED)
+        wanted = list(items)
+        if not tips or not wanted:
+            return set()
+        given = {
+            (path.removesuffix(_SUFFIX), oid)
+            for path, oid in self._changed(
+                map(Oid.parse, self._repo.git.lines("rev-list", *(oid.hex() for oid in tips.values()), "--")),
+                f":(glob)**/{MANIFEST_NAME.decode()}",
+            )
+            if path.endswith(_SUFFIX)
+        }
+        return given.intersection(wanted)
+
     def adopt(self) -> None:
         """Give remote-tracking heads a local ref too, so that what they hold outlives the remote's entry here."""
         self._cover([], {})
+
+    def _grow(self, name: str, write: Callable[[list[Oid]], Oid | None]) -> None:
+        """Move a ref of this clone's own to what `write` makes of its tip."""
+        for attempt in range(_ATTEMPTS):
+            tip = self._repo.try_resolve(name)
+            new = write([tip] if tip is not None else [])
+            try:
+                if new is not None:
+                    update_refs(self._repo.git, [RefUpdate(name, new, tip)])
+                return
+            except (RefMovedError, RefLockedError):
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                _pause(attempt)
 
     def _changed(self, commits: Iterable[Oid], *pathspecs: str) -> Iterator[tuple[bytes, Oid]]:
         """Path and oid of every regular file that commits added or changed, against each parent."""

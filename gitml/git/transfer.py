@@ -1,4 +1,4 @@
-"""Data and runs over plain git remotes: what pre-push sends ahead, what install fetches.
+"""Data and runs to plain git remotes: what pre-push sends ahead.
 
 Heads of the data log are named by their oid, so pushes of several clones never meet in one ref; a head that is an
 ancestor of another is dropped in the same transaction. The run cache is one ref: what the remote has is merged
@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gitml.errors import GitmlError, UserError
+from gitml.errors import GitmlError
 from gitml.git.data import HEADS, REMOTES, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.remotes import last_line
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 
@@ -26,48 +27,12 @@ class TransferError(GitmlError):
     """A remote did not take or give data."""
 
 
-class FetchError(UserError):
-    """A remote cannot be fetched from. Carries `remote`."""
-
-    def __init__(self, remote: str, detail: str) -> None:
-        super().__init__(f"cannot fetch data from '{remote}': {detail}", hint="check the remote: git remote -v")
-        self.remote = remote
-
-
 @dataclass(frozen=True, slots=True)
 class _Target:
     """Where to push: `address` is what git is given, `name` the remote's name, None for a bare URL."""
 
     address: str
     name: str | None
-
-
-def configure_remote(repo: Repository, remote: str) -> None:
-    """Let every `git fetch` of a remote bring its data and runs too; doing it again changes nothing."""
-    present = repo.git.run("config", "--local", "--get-all", f"remote.{remote}.fetch", check=False).stdout
-    for line in _refspecs(remote):
-        if os.fsencode(line) not in present.split(b"\n"):
-            repo.git.run("config", "--local", "--add", f"remote.{remote}.fetch", line)
-
-
-def unconfigure_remote(repo: Repository, remote: str) -> None:
-    """Take back what `configure_remote` did."""
-    repo.git.run("config", "--local", "--unset-all", f"remote.{remote}.fetch", r"^\+refs/ml/", check=False)
-
-
-def fetch_data(repo: Repository, remote: str) -> None:
-    """Bring the data commits and runs of a remote here; raise `FetchError`.
-
-    What the remote no longer names is forgotten, but not what it held: its heads get a local ref too.
-    """
-    done = repo.git.run(
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--", remote, *_refspecs(remote),
-        check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise FetchError(remote, _last_line(done.stderr))
-    with GitOdb(repo.git, repo.format) as odb:
-        DataLog(repo, odb).adopt()
 
 
 def push_data(repo: Repository, remote: str, url: str, merge_runs: Callable[[Oid], Oid]) -> None:
@@ -101,11 +66,6 @@ def push_data(repo: Repository, remote: str, url: str, merge_runs: Callable[[Oid
     )
 
 
-def _refspecs(remote: str) -> tuple[str, str]:
-    # a pattern even for the one ref: a remote without runs must not fail the fetch
-    return f"+{HEADS}*:{REMOTES}{remote}/data/*", f"+{RUNS}*:{REMOTES}{remote}/runs*"
-
-
 def _target(repo: Repository, remote: str, url: str) -> _Target:
     if remote not in repo.git.lines("remote"):
         return _Target(url or remote, None)
@@ -117,7 +77,7 @@ def _target(repo: Repository, remote: str, url: str) -> _Target:
 def _list_remote(repo: Repository, target: _Target) -> dict[str, Oid]:
     done = repo.git.run("ls-remote", "--refs", "--", target.address, "refs/ml/*", check=False)
     if done.returncode != 0:
-        raise TransferError(f"cannot reach '{target.address}': {_last_line(done.stderr)}")
+        raise TransferError(f"cannot reach '{target.address}': {last_line(done.stderr)}")
     found = (line.split(b"\t", 1) for line in done.stdout.splitlines())
     refs = {os.fsdecode(name): Oid.parse(oid) for oid, name in found}
     return {name: oid for name, oid in refs.items() if name == RUNS or name.startswith(HEADS)}
@@ -145,7 +105,7 @@ def _merge_runs(repo: Repository, target: _Target, there: dict[str, Oid], merge_
         "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", target.address, f"+{RUNS}:{name}", check=False
     )  # fmt: skip
     if done.returncode != 0:
-        raise TransferError(f"cannot fetch runs from '{target.address}': {_last_line(done.stderr)}")
+        raise TransferError(f"cannot fetch runs from '{target.address}': {last_line(done.stderr)}")
     fetched = repo.try_resolve(name)
     if fetched is not None:
         merge_runs(fetched)
@@ -214,9 +174,3 @@ def _here(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
         return []
     answer = repo.git.output("cat-file", "--batch-check=%(objectname)", input=listed).splitlines()
     return [Oid.parse(line) for line in answer if not line.endswith(b" missing")]
-
-
-def _last_line(stderr: bytes) -> str:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    fatal = [line for line in lines if line.startswith("fatal: ")]
-    return (fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")

@@ -6,7 +6,7 @@ manifest one level up lists the pieces. Reading trusts nothing: every count, siz
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,6 +103,21 @@ def read_manifest(oid: Oid, reader: ObjectReader) -> Manifest:
     except ManifestError as error:
         raise ManifestError(error.message.removeprefix("malformed manifest: "), oid) from None
     return manifest
+
+
+def missing_parts(oid: Oid, reader: ObjectReader, has: Callable[[Oid], bool]) -> list[Oid]:
+    """What `has` lacks next for the content of a manifest: its top, else pieces of it, else chunks; none at the end.
+
+    So a level at a time can be fetched for many contents at once. Raise `ManifestError`.
+    """
+    if not has(oid):
+        return [oid]
+    level, manifest = _decode(_read_blob(oid, reader), reader.format)
+    while True:
+        absent = list(dict.fromkeys(chunk.oid for chunk in manifest.chunks if not has(chunk.oid)))
+        if absent or level == 0:
+            return absent
+        level, manifest = _decode(b"".join(_lower(manifest, reader)), reader.format)
 
 
 def _lower(manifest: Manifest, reader: ObjectReader) -> Iterator[bytes]:

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from gitml.git.data import HEADS, DataLog
+from gitml.git.fill import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import list_refs
+from gitml.git.remotes import FetchError, configure_remote, fetch_data, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import RUNS, FetchError, configure_remote, fetch_data, push_data, unconfigure_remote
-from gitml.git.worktree import materialise
+from gitml.git.transfer import RUNS, push_data
 from gitml.oid import Oid
 from gitml.store.pointer import is_pointer
 from gitml.store.tree import MODE_FILE, Entry, edit_tree
@@ -58,7 +59,7 @@ class Clone:
         return (self.path / name).read_bytes()
 
     def fill(self) -> None:
-        materialise(self.repository, None)
+        fill_in(self.repository)
 
     def cover(self) -> None:
         repository = self.repository
@@ -308,9 +309,9 @@ def test_clones_that_push_never_conflict(clone: Clone, bare: Path, tmp_path: Pat
     assert set(server.git.lines("ls-tree", "--name-only", RUNS)) == {"zero", "ours", "theirs"}
     clone.git("push", "-q", "origin", "HEAD")
     other.git("pull", "-q", "--rebase", "origin", "main")
-    other.git("fetch", "-q", "origin")  # a pull of one named branch brings that branch only
     other.fill()
     assert other.read("data/ours") == noise(1)
+    fetch_data(other.repository, "origin")  # who has all heads joins them
     other.write("data/more", noise(3))
     other.commit()
     other.push()
@@ -335,13 +336,13 @@ def test_a_bare_url_and_a_server_that_forbids_deletions(clone: Clone, bare: Path
     assert clone_of(bare, tmp_path / "other").read("data/x") == noise(2)
 
 
-def test_remotes_are_configured_once_and_plain_fetch_brings_data(clone: Clone, bare: Path, tmp_path: Path) -> None:
+def test_remotes_are_configured_once_and_checkouts_bring_content(clone: Clone, bare: Path, tmp_path: Path) -> None:
     clone.git("remote", "add", "origin", str(bare))
     before = clone.git("config", "--get-all", "remote.origin.fetch")
     configure_remote(clone.repository, "origin")
     configure_remote(clone.repository, "origin")
     lines: Sequence[str] = clone.git("config", "--get-all", "remote.origin.fetch").splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 2
     clone.git("fetch", "-q")  # a remote without data or runs is no error
     fetch_data(clone.repository, "origin")
     clone.write("data/x", noise(1))
