@@ -29,7 +29,13 @@ def fill_in(
     reasons = fetch_contents(repo, wanted, remotes=remotes, progress=progress)
     second = materialise(repo, sorted(wanted.keys() - reasons.keys()))
     left = {path: reason for path, reason in first.missing.items() if path in reasons or path not in wanted}
-    return Materialised(first.done + second.done, {**left, **reasons, **second.missing})
+    return Materialised(
+        done=first.done + second.done,
+        size=first.size + second.size,
+        missing={**left, **reasons, **second.missing},
+        failed={**first.failed, **second.failed},
+        kept=first.kept + second.kept,
+    )
 
 
 def _manifest_at(repo: Repository, path: bytes) -> Oid | None:
