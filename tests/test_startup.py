@@ -36,3 +36,11 @@ def test_a_command_imports_only_itself() -> None:
     loaded = set(done.stdout.splitlines())
     assert "gitml.cli.status" in loaded
     assert loaded & {"gitml.cli.run", "gitml.pipeline.run", "gitml.pipeline.task", "gitml.filter.server"} == set()
+
+
+def test_the_library_loads_nothing_until_it_is_used() -> None:
+    listing = "import sys, gitml; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", listing], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines())
+    assert {name for name in loaded if name.startswith("gitml")} == {"gitml"}
+    assert loaded & (HEAVY | {"subprocess", "hashlib", "fsspec"}) == set()

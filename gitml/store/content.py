@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gitml.errors import CorruptError
-from gitml.oid import Oid
+from gitml.oid import ObjectFormat, Oid
 from gitml.store.chunker import Chunker
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, write_manifest
@@ -89,17 +89,22 @@ def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for index, chunk in enumerate(manifest.chunks):
         kind, data = reader.read(chunk.oid)
-        if kind != "blob":
-            raise ContentError(f"chunk '{chunk.oid}' is a {kind}, expected a blob", chunk=chunk.oid, index=index)
-        if len(data) != chunk.size:
-            message = f"chunk '{chunk.oid}' has {len(data)} bytes, expected {chunk.size}"
-            raise ContentError(message, chunk=chunk.oid, index=index)
-        if reader.format.oid_of("blob", data) != chunk.oid:
-            raise ContentError(f"the bytes of chunk '{chunk.oid}' are damaged", chunk=chunk.oid, index=index)
+        verify_chunk(chunk, index, kind, data, reader.format)
         digest.update(data)
         yield data
     if digest.digest() != pointer.sha256:
         raise ContentError(f"content has sha256 {digest.hexdigest()}, the pointer says {pointer.sha256.hex()}")
+
+
+def verify_chunk(chunk: Chunk, index: int, kind: str, data: bytes, object_format: ObjectFormat) -> None:
+    """Raise `ContentError` unless an object of `kind` with the bytes `data` is the chunk at `index` of a content."""
+    if kind != "blob":
+        raise ContentError(f"chunk '{chunk.oid}' is a {kind}, expected a blob", chunk=chunk.oid, index=index)
+    if len(data) != chunk.size:
+        message = f"chunk '{chunk.oid}' has {len(data)} bytes, expected {chunk.size}"
+        raise ContentError(message, chunk=chunk.oid, index=index)
+    if object_format.oid_of("blob", data) != chunk.oid:
+        raise ContentError(f"the bytes of chunk '{chunk.oid}' are damaged", chunk=chunk.oid, index=index)
 
 
 def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
