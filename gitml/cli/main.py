@@ -1,14 +1,12 @@
 """The command line: all commands under one name, and the one place where failures become exit codes."""
 
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import typer
 
-from gitml.cli.output import paint, safe, talk
+from gitml.cli.output import give_up_output, paint, safe, talk
 from gitml.errors import ExitCode, GitmlError
 
 COMMANDS = {
@@ -25,6 +23,7 @@ COMMANDS = {
     "show": ("show", "Show what made a file"),
     "dag": ("dag", "Draw the pipeline"),
     "ls": ("ls", "List the files stored as chunks"),
+    "cat": ("cat", "Print files of any commit"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
 }
@@ -76,9 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         _complain(error.message, error.hint)
         return error.exit_code
     except BrokenPipeError:
-        # whoever read us has gone (`| head`); leave without a word, as git does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return give_up_output()
     return result if isinstance(result, int) else ExitCode.OK
 
 

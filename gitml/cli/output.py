@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -61,6 +62,12 @@ def talk(text: str) -> None:
 def show_json(value: Any) -> None:
     """Print a JSON document."""
     show(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def give_up_output() -> int:
+    """What to end with when whoever read us has gone (`| head`): without a word, with the status git has then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", gap: str = "  ") -> list[str]:
