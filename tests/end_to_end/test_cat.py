@@ -1,5 +1,6 @@
-"""`git ml cat` as a user types it."""
+"""`git ml cat`, and what `git ml doctor` says of formats, as a user types them."""
 
+import gzip
 import hashlib
 import subprocess
 from pathlib import Path
@@ -120,3 +121,15 @@ def test_damaged_content_is_not_printed(project: Project) -> None:
     code, out, (error, _) = said(cat(project, "data/small"))
     assert (code, out) == (6, b"")
     assert error.startswith("error: 'data/small' in HEAD: malformed pointer")
+
+
+def test_the_doctor_names_formats_that_defeat_deduplication(project: Project) -> None:
+    project.write("data/table.csv.gz", gzip.compress(BIG[:200_000]))
+    project.write("data/new\x1b.bin", gzip.compress(BIG[200_000:400_000]))
+    project.commit("archives")
+    lines = project.ml("doctor", check=False).stdout.splitlines()
+    at = lines.index("· 'data/table.csv.gz': compressed with gzip: after a change all that follows is other bytes")
+    assert "track what is in it instead" in lines[at + 1]
+    assert sum("compressed with gzip" in line for line in lines) == 2
+    assert not any("data/big" in line for line in lines)
+    assert "\x1b" not in "".join(lines)
