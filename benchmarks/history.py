@@ -4,8 +4,9 @@
 
 Each version of PATH on the first-parent history of REPO is written to a file and taken in, oldest first: by `git add`
 and `git commit` (gitml with its filter and hooks), `restic backup`, `borg create`, `bup save`. Then git repositories
-are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds. What git gives back for the
-newest version must be that version.
+are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and how many times what the
+others store gitml stores: of everything, indexes too, and beside plain git of the packs alone. What git gives back for
+the newest version must be that version.
 """
 
 import argparse
@@ -28,6 +29,7 @@ class Result(NamedTuple):
     ingest_bytes: int
     repack_seconds: float
     bytes: int
+    packs: int
 
 
 def versions(repo: Path, path: str, last: int | None = None) -> list[str]:
@@ -98,6 +100,9 @@ class GitSystem:
     def size(self, place: Place) -> int:
         return size_below(place.work / ".git/objects") + size_below(place.work / ".git/lfs")
 
+    def packs(self, place: Place) -> int:
+        return sum(pack.stat().st_size for pack in (place.work / ".git/objects/pack").glob("*.pack"))
+
     def check(self, place: Place, newest: bytes) -> None:
         place.file.unlink()
         place.run("git", "checkout", "-q", "--", place.name)
@@ -147,6 +152,10 @@ class Backup:
 
     def size(self, place: Place) -> int:
         return size_below(place.store)
+
+    def packs(self, place: Place) -> int:
+        """All it stores."""
+        return self.size(place)
 
     def check(self, place: Place, newest: bytes) -> None:
         """Nothing: only sizes and times are compared."""
@@ -199,7 +208,7 @@ def replay(system: System, root: Path, name: str, pieces: Callable[[], Iterator[
     system.repack(place)
     repacking = time.perf_counter() - started
     system.check(place, data)
-    return Result(seconds, before, repacking, system.size(place))
+    return Result(seconds, before, repacking, system.size(place), system.packs(place))
 
 
 def seal(home: Path) -> None:
@@ -237,8 +246,10 @@ def main() -> None:
         parser.error(f"no version of '{options.path}' in '{repo}'")
     logical = sum(map(len, contents(repo, blobs)))
     print(f"{options.path}: {len(blobs)} versions, {logical / 1e6:.1f} MB")
-    print(f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}{'ratio':>8}")
+    heads = f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}"
+    print(f"{heads}{'packs, MB':>11}{'ratio':>8}")
     wanted = options.only.split(",") if options.only else [system.name for system in SYSTEMS]
+    results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="history-") as temporary:
         seal(Path(temporary) / "home")
         for system in SYSTEMS:
@@ -248,9 +259,16 @@ def main() -> None:
             print(
                 f"{system.name:10}{result.ingest_seconds:9.1f}{logical / 1e6 / result.ingest_seconds:8.1f}"
                 f"{result.ingest_bytes / 1e6:12.2f}{result.repack_seconds:11.1f}{result.bytes / 1e6:14.2f}"
-                f"{logical / result.bytes:8.0f}",
+                f"{result.packs / 1e6:11.2f}{logical / result.bytes:8.0f}",
                 flush=True,
             )
+            results[system.name] = result
+    ours = results.pop("gitml", None)
+    if ours is None:
+        return
+    for name, result in results.items():
+        packs = f", {ours.packs / result.packs:.3f} of the packs" if name == "git" else ""
+        print(f"gitml / {name}: {ours.bytes / result.bytes:.4f}{packs}")
 
 
 if __name__ == "__main__":
