@@ -4,8 +4,8 @@
 
 Each version of PATH on the first-parent history of REPO is written to a file and taken in, oldest first: by `git add`
 and `git commit` (gitml with its filter and hooks), `restic backup`, `borg create`, `bup save`. Then git repositories
-are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and sizes as multiples of
-those of gitml and of plain git: of everything stored, indexes too, and of the packs alone. What git gives back for
+are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and how many times what the
+others store gitml stores: of everything, indexes too, and beside plain git of the packs alone. What git gives back for
 the newest version must be that version.
 """
 
@@ -246,10 +246,8 @@ def main() -> None:
         parser.error(f"no version of '{options.path}' in '{repo}'")
     logical = sum(map(len, contents(repo, blobs)))
     print(f"{options.path}: {len(blobs)} versions, {logical / 1e6:.1f} MB")
-    print(
-        f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}"
-        f"{'repacked, MB':>14}{'packs, MB':>11}{'ratio':>8}"
-    )
+    heads = f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}"
+    print(f"{heads}{'packs, MB':>11}{'ratio':>8}")
     wanted = options.only.split(",") if options.only else [system.name for system in SYSTEMS]
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="history-") as temporary:
@@ -265,12 +263,12 @@ def main() -> None:
                 flush=True,
             )
             results[system.name] = result
-    ours = results.get("gitml")
+    ours = results.pop("gitml", None)
+    if ours is None:
+        return
     for name, result in results.items():
-        if ours is not None and name != "gitml":
-            print(
-                f"gitml / {name}: {ours.bytes / result.bytes:.4f} of all, {ours.packs / result.packs:.4f} of the packs"
-            )
+        packs = f", {ours.packs / result.packs:.3f} of the packs" if name == "git" else ""
+        print(f"gitml / {name}: {ours.bytes / result.bytes:.4f}{packs}")
 
 
 if __name__ == "__main__":

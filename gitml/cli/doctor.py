@@ -15,14 +15,18 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError, fetching_remotes
 from gitml.git.repository import Repository
+from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.survey import Surveyor
+from gitml.reading.advice import MOST_FILES, advise
+from gitml.reading.revision import Revision
 
 Finding = tuple[str, str, str]
 """('ok', 'note' or 'wrong'; what; what to do about it)."""
 
+_MOST_ADVICE = 20
 _MARKS = {"ok": ("✓", "32"), "note": ("·", "33"), "wrong": ("!", "31")}
 
 
@@ -99,9 +103,22 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
         )
     else:
         yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
+    yield from _formats(repo, head, [(file.path, file.size) for file in files if file.here and not file.malformed])
     staged = list_refs(repo.git, "refs/ml/staged/")
     if staged:
         yield "note", f"{len(staged)} sessions of added, not yet committed data are kept", ""
+
+
+def _formats(repo: Repository, head: Oid, files: list[tuple[str, int]]) -> Iterator[Finding]:
+    """Advice where a format keeps versions of a file from sharing chunks."""
+    with Revision.at(repo.worktree or repo.git_dir, head.hex()) as revision:
+        found = list(advise(revision, files))
+    for advice in found[:_MOST_ADVICE]:
+        yield "note", f"'{advice.path}': {advice.what}", advice.remedy
+    if len(found) > _MOST_ADVICE:
+        yield "note", f"{len(found) - _MOST_ADVICE} more files are like these", ""
+    if len(files) > MOST_FILES:
+        yield "ok", f"formats: the {MOST_FILES} largest of {len(files)} files were looked at", ""
 
 
 def _remedy(repo: Repository, files: list[TrackedFile]) -> str:
