@@ -173,8 +173,10 @@ def copy_packs(packs: Path, target: Path) -> None:
 
 
 def hash_packs(packs: Path) -> None:
+    # above the threshold git would deflate as well
+    command = ["git", "-c", "core.bigFileThreshold=1t", "hash-object", "--no-filters", "--"]
     for pack in packs.glob("*.pack"):
-        subprocess.run(["git", "hash-object", "--no-filters", "--", pack], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, pack], check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
