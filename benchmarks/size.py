@@ -174,7 +174,7 @@ def copy_packs(packs: Path, target: Path) -> None:
 
 def hash_packs(packs: Path) -> None:
     # above the threshold git would deflate as well
-    command = ["git", "-c", "core.bigFileThreshold=1t", "hash-object", "--no-filters", "--"]
+    command = ["git", "-c", "core.bigFileThreshold=1000g", "hash-object", "--no-filters", "--"]
     for pack in packs.glob("*.pack"):
         subprocess.run([*command, pack], check=True, stdout=subprocess.DEVNULL)
 
