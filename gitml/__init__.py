@@ -1,31 +1,36 @@
-"""gitml: data, models and pipelines in plain git."""
+"""gitml: data, models and pipelines in plain git.
+
+`gitml.open` reads a file of any commit without a checkout.
+"""
 
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gitml.reading.content import ContentReader
+    from gitml.reading.view import ContentFile
+
+__all__ = ["__version__", "open"]
 
 __version__ = "0.1.0"
 
 
-def open(  # noqa: A001 - as in `io.open` and `fsspec.open`: `gitml.open`
-    path: str | bytes | os.PathLike[str], rev: str = "HEAD", repo: str | os.PathLike[str] = "."
-) -> "ContentReader":
-    """The file at `path` in the commit `rev`, as a seekable binary file; nothing has to be checked out.
+def open(  # noqa: A001 - read as gitml.open
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    rev: str = "HEAD",
+    repo: str | os.PathLike[str] = ".",
+) -> "ContentFile":
+    """The file at `path` of a revision, as a seekable binary stream; only what is read is fetched.
 
-    `path` starts at the top of the repository that the directory `repo` is in. Content that is stored as chunks is read
-    chunk by chunk, as far as it is touched, and fetched if it is not here. Close the file, or use it in `with`.
-
-    Raise `FileNotFoundError`, `IsADirectoryError`, and `gitml.errors.GitmlError` for a revision that does not exist,
-    for what is stored and damaged, and for content that is neither here nor on a remote.
+    `path` is from the top of the repository, or with a leading `./` from the directory `repo`, which may lie anywhere
+    in it. Close the stream, or use it in `with`. Errors are those of `open`: `FileNotFoundError` where there is no such
+    file, revision or repository, `IsADirectoryError`, and `OSError` for content that is damaged or cannot be had.
     """
-    # whoever starts the command line or a filter imports this module too
-    from gitml.reading.revision import Revision  # noqa: PLC0415
+    # whoever only wants the version does without
+    from gitml.reading.view import View  # noqa: PLC0415
 
-    revision = Revision.at(repo, rev)
+    view = View.open(repo, rev)
     try:
-        return revision.open(path, closes=True)
+        return view.open_file(view.path_from(path), owned=True)
     except BaseException:
-        revision.close()
+        view.close()
         raise

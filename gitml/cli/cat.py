@@ -1,54 +1,54 @@
 """`git ml cat`."""
 
-import os
-import shutil
 import sys
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
-from gitml.errors import ExitCode, UserError
+from gitml.cli.place import place
+from gitml.errors import UserError
 from gitml.git.repository import Repository
-from gitml.reading.revision import Revision, Source
+from gitml.reading.view import View
 
 _PIECE = 1 << 20
 
 
 def cat(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="[REV:]PATH...", help="As git names files: PATH from the top, ./PATH from here."),
-    ],
-) -> int:
-    """Print the content of files of any commit, wherever the worktree stands.
+    paths: Annotated[list[str], typer.Argument(metavar="[REV:]PATH...", help="Files; at HEAD without a revision.")],
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="Leave out the first N bytes.")] = 0,
+    length: Annotated[int | None, typer.Option(metavar="N", min=0, help="Print at most N bytes.")] = None,
+) -> None:
+    """Print the content of files of any commit, without a checkout. What is not here is fetched as it is printed.
 
-    Without REV, files of HEAD are printed and PATH starts in the current directory. Content that is not here is fetched
-    as it is read.
+    With --offset or --length, only the chunks of that range are read. Nothing is printed unless all paths are files.
     """
+    if len(paths) > 1 and (offset or length is not None):
+        raise UserError("--offset and --length are for one file", hint="git ml cat --offset N --length N [REV:]PATH")
     repo = Repository.discover()
-    source = Source(repo)
-    try:
-        for name in files:
-            rev, path = _split(repo, name)
-            with Revision(source, rev).open(path) as file:
-                shutil.copyfileobj(file, sys.stdout.buffer, _PIECE)
-    finally:
-        source.close()
-    sys.stdout.buffer.flush()
-    return ExitCode.OK
+    with ExitStack() as stack:
+        views: dict[str, View] = {}
+        files: list[tuple[View, bytes]] = []
+        for text in paths:
+            revision, path = place(repo, text)
+            if revision not in views:
+                views[revision] = stack.enter_context(View.open(rev=revision))
+            files.append((views[revision], path))
+        for view, path in files:
+            view.check_file(path)
+        for view, path in files:
+            _print(view, path, offset, length)
 
 
-def _split(repo: Repository, name: str) -> tuple[str, bytes]:
-    """Revision and path from the top."""
-    rev, colon, path = name.partition(":")
-    if not colon:
-        rev, path = "HEAD", f"./{name}"
-    if not rev:
-        raise UserError(f"'{name}' names a file of the index", hint="name a commit: git ml cat HEAD:PATH")
-    if path.startswith(("./", "../")) and repo.worktree is not None:
-        top = os.path.realpath(repo.worktree)
-        path = os.path.relpath(Path(os.path.realpath(".")) / path, top)
-        if Path(path).parts[:1] == (os.pardir,):
-            raise UserError(f"'{name}' is outside the repository")
-    return rev, os.fsencode(path)
+def _print(view: View, path: bytes, offset: int, length: int | None) -> None:
+    out = sys.stdout.buffer
+    with view.open_file(path) as file:
+        end = file.size if length is None else min(offset + length, file.size)
+        if offset or length is not None:
+            file.bring([(offset, end)])
+        file.seek(offset)
+        at = offset
+        while at < end and (piece := file.read(min(_PIECE, end - at))):
+            out.write(piece)
+            at += len(piece)
+    out.flush()

@@ -21,7 +21,7 @@ from gitml.pipeline.lease import Lease
 from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.survey import Surveyor
 from gitml.reading.advice import MOST_FILES, advise
-from gitml.reading.revision import Revision
+from gitml.reading.view import View
 
 Finding = tuple[str, str, str]
 """('ok', 'note' or 'wrong'; what; what to do about it)."""
@@ -111,8 +111,8 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
 
 def _formats(repo: Repository, head: Oid, files: list[tuple[str, int]]) -> Iterator[Finding]:
     """Advice where a format keeps versions of a file from sharing chunks."""
-    with Revision.at(repo.worktree or repo.git_dir, head.hex()) as revision:
-        found = list(advise(revision, files))
+    with View.open(repo.worktree or repo.git_dir, head.hex(), fetch=False) as view:
+        found = list(advise(view, files))
     for advice in found[:_MOST_ADVICE]:
         yield "note", f"'{advice.path}': {advice.what}", advice.remedy
     if len(found) > _MOST_ADVICE:

@@ -1,7 +1,6 @@
 """`git ml show`."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
 from gitml.cli.output import day, safe, show_json, table
 from gitml.cli.output import show as line
-from gitml.errors import UserError
+from gitml.cli.place import place
 from gitml.oid import Oid
 from gitml.pipeline.origin import Origin, origin_of
 
@@ -21,29 +20,13 @@ def show(
 ) -> None:
     """Show what made a file: stage, datum, inputs and who changed them last, code, parameters, environment."""
     with open_context() as context:
-        revision, below = _place(context, path)
+        revision, below = place(context.repo, path)
         survey, pipeline = context.survey(revision)
         origin = origin_of(context.repo, context.odb, context.cache, survey.commit, pipeline, below)
         if json:
             show_json(_as_json(origin))
         else:
             _print(context, origin)
-
-
-def _place(context: Context, text: str) -> tuple[str, bytes]:
-    """Revision and path from the top: `REV:PATH` as git reads it, else a path from the current directory."""
-    revision, colon, rest = text.partition(":")
-    if colon and revision and context.repo.try_resolve(f"{revision}^{{commit}}") is not None:
-        return revision, os.fsencode(os.path.normpath(rest))
-    if context.repo.worktree is None:
-        return "HEAD", os.fsencode(os.path.normpath(text))
-    top = context.repo.worktree.resolve()
-    parent = (Path.cwd() / text).parent.resolve()
-    absolute = parent / Path(text).name if Path(text).name not in ("", "..") else (Path.cwd() / text).resolve()
-    relative = os.path.relpath(absolute, top)
-    if relative.startswith(".."):
-        raise UserError(f"'{text}' is outside the repository")
-    return "HEAD", os.fsencode(relative)
 
 
 def _hex(oid: Oid | None) -> str | None:

@@ -47,6 +47,7 @@ class GitOdb:
             with suppress(BrokenPipeError):
                 process.stdin.close()
             process.stdout.close()
+            process.terminate()  # a process forked from ours may hold the pipe open
             process.wait()
 
     def read(self, oid: Oid) -> tuple[Kind, bytes]:

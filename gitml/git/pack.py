@@ -300,15 +300,16 @@ class _ObjectPlace:
                 return
             names = {entry.name for entry in os.scandir(directory) if entry.name.endswith(".idx")}
         except FileNotFoundError:
-            self._packs.clear()
+            self._packs = {}
             return
-        for gone in self._packs.keys() - names:
-            del self._packs[gone]
-        for name in names - self._packs.keys():
+        # a new dict: other threads may be looking through the old one
+        packs = {name: index for name, index in self._packs.items() if name in names}
+        for name in names - packs.keys():
             if name.startswith("tmp_"):
                 continue
             with suppress(FileNotFoundError, CorruptError):
-                self._packs[name] = PackIndex(directory / name, self._format)
+                packs[name] = PackIndex(directory / name, self._format)
+        self._packs = packs
         self._seen = changed
 
     def _has_loose(self, oid: Oid) -> bool:

@@ -1,1 +1,1 @@
-"""Reading files of any commit without a checkout: seekable files over chunks, and a file system on top of them."""
+"""Files of any commit, read without a checkout: chunk by chunk, from here or from a remote."""

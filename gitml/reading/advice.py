@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from gitml.errors import GitmlError
 from gitml.reading import parquet
-from gitml.reading.revision import Revision
+from gitml.reading.view import View
 
 MOST_FILES = 100
 """Files that are looked at; each costs a few chunks."""
@@ -39,14 +39,14 @@ class Advice:
     remedy: str
 
 
-def advise(revision: Revision, files: Iterable[tuple[str, int]]) -> Iterator[Advice]:
+def advise(view: View, files: Iterable[tuple[str, int]]) -> Iterator[Advice]:
     """Advice for the largest `MOST_FILES` of `files` (path and size), largest first.
 
     What cannot be read is passed over.
     """
     for path, _ in sorted(files, key=lambda file: (-file[1], file[0]))[:MOST_FILES]:
         try:
-            with revision.open(os.fsencode(path)) as file:
+            with view.open_file(os.fsencode(path)) as file:
                 found = examine(cast("BinaryIO", file))
         except (GitmlError, OSError):
             continue  # another check names it

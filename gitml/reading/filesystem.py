@@ -1,158 +1,308 @@
-"""`gitml://`: a read-only fsspec file system over one revision, for pandas, pyarrow, polars and whoever speaks fsspec.
+"""`gitml://` for fsspec: the files of a commit as a read-only file system, for pandas, Polars, Dask and others.
 
-    pandas.read_parquet("gitml://data/x.parquet", storage_options={"rev": "v1.2"})
-
-Spelled as fsspec spells git: `gitml://[REV@]PATH`. A revision with a slash or an `@` goes into the options; a path
-whose first name has an `@` is written with an empty revision, `gitml://@at@sign/x`. `storage_options` are `repo`, a
-directory of the repository (default: the current one), and `rev` (default: HEAD), which is resolved anew at each call,
-so that HEAD means what it means then.
+Found by fsspec through an entry point; nothing else imports it. Hides how URLs are spelled and what fsspec expects.
 """
 
 import errno
 import os
-import weakref
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
-from gitml.git.repository import Repository
-from gitml.reading.content import ContentReader
-from gitml.reading.revision import Node, NoSuchPathError, Revision, Source
+from gitml.oid import Oid
+from gitml.reading.source import ReadingError
+from gitml.reading.view import ContentFile, File, Found, UnknownRevisionError, View
+from gitml.store.tree import MODE_GITLINK, MODE_LINK, MODE_TREE, Entry
 
-_SCHEME = "gitml://"
+_URL = re.compile(r"gitml://(?:(?P<place>(?:[^@]|@\{[^}]*\})*)@(?!\{))?(?P<path>.*)", re.DOTALL)
 
-
-class ReadOnlyError(OSError):
-    """Something was to be written. Data enters a repository by a commit."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EROFS, "gitml:// is read-only: write the file in the worktree, then git add and commit")
+Info = dict[str, Any]
 
 
-class GitmlFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The files of one revision. Names have no leading slash; `info` also has mode, oid, and sha256 where known."""
+class ReadOnlyError(ReadingError):
+    """A commit cannot be written to."""
+
+    number = errno.EROFS
+
+
+class GitmlFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """The files of one commit: `gitml://[[REPO:]REV@]PATH`, or `rev` and `repo` as storage options.
+
+    It shows the commit that `rev` named when the object was made, also after it was pickled. `repo` is a directory in
+    the repository. Paths are from its top. With `fetch` false, no remote is asked for content that is not here.
+    """
 
     protocol = "gitml"
     root_marker = ""
+    # HEAD of now and HEAD of later are two file systems
+    cachable = False
 
-    def __init__(self, repo: str | os.PathLike[str] = ".", rev: str = "HEAD", **options: Any) -> None:
-        super().__init__(repo=repo, rev=rev, **options)
-        self.repo = os.path.realpath(repo)
-        self.rev = rev
-        if not Path(self.repo).is_dir():
-            raise NoSuchPathError(os.fspath(repo), "this machine")
-        self._source = Source(Repository.discover(Path(self.repo)))
-        weakref.finalize(self, self._source.close)
+    def __init__(
+        self, repo: str | os.PathLike[str] = ".", rev: str = "HEAD", *, fetch: bool = True, **storage_options: Any
+    ) -> None:
+        super().__init__(**storage_options)
+        try:
+            self._view = View.open(repo, rev or "HEAD", fetch=fetch)
+        except UnknownRevisionError as error:
+            hint = "in a URL the revision stands before '@'; a path with '@' in it is written gitml://@PATH"
+            raise UnknownRevisionError(error.message, hint=f"{error.hint}\n{hint}") from None
+        place = self._view.source.repo
+        self._pinned = {
+            **storage_options,
+            "repo": os.fspath(place.worktree or place.git_dir),
+            "rev": (self._view.commit or self._view.tree).hex(),
+            "fetch": fetch,
+        }
+        self._files: dict[Oid, File] = {}
+
+    @property
+    def storage_args(self) -> tuple[()]:
+        """None: all is in `storage_options`."""
+        return ()
+
+    @storage_args.setter
+    def storage_args(self, given: tuple[Any, ...]) -> None:
+        pass
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What makes the same file system elsewhere: the commit, not the name that it had."""
+        return self._pinned
+
+    @storage_options.setter
+    def storage_options(self, given: dict[str, Any]) -> None:
+        pass
+
+    @property
+    def _fs_token(self) -> str:
+        return f"gitml {self._pinned['repo']} {self._pinned['rev']}"
+
+    @property
+    def fsid(self) -> str:
+        """The repository and the commit."""
+        return self._fs_token
+
+    def close(self) -> None:
+        """End the git process that reads; a later read starts another."""
+        self._view.close()
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(each) for each in path]
-        name = os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else str(path)
-        if name.startswith(_SCHEME):
-            name = name.removeprefix(_SCHEME)
-            first, slash, rest = name.partition("/")
-            name = (first.partition("@")[2] if "@" in first else first) + slash + rest
-        return name.strip("/")
+        text = os.fspath(path)
+        text = text.removeprefix("gitml::")
+        match = _URL.fullmatch(text)
+        return (match["path"] if match else text).strip("/")
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path."""
+        if name.startswith("gitml://"):
+            return name
+        return f"gitml://{'@' if '@' in name else ''}{name}"
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
-        first = path.removeprefix(_SCHEME).partition("/")[0]
-        rev = first.partition("@")[0] if "@" in first else ""
-        return {"rev": rev} if path.startswith(_SCHEME) and rev else {}
+        match = _URL.fullmatch(os.fspath(path))
+        if match is None or not match["place"]:
+            return {}
+        repo, _, rev = match["place"].rpartition(":")
+        return {name: value for name, value in (("repo", repo), ("rev", rev)) if value}
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """What is in a directory, or the one file at `path`; raise `FileNotFoundError`."""
-        revision = self._revision()
-        node = revision.node(self._strip_protocol(path))
-        nodes = revision.children(node.path) if node.kind == "directory" else [node]
-        return [self._info(each) if detail else each.path for each in nodes]
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """What is in a directory, or the file itself; details as `info` gives them."""
+        name = self._strip_protocol(path)
+        found = self._view.find(os.fsencode(name))
+        if not found.is_directory:
+            return [self._info(name, found)] if detail else [name]
+        entries = self._view.list(found.path)
+        names = {f"{name}/{os.fsdecode(each)}" if name else os.fsdecode(each): entry for each, entry in entries.items()}
+        if not detail:
+            return sorted(names)
+        if found.entry.mode == MODE_TREE:
+            self._learn(found.entry.oid, entries.values())
+        return [self._child(each, entry) for each, entry in sorted(names.items())]
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """Name, size, type, mode, oid and sha256 of what is at `path`; raise `FileNotFoundError`."""
-        return self._info(self._revision().node(self._strip_protocol(path)))
+    def info(self, path: str, **kwargs: Any) -> Info:
+        """Name, `type`, `size`, git's `mode`, `oid` of the blob or tree, `sha256` of content that is stored as chunks.
 
-    def checksum(self, path: str) -> str:
-        """What changes whenever the content does: its sha256, or git's oid where that is not known."""
-        found = self.info(path)
-        return str(found.get("sha256") or found["oid"])
+        A symbolic link shows what it leads to, and `islink`.
+        """
+        name = self._strip_protocol(path)
+        link = self._view.find(os.fsencode(name), follow=False).entry
+        info = self._info(name, self._view.find(os.fsencode(name)))
+        return {**info, "islink": True, "destination": self._view.target(link)} if link.mode == MODE_LINK else info
+
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
+    ) -> Iterator[Any]:
+        """As `os.walk`; links to directories are listed, not entered."""
+        # this is called again for each directory
+        if maxdepth != 1 and not kwargs.get("described"):
+            # one git process for all, not one for each directory
+            try:
+                found = self._view.find(os.fsencode(self._strip_protocol(path)))
+            except OSError:
+                pass  # told by the walk
+            else:
+                if found.entry.mode == MODE_TREE:
+                    self._files.update(self._view.describe(found.entry.oid, recursive=True))
+        kwargs["described"] = True
+        yield from super().walk(path, maxdepth=maxdepth, topdown=topdown, on_error=on_error, **kwargs)
+
+    def checksum(self, path: str) -> int:
+        """A number that is the same for the same content."""
+        return int(self.ukey(path), 16)
 
     def ukey(self, path: str) -> str:
-        """As `checksum`."""
-        return self.checksum(path)
-
-    def modified(self, path: str) -> datetime:
-        """When the last commit that changed `path` was made; raise `FileNotFoundError`."""
-        return self._commit_time(path, "-1")
+        """The oid at a path: equal for equal content, in every repository."""
+        return str(self.info(path)["oid"])
 
     def created(self, path: str) -> datetime:
-        """When the commit that added `path` was made; raise `FileNotFoundError`."""
-        return self._commit_time(path, "--diff-filter=A")
+        """When the first commit was made that has the path."""
+        return self._moment(path, first=True)
+
+    def modified(self, path: str) -> datetime:
+        """When the commit was made that changed the path last."""
+        return self._moment(path, first=False)
 
     def cat_ranges(
-        self, paths: Any, starts: Any, ends: Any, max_gap: int | None = None, on_error: str = "return", **_: Any
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
     ) -> list[Any]:
-        """The bytes of several ranges; each file is opened once."""
+        """Bytes of several ranges; what is missing of a file is fetched in one request for all its ranges."""
         if max_gap is not None:
-            raise NotImplementedError("ranges are never joined: chunks are")
-        count = len(paths)
-        starts = starts if isinstance(starts, list) else [starts] * count
-        ends = ends if isinstance(ends, list) else [ends] * count
-        if not len(starts) == len(ends) == count:
+            raise NotImplementedError
+        if not isinstance(paths, list):
+            raise TypeError("paths must be a list")
+        first = starts if isinstance(starts, list) else [starts] * len(paths)
+        last = ends if isinstance(ends, list) else [ends] * len(paths)
+        if not len(paths) == len(first) == len(last):
             raise ValueError("as many starts and ends as paths are needed")
-        found: list[Any] = []
-        files: dict[str, ContentReader] = {}
-        try:
-            for path, start, end in zip(paths, starts, ends, strict=True):
-                try:
-                    file = files.setdefault(path, files.get(path) or self.open(path))
-                    first = start or 0
-                    first = max(file.size + first, 0) if first < 0 else first
-                    last = file.size if end is None else file.size + end if end < 0 else end
-                    file.seek(first)
-                    found.append(file.read(max(last - first, 0)))
-                except Exception as error:
-                    if on_error != "return":
-                        raise
-                    found.append(error)
-        finally:
-            for each in files.values():
-                each.close()
+        wanted: dict[str, list[int]] = {}
+        for number, path in enumerate(paths):
+            wanted.setdefault(self._strip_protocol(path), []).append(number)
+        found: list[Any] = [None] * len(paths)
+        for path, numbers in wanted.items():
+            try:
+                with ExitStack() as stack:
+                    file = stack.enter_context(self._open(path))
+                    limits = {number: slice(first[number], last[number]).indices(file.size)[:2] for number in numbers}
+                    file.bring(list(limits.values()))
+                    for number, (start, end) in limits.items():
+                        file.seek(start)
+                        found[number] = file.read(max(end - start, 0))
+            except Exception as error:
+                if on_error != "return":
+                    raise
+                found = [error if number in numbers else each for number, each in enumerate(found)]
         return found
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> ContentReader:
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> ContentFile:
         if mode != "rb":
-            raise ReadOnlyError
-        return self._revision().open(self._strip_protocol(path))
+            self._refuse(path)
+        return self._view.open_file(os.fsencode(self._strip_protocol(path)))
 
-    def _revision(self) -> Revision:
-        return Revision(self._source, self.rev)
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(path)
 
-    def _info(self, node: Node) -> dict[str, Any]:
-        info: dict[str, Any] = {
-            "name": node.path,
-            "size": node.size,
-            "type": "directory" if node.kind in ("directory", "submodule") else "file",
-            "mode": f"{node.mode:06o}",
-            "oid": node.oid.hex(),
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def rmdir(self, path: str) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def rm_file(self, path: str) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def _rm(self, path: str) -> None:
+        self._refuse(path)
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(path2)
+
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: Any = None, **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(path1)
+
+    def put_file(self, lpath: str, rpath: str, *args: Any, **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(rpath)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Refused."""
+        self._refuse(path)
+
+    def _refuse(self, path: Any) -> NoReturn:
+        raise ReadOnlyError(
+            f"cannot write '{path}': commits do not change", hint="write it in a worktree, then: git add && git commit"
+        )
+
+    def _learn(self, tree: Oid, entries: Any) -> None:
+        """Know the files of a directory."""
+        if any(not _is_directory(entry) and entry.oid not in self._files for entry in entries):
+            self._files.update(self._view.describe(tree))
+
+    def _child(self, name: str, entry: Entry) -> Info:
+        """An entry of a directory; a link that leads to no file is of the type `link`."""
+        if entry.mode != MODE_LINK:
+            return self._info(name, Found(os.fsencode(name), entry))
+        link = {"name": name, "type": "link", "size": 0, "mode": entry.mode, "oid": entry.oid.hex(), "sha256": None}
+        more = {"islink": True, "destination": self._view.target(entry)}
+        try:
+            found = self._view.find(os.fsencode(name))
+        except OSError:
+            return {**link, **more}
+        return {**(link if found.is_directory else self._info(name, found)), **more}
+
+    def _info(self, name: str, found: Found) -> Info:
+        entry = found.entry
+        if found.is_directory:
+            file, kind = File(0), "directory"
+        else:
+            known = self._files.get(entry.oid)
+            if known is None:
+                known = self._files[entry.oid] = self._view.describe_file(found)
+            file, kind = known, "file"
+        sha256 = file.pointer.sha256.hex() if file.pointer is not None else None
+        return {
+            "name": name,
+            "type": kind,
+            "size": file.size,
+            "mode": entry.mode,
+            "oid": entry.oid.hex(),
+            "sha256": sha256,
         }
-        if node.kind == "link":
-            info["islink"] = True
-        if node.sha256 is not None:
-            info["sha256"] = node.sha256
-        return info
 
-    def _commit_time(self, path: str, choice: str) -> datetime:
-        name = self._strip_protocol(path)
-        self._revision().node(name)
-        listed = self._source.repo.git.lines("log", choice, "--format=%ct", self.rev, "--", f":(top,literal){name}")
-        return datetime.fromtimestamp(int(listed[-1]), UTC)
+    def _moment(self, path: str, *, first: bool) -> datetime:
+        found = self._view.find(os.fsencode(self._strip_protocol(path)))
+        seconds = self._view.changed(found.path, first=first)
+        if seconds is None:
+            raise NotImplementedError("a tree that is not that of a commit has no dates")
+        return datetime.fromtimestamp(seconds, UTC)
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise ReadOnlyError
 
-    _refused: Any = _refuse
-    mkdir = makedirs = rmdir = rm = rm_file = _rm = touch = pipe = pipe_file = _refused
-    put = put_file = cp_file = copy = mv = move = rename = write_text = write_bytes = _refused
+def _is_directory(entry: Entry) -> bool:
+    return entry.mode in (MODE_TREE, MODE_GITLINK)

@@ -1,56 +1,79 @@
-"""A repository with large, small and odd files in two versions."""
+"""A repository with a little of everything, made without a filter, and a clone that has no content."""
 
 import hashlib
-import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_git
+from gitml.git.data import DataLog
+from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
+from gitml.git.repository import Repository
+from gitml.store.content import store_content
+from gitml.store.pointer import format_pointer
 
 
-def noise(seed: int, size: int) -> bytes:
+def noise(size: int, seed: int = 0) -> bytes:
     return hashlib.shake_128(b"%d" % seed).digest(size)
 
 
-def with_filter(path: Path) -> None:
-    run_git(path, "config", "filter.ml.process", f"'{sys.executable}' -P -m gitml filter-process")
-    run_git(path, "config", "filter.ml.required", "true")
+class Store:
+    """A repository whose commits are made from contents: 64 KiB and more become pointers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def repository(self) -> Repository:
+        return Repository.discover(self.path)
+
+    def git(self, *arguments: str, stdin: bytes | None = None) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.path, input=stdin, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode("utf-8", "surrogateescape").strip()
+
+    def commit(self, files: dict[bytes, bytes], links: dict[bytes, bytes] | None = None, *, cover: bool = True) -> str:
+        """Commit exactly these files on the branch; bytes that start with `raw:` are stored as a plain blob."""
+        repository = self.repository
+        lines: list[bytes] = []
+        with (
+            GitOdb(repository.git, repository.format) as odb,
+            PackWriter(repository.objects_dir, repository.format, reader=odb) as pack,
+        ):
+            for path, content in files.items():
+                blob = content.removeprefix(b"raw:")
+                if len(content) >= 65536 and blob == content:
+                    blob = format_pointer(store_content([content], pack).pointer)
+                lines.append(b"100644 %s\t%s\0" % (pack.write("blob", blob).hex().encode(), path))
+            for path, target in (links or {}).items():
+                lines.append(b"120000 %s\t%s\0" % (pack.write("blob", target).hex().encode(), path))
+            pack.finish()
+            self.git("read-tree", "--empty")
+            self.git("update-index", "-z", "--index-info", stdin=b"".join(lines))
+            self.git("commit", "-q", "--allow-empty", "-m", "files")
+            if cover:
+                DataLog(repository, odb).cover_commit(repository.resolve("HEAD"))
+        return self.git("rev-parse", "HEAD")
+
+    def blobs(self) -> set[str]:
+        """Every blob that is here."""
+        listed = self.git("cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)").splitlines()
+        return {line.removeprefix("blob ") for line in listed if line.startswith("blob ")}
 
 
-FIRST = {
-    "data/big.bin": noise(1, 3_000_000),
-    "data/small.csv": b"a,b\n1,2\n",
-    "data/empty": b"",
-    "plain/large.bin": noise(2, 300_000),
-    "odd name\n.bin": noise(3, 100_000),
-    "at@sign/x": b"at\n",
-}
+@pytest.fixture
+def store(repo: Path) -> Store:
+    return Store(repo)
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits, the first with the tag v1; only to be read. Its data commits are made as the hooks make them."""
-    path = tmp_path_factory.mktemp("built") / "repo"
-    subprocess.run(["git", "init", "-q", "-b", "main", str(path)], check=True)
-    for name, value in {"user.name": "Ada", "user.email": "ada@example.org", "gc.auto": "0"}.items():
-        run_git(path, "config", name, value)
-    with_filter(path)
-    (path / ".gitattributes").write_text("* filter=ml -text\nplain/** -filter\n.gitattributes -filter\n")
-    for name, content in FIRST.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    (path / "link").symlink_to("data/big.bin")
-    (path / "folder").symlink_to("data")
-    (path / "out").symlink_to("/etc/hostname")
-    run_git(path, "add", "-A")
-    run_git(path, "commit", "-q", "-m", "first", "--date=2020-01-01T00:00:00Z")
-    run_git(path, "tag", "v1")
-    (path / "data/big.bin").write_bytes(FIRST["data/big.bin"] + b"more")
-    (path / "data/small.csv").unlink()
-    (path / "table.json").write_text(json.dumps({"rows": 2}))
-    run_git(path, "add", "-A")
-    run_git(path, "commit", "-q", "-m", "second")
-    return path
+@pytest.fixture
+def away(tmp_path: Path) -> Callable[[Store], Store]:
+    """A fresh clone of what a store has, without its content."""
+
+    def clone(origin: Store) -> Store:
+        subprocess.run(["git", "clone", "-q", "--no-checkout", f"file://{origin.path}", tmp_path / "clone"], check=True)
+        return Store(tmp_path / "clone")
+
+    return clone

@@ -13,10 +13,9 @@ import pytest
 
 from gitml.reading.advice import MOST_FILES, advise, examine
 from gitml.reading.parquet import ParquetError, is_chunked_by_content
-from gitml.reading.revision import Revision
-from tests.conftest import run_git
+from gitml.reading.view import View
 from tests.end_to_end.project import Project
-from tests.reading.conftest import noise
+from tests.reading.conftest import Store, noise
 
 TEXT = b"".join(b"%d,%d\n" % (number, number * number % 9973) for number in range(20_000))
 
@@ -52,7 +51,7 @@ def parquet_file(
     """A Parquet file with one column, whose data pages hold so many values; the pages themselves are noise."""
     pages = b""
     for page in counts:
-        body = noise(0, 50)
+        body = noise(50)
         pages += number(1, 0, kind=5) + number(3, len(body), kind=5) + inner(5, number(1, page, kind=5)) + b"\0" + body
     rows = sum(counts)
     column = number(1, physical, kind=5) + number(5, rows * (1 + nested)) + number(7, len(pages)) + number(9, 4)
@@ -144,7 +143,7 @@ def tarred(mode: str) -> bytes:
         (tarred("w:gz"), "compressed with gzip"),
         (bz2.compress(TEXT), "compressed with bzip2"),
         (lzma.compress(TEXT), "compressed with xz"),
-        (b"\x28\xb5\x2f\xfd" + noise(0, 1000), "compressed with zstd"),
+        (b"\x28\xb5\x2f\xfd" + noise(1000), "compressed with zstd"),
         (zipped({"a": TEXT, "b": TEXT}, zipfile.ZIP_DEFLATED), "2 of 2 members compressed"),
         (zipped({"a.npy": TEXT}, zipfile.ZIP_DEFLATED), "compressed NumPy archive"),
         (parquet_file([20_000] * 8), "without content-defined chunking"),
@@ -162,11 +161,11 @@ def test_what_is_in_the_way(content: bytes, words: str) -> None:
     [
         b"",
         TEXT,
-        noise(0, 1000),
+        noise(1000),
         tarred("w"),
-        zipped({"model/data.pkl": TEXT, "model/data/0": noise(0, 5000)}, zipfile.ZIP_STORED),  # torch.save, numpy.savez
-        b"PK\x03\x04" + noise(0, 500),
-        b"PAR1" + noise(0, 500),
+        zipped({"model/data.pkl": TEXT, "model/data/0": noise(5000)}, zipfile.ZIP_STORED),  # torch.save, numpy.savez
+        b"PK\x03\x04" + noise(500),
+        b"PAR1" + noise(500),
         parquet_file([20_000, 20_000, 3082, 20_000, 9]),
         parquet_file([10]),
     ],
@@ -175,19 +174,15 @@ def test_nothing_is_in_the_way(content: bytes) -> None:
     assert examine(io.BytesIO(content)) is None
 
 
-def test_the_largest_files_are_looked_at(repo: Path) -> None:
-    big = gzip.compress(noise(1, 400_000), 0)
-    archives = {f"{each:03}": gzip.compress(b"%d" % each) for each in range(MOST_FILES + 5)}
-    files = {**archives, "z.csv": TEXT, "big.bin": big, "new\udcff\n": big}
-    for name, content in files.items():
-        (repo / name).write_bytes(content)
-    run_git(repo, "add", "-A")
-    run_git(repo, "commit", "-q", "-m", "files")
-    sizes = [*((name, 30) for name in archives), ("z.csv", 10), ("gone", 10**9)]
-    sizes += [("big.bin", len(big)), ("new\udcff\n", len(big))]
-    with Revision.at(repo, "HEAD") as revision:
-        found = list(advise(revision, sizes))
-    assert [advice.path for advice in found[:2]] == ["big.bin", "new\udcff\n"]
+def test_the_largest_files_are_looked_at(store: Store) -> None:
+    big = gzip.compress(noise(400_000), 0)
+    files = {b"data/%03d" % each: gzip.compress(b"%d" % each) for each in range(MOST_FILES + 5)}
+    store.commit({**files, b"data/z.csv": TEXT, b"data/big.bin": big, b"data/new\xff\n": big})
+    with View.open(store.path, fetch=False) as view:
+        sizes = [(path.decode("utf-8", "surrogateescape"), 30) for path in files]
+        sizes += [("data/big.bin", len(big)), ("data/new\udcff\n", len(big)), ("data/z.csv", 10), ("data/gone", 10**9)]
+        found = list(advise(view, sizes))
+    assert [advice.path for advice in found[:2]] == ["data/big.bin", "data/new\udcff\n"]
     assert len(found) == MOST_FILES - 1
 
 
@@ -197,9 +192,9 @@ def test_the_doctor_tells(tmp_path: Path) -> None:
     project.git("init", "-q")
     project.ml("install", "--no-fetch")
     project.ml("track", "data/**")
-    project.write("data/table.csv.gz", gzip.compress(noise(2, 200_000)))
-    project.write("data/new\x1b.bin", gzip.compress(noise(3, 200_000)))
-    project.write("data/good", noise(4, 200_000))
+    project.write("data/table.csv.gz", gzip.compress(noise(200_000, 2)))
+    project.write("data/new\x1b.bin", gzip.compress(noise(200_000, 3)))
+    project.write("data/good", noise(200_000, 4))
     project.commit("archives", wait=False)
     lines = project.ml("doctor", check=False).stdout.splitlines()
     at = lines.index("· 'data/table.csv.gz': compressed with gzip: after a change all that follows is other bytes")

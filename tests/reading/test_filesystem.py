@@ -1,8 +1,13 @@
-"""`gitml://` in fsspec: its own abstract tests for reading, and what is ours."""
-
+import errno
+import gzip
 import json
+import multiprocessing
+import os
 import pickle
-from datetime import datetime
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,138 +16,321 @@ import pytest
 from fsspec.tests.abstract import AbstractFixtures, AbstractGetTests
 
 from gitml.reading.filesystem import GitmlFileSystem, ReadOnlyError
-from tests.conftest import run_git
-from tests.reading.conftest import FIRST
+from gitml.reading.source import ContentMissingError
+from tests.reading.conftest import Store, noise
 
-BIG = FIRST["data/big.bin"]
-
-
-class CommittingFileSystem(GitmlFileSystem):
-    """What the abstract tests write is committed, so that they can read it."""
-
-    cachable = False
-
-    def touch(self, path: str, **_: Any) -> None:
-        self.pipe(path, b"")
-
-    def pipe(self, path: str, value: bytes, **_: Any) -> None:
-        target = Path(self.repo) / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(value)
-        run_git(Path(self.repo), "add", "--", path)
-        run_git(Path(self.repo), "commit", "-q", "--allow-empty", "-m", path)
-
-    def rm(self, path: str, recursive: bool = False, **_: Any) -> None:
-        run_git(Path(self.repo), "rm", "-r", "-q", "--", path)
-        run_git(Path(self.repo), "commit", "-q", "-m", f"without {path}")
-
-    def mkdir(self, path: str, **_: Any) -> None:
-        """Git has no empty directories."""
-
-    def makedirs(self, path: str, **_: Any) -> None:
-        """Git has no empty directories."""
+BIG = noise(1_000_000)
 
 
-class TestGet(AbstractFixtures, AbstractGetTests):  # type: ignore[misc]
-    """fsspec's tests of get; those of put, pipe, copy, mv and open("xb") are about writing."""
+def files_at(store: Store, rev: str = "HEAD", **options: Any) -> GitmlFileSystem:
+    return GitmlFileSystem(store.path, rev, **options)
+
+
+class TestAbstractGet(AbstractFixtures, AbstractGetTests):  # type: ignore[misc]
+    """fsspec's own tests of reading, over scenarios that are commits: a commit has no `rm` to clean up with."""
 
     @pytest.fixture
-    def fs(self, repo: Path) -> CommittingFileSystem:
-        run_git(repo, "commit", "-q", "--allow-empty", "-m", "first")
-        return CommittingFileSystem(repo=repo)
+    def fs(self, store: Store) -> GitmlFileSystem:
+        nested = {"file1", "file2", "subdir/subfile1", "subdir/subfile2", "subdir/nesteddir/nestedfile"}
+        edge = {"file1", "file2"} | {
+            f"subdir{number}/{name}" for number in (0, 1) for name in ("subfile1", "subfile2", "nesteddir/nestedfile")
+        }
+        hashed = {f"{md5(b'%d' % number).hexdigest()}.txt": b"%d" % number for number in range(10)}
+        scenarios: dict[str, dict[str, bytes]] = {
+            "bulk/source": dict.fromkeys(nested, b""),
+            "edge/source": dict.fromkeys(edge, b""),
+            "prefix/source": {"subdir.txt": b"", "subdir/subfile.txt": b""},
+            "hashed/source": hashed,
+            "top/src": {"file": b""},
+        }
+        store.commit(
+            {f"{name}/{path}".encode(): data for name, files in scenarios.items() for path, data in files.items()}
+        )
+        return files_at(store)
+
+    @pytest.fixture(autouse=True)
+    def what_tests_make_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One test makes its directories in its body: they are committed already."""
+        for name in ("mkdir", "touch"):
+            monkeypatch.setattr(GitmlFileSystem, name, lambda self, path: self.info(path))
 
     @pytest.fixture
     def fs_path(self) -> str:
+        # fsspec itself cannot tell a directory from what is in it where a path has only one name
         return "top"
 
+    @pytest.fixture
+    def fs_bulk_operations_scenario_0(self) -> str:
+        return "bulk/source"
 
-@pytest.fixture
-def fs(built: Path) -> GitmlFileSystem:
-    return GitmlFileSystem(repo=built, rev="v1")
+    @pytest.fixture
+    def fs_glob_edge_cases_files(self) -> str:
+        return "edge/source"
+
+    @pytest.fixture
+    def fs_dir_and_file_with_same_name_prefix(self) -> str:
+        return "prefix/source"
+
+    @pytest.fixture
+    def fs_10_files_with_hashed_names(self) -> str:
+        return "hashed/source"
 
 
-def test_listing(fs: GitmlFileSystem) -> None:
-    assert sorted(fs.ls("", detail=False)) == [
-        ".gitattributes", "at@sign", "data", "folder", "link", "odd name\n.bin", "out", "plain",
-    ]  # fmt: skip
-    assert {each["name"]: each["size"] for each in fs.ls("data")} == {
-        "data/big.bin": len(BIG), "data/empty": 0, "data/small.csv": 8,
+def test_what_is_there(store: Store) -> None:
+    links = {b"link": b"data/big", b"to-dir": b"data", b"broken": b"none", b"data/loop": b".."}
+    store.commit({b"data/big": BIG, b"data/a.csv": b"1\n", b"data/deep/er/x": b"x", b"top": b"t"}, links)
+    fs = files_at(store)
+    assert fs.ls("", detail=False) == ["broken", "data", "link", "to-dir", "top"]
+    assert fs.ls("data/", detail=False) == ["data/a.csv", "data/big", "data/deep", "data/loop"]
+    assert fs.ls("data/a.csv", detail=False) == ["data/a.csv"]
+    by_name = {info["name"]: info for info in fs.ls("data")}
+    pointer = store.git("rev-parse", "HEAD:data/big")
+    assert by_name["data/big"] == {
+        "name": "data/big", "type": "file", "size": len(BIG), "mode": 0o100644, "oid": pointer,
+        "sha256": sha256(BIG).hexdigest(),
     }  # fmt: skip
-    assert fs.ls("data/small.csv", detail=False) == ["data/small.csv"]
-    assert fs.find("plain") == ["plain/large.bin"]
-    assert fs.glob("data/*.bin") == ["data/big.bin"]
+    assert by_name["data/big"] == fs.info("data/big") == fs.info("gitml://data/big")
+    assert fs.info("data/a.csv")["size"] == 2
+    assert fs.info("data/a.csv")["sha256"] is None
+    assert (fs.info("")["type"], fs.info("data/deep")["type"], fs.info("to-dir")["type"]) == ("directory",) * 3
+    assert fs.info("link") == {**fs.info("data/big"), "name": "link", "islink": True, "destination": b"data/big"}
+    types = {info["name"]: (info["type"], info["size"]) for info in fs.ls("")}
+    assert types["link"] == ("file", len(BIG))
+    assert (types["to-dir"], types["broken"]) == (("link", 0), ("link", 0))
+    assert fs.find("data") == ["data/a.csv", "data/big", "data/deep/er/x", "data/loop"]
+    assert fs.find("", maxdepth=1) == ["broken", "link", "to-dir", "top"]
+    assert fs.du("data/deep") == 1
+    assert list(fs.walk("data/deep")) == [("data/deep", ["er"], []), ("data/deep/er", [], ["x"])]
+    assert fs.glob("data/*.csv") == ["data/a.csv"]
+    assert fs.glob("**/x") == ["data/deep/er/x"]
+    assert fs.exists("data/big")
+    assert not fs.exists("data/none")
+    assert (fs.isdir("data"), fs.isfile("data"), fs.isfile("data/big")) == (True, False, True)
+    assert fs.ls("to-dir", detail=False)[0] == "to-dir/a.csv"
+    for call in (fs.ls, fs.info, fs.open, fs.cat_file):
+        with pytest.raises(FileNotFoundError):
+            call("data/none")
+    with pytest.raises(IsADirectoryError):
+        fs.open("data")
+
+
+def test_listing_asks_git_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.commit({b"d%d/%d/x" % (one, two): b"x" for one in range(8) for two in range(8)})
+    fs = files_at(store)
+    monkeypatch.setenv("GIT_TRACE2", str(tmp_path / "trace"))
+    assert sum(info["size"] for info in fs.find("", detail=True).values()) == 64
+    assert fs.glob("d*/3/*")[-1] == "d7/3/x"
+    started = [line for line in (tmp_path / "trace").read_text().splitlines() if " start " in line]
+    assert len(started) <= 4  # two for each walk
+
+
+def test_content(store: Store, tmp_path: Path) -> None:
+    packed = gzip.compress(b"some text\n")
+    store.commit({b"data/big": BIG, b"data/a.txt": "é\n".encode(), b"data/b.txt.gz": packed})
+    fs = files_at(store)
+    assert fs.cat_file("data/big") == BIG
+    assert fs.cat_file("data/big", start=999_000) == BIG[999_000:]
+    assert fs.cat_file("data/big", start=-10, end=-5) == BIG[-10:-5]
+    assert fs.head("data/big", 10) == BIG[:10]
+    assert fs.tail("data/big", 10) == BIG[-10:]
+    assert fs.cat(["data/big", "data/a.txt"]) == {"data/big": BIG, "data/a.txt": b"\xc3\xa9\n"}
+    assert fs.read_text("data/a.txt") == "é\n"
+    with fs.open("data/b.txt.gz", "rt", compression="infer") as text:
+        assert text.read() == "some text\n"
+    fs.get("data", str(tmp_path / "out"), recursive=True)
+    assert (tmp_path / "out/big").read_bytes() == BIG
+    with fs.open("data/big") as file:
+        assert file.size == len(BIG)
+        file.seek(-4, os.SEEK_END)  # as a reader of Parquet does
+        assert file.read() == BIG[-4:]
+
+
+def test_ranges(store: Store, away: Callable[[Store], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = noise(5_000_000)
+    store.commit({b"big": content, b"other": BIG, b"small": b"0123456789"})
+    fs = files_at(away(store))
+    monkeypatch.setenv("GIT_TRACE2", str(tmp_path / "trace"))
+    paths = ["big", "small", "big", "none", "big", "small"]
+    starts = [0, 2, 2_500_000, 0, -10, -3]
+    ends = [10, 4, 2_500_100, 1, None, None]
+    found = fs.cat_ranges(paths, starts, ends)
+    assert isinstance(found[3], FileNotFoundError)
+    assert found[:3] + found[4:] == [content[:10], b"23", content[2_500_000:2_500_100], content[-10:], b"789"]
+    started = [line.split() for line in (tmp_path / "trace").read_text().splitlines() if " start " in line]
+    assert sum("fetch" in words for words in started) == 2  # the manifest, three chunks
     with pytest.raises(FileNotFoundError):
-        fs.ls("nothing")
+        fs.cat_ranges(["none"], 0, 1, on_error="raise")
+    assert fs.cat_ranges(["small", "small"], 1, 3) == [b"12", b"12"]
 
 
-def test_info(fs: GitmlFileSystem, built: Path) -> None:
-    found = fs.info("data/big.bin")
-    assert (found["type"], found["size"], found["mode"]) == ("file", len(BIG), "100644")
-    assert found["oid"] == run_git(built, "rev-parse", "v1:data/big.bin")
-    assert fs.checksum("data/big.bin") == found["sha256"]
-    assert fs.info("")["type"] == "directory"
-    assert fs.isdir("data")
-    assert fs.isfile("link")
-    assert fs.info("link")["islink"]
-    assert not fs.exists("data/nothing")
-    assert isinstance(fs.modified("data/big.bin"), datetime)
-    assert fs.created("data/big.bin") == fs.modified("data/big.bin")
+def test_content_that_is_not_here(store: Store, away: Callable[[Store], Store]) -> None:
+    store.commit({b"big": BIG})
+    clone = away(store)
+    fs = files_at(clone, fetch=False)
+    assert fs.info("big")["size"] == len(BIG)
+    with pytest.raises(ContentMissingError):
+        fs.cat_file("big")
+    # a mapper takes a missing key for one that was never written, and fills in zeros
+    with pytest.raises(ContentMissingError):
+        fs.get_mapper("")["big"]
+    with pytest.raises(KeyError):
+        fs.get_mapper("")["none"]
+    assert files_at(clone).cat_file("big") == BIG
 
 
-def test_urls_name_a_revision_as_those_of_git_do(built: Path) -> None:
-    options = {"repo": str(built)}
-    for url, more, size in (
-        ("gitml://v1@data/big.bin", {}, len(BIG)),
-        ("gitml://data/big.bin", {"rev": "v1"}, len(BIG)),
-        ("gitml://data/big.bin", {}, len(BIG) + 4),
-    ):
-        with fsspec.open(url, "rb", **options, **more) as file:
-            assert len(file.read()) == size
-    with fsspec.open("gitml://@at@sign/x", **options) as file:
-        assert file.read() == b"at\n"
-    with fsspec.open("gitml://table.json", "rt", **options) as text:
-        assert json.load(text) == {"rows": 2}
+def test_pointers_of_a_clone_without_blobs(store: Store, tmp_path: Path) -> None:
+    store.commit({b"data/big": BIG, b"data/small": b"small", b"top": b"t" * 5000})
+    store.git("config", "uploadpack.allowFilter", "true")
+    store.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    source = f"file://{store.path}"
+    subprocess.run(
+        ["git", "clone", "-q", "--filter=blob:none", "--no-checkout", source, tmp_path / "partial"], check=True
+    )
+    fs = files_at(Store(tmp_path / "partial"))
+    assert {name: info["size"] for name, info in fs.find("", detail=True).items()} == {
+        "data/big": len(BIG), "data/small": 5, "top": 5000
+    }  # fmt: skip
+    assert fs.cat_file("data/big") == BIG
 
 
-def test_head_is_looked_up_at_each_call(repo: Path) -> None:
-    fs = GitmlFileSystem(repo=repo)
-    for content in ("one", "two"):
-        (repo / "file").write_text(content)
-        run_git(repo, "add", "file")
-        run_git(repo, "commit", "-q", "-m", content)
-        assert fs.cat_file("file") == content.encode()
+def test_malformed_pointers_are_listed(store: Store) -> None:
+    store.commit({b"data/x": b"gitml pointer 1\nwhat\n"})
+    fs = files_at(store)
+    assert [info["size"] for info in fs.ls("data")] == [21]
+    with pytest.raises(OSError, match="malformed pointer"):
+        fs.open("data/x")
 
 
-def test_ranges(fs: GitmlFileSystem) -> None:
-    assert fs.cat_file("data/big.bin", 1_000_000, 1_000_010) == BIG[1_000_000:1_000_010]
-    assert fs.cat_file("data/big.bin", -5) == BIG[-5:]
-    found = fs.cat_ranges(["data/big.bin", "data/big.bin", "nothing"], [0, -10, 0], [10, None, 1])
-    assert found[:2] == [BIG[:10], BIG[-10:]]
-    assert isinstance(found[2], FileNotFoundError)
+def test_identity_and_dates(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, files in enumerate([{b"a": b"1", b"b": BIG}, {b"a": b"2", b"b": BIG}, {b"a": b"1", b"c": BIG}]):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"2024-01-0{number + 1} 12:00:00 +0000")
+        store.commit(files)
+    first, last = files_at(store, "HEAD~2"), files_at(store)
+    assert first.checksum("a") == last.checksum("a") != files_at(store, "HEAD~1").checksum("a")
+    assert first.ukey("b") == last.ukey("c")
+    assert last.created("a") == datetime(2024, 1, 1, 12, tzinfo=UTC)
+    assert last.modified("a") == datetime(2024, 1, 3, 12, tzinfo=UTC)
+    assert first.modified("b") == last.created("a")
     with pytest.raises(FileNotFoundError):
-        fs.cat_ranges(["nothing"], 0, 1, on_error="raise")
+        last.modified("b")
+    with pytest.raises(NotImplementedError):
+        files_at(store, "HEAD^{tree}").modified("a")
 
 
-def test_nothing_can_be_written(fs: GitmlFileSystem, tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("x")
-    for write in (
-        lambda: fs.open("x", "wb"),
-        lambda: fs.pipe("x", b"1"),
-        lambda: fs.rm("data", recursive=True),
-        lambda: fs.put(str(tmp_path / "x"), "x"),
-        lambda: fs.mkdir("new"),
-        lambda: fs.mv("link", "other"),
-        lambda: fs.touch("x"),
-    ):
-        with pytest.raises(ReadOnlyError, match="read-only"):
-            write()  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize(
+    ("url", "options", "path"),
+    [
+        ("gitml://data/x.csv", {}, "data/x.csv"),
+        ("gitml://v1.2@data/x.csv", {"rev": "v1.2"}, "data/x.csv"),
+        ("gitml://feature/new@data/x", {"rev": "feature/new"}, "data/x"),
+        ("gitml:///some/where:v1@data/x", {"repo": "/some/where", "rev": "v1"}, "data/x"),
+        ("gitml://../other:@data/x", {"repo": "../other"}, "data/x"),
+        ("gitml://main@{1}@data/x", {"rev": "main@{1}"}, "data/x"),
+        ("gitml://@data/a@b:c.csv", {}, "data/a@b:c.csv"),
+        ("gitml://data/2024-01-01T00:00.csv", {}, "data/2024-01-01T00:00.csv"),
+        ("gitml://", {}, ""),
+        ("data/a@b", {}, "data/a@b"),
+        ("/data/x/", {}, "data/x"),
+    ],
+)
+def test_urls(url: str, options: dict[str, str], path: str) -> None:
+    assert GitmlFileSystem._get_kwargs_from_urls(url) == options
+    assert GitmlFileSystem._strip_protocol(url) == path
+    assert GitmlFileSystem._strip_protocol(path) == path
+    back = GitmlFileSystem.unstrip_protocol(GitmlFileSystem.__new__(GitmlFileSystem), path)
+    assert GitmlFileSystem._strip_protocol(back) == path
+    assert GitmlFileSystem._get_kwargs_from_urls(back) == {}
 
 
-def test_it_travels_to_another_process(fs: GitmlFileSystem) -> None:
-    again = pickle.loads(pickle.dumps(fs))
-    assert again.cat_file("data/small.csv") == b"a,b\n1,2\n"
+def test_fsspec_finds_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.commit({b"data/x.csv": b"a,b\n1,2\n", b"data/a@b.csv": b"c\n"})
+    store.git("tag", "v1.2")
+    store.commit({b"data/x.csv": b"a,b\n3,4\n"})
+    monkeypatch.chdir(store.path)
+    with fsspec.open("gitml://data/x.csv", "rt", rev="v1.2") as text:
+        assert text.read() == "a,b\n1,2\n"
+    with fsspec.open(f"gitml://{store.path}:v1.2@data/a@b.csv") as file:
+        assert file.read() == b"c\n"
+    assert [each.path for each in fsspec.open_files("gitml://v1.2@data/*.csv")] == ["data/a@b.csv", "data/x.csv"]
+    assert fsspec.filesystem("gitml", repo=store.path).cat("data/x.csv") == b"a,b\n3,4\n"
+    with pytest.raises(FileNotFoundError, match="unknown revision 'data/a'") as raised:
+        fsspec.open("gitml://data/a@b.csv")
+    assert "gitml://@PATH" in raised.value.__notes__[0]
 
 
-def test_a_revision_that_does_not_exist(built: Path) -> None:
-    with pytest.raises(Exception, match="no-such-rev"):
-        GitmlFileSystem(repo=built, rev="no-such-rev").ls("")
+def read_elsewhere(fs: GitmlFileSystem) -> bytes:
+    os.chdir("/")
+    found: bytes = fs.cat_file("x")
+    return found
+
+
+def test_it_stays_at_its_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store.path)
+    first = store.commit({b"x": b"old"})
+    fs = GitmlFileSystem(rev="main")
+    assert fs == GitmlFileSystem(rev=first)
+    frozen = pickle.dumps(fs)
+    store.commit({b"x": b"new"})
+    assert fs.cat_file("x") == b"old"
+    assert GitmlFileSystem(rev="main").cat_file("x") == b"new"
+    assert fs != GitmlFileSystem(rev="main")
+    again = pickle.loads(frozen)
+    assert again == fs
+    assert again.cat_file("x") == b"old"
+    assert GitmlFileSystem.from_json(fs.to_json()).cat_file("x") == b"old"
+    assert json.loads(fs.to_json())["rev"] == first
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(read_elsewhere, (fs,)) == b"old"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda fs, local: fs.open("new", "wb"),
+        lambda fs, local: fs.open("x", "ab"),
+        lambda fs, local: fs.open("x", "r+b"),
+        lambda fs, local: fs.open("new", "xb"),
+        lambda fs, local: fs.open("new", "w"),
+        lambda fs, local: fs.pipe_file("x", b""),
+        lambda fs, local: fs.pipe({"x": b""}),
+        lambda fs, local: fs.write_text("x", ""),
+        lambda fs, local: fs.touch("x"),
+        lambda fs, local: fs.mkdir("d"),
+        lambda fs, local: fs.makedirs("d", exist_ok=True),
+        lambda fs, local: fs.rmdir("d"),
+        lambda fs, local: fs.rm("x"),
+        lambda fs, local: fs.rm_file("x"),
+        lambda fs, local: fs.delete("d", recursive=True),
+        lambda fs, local: fs.cp("x", "y"),
+        lambda fs, local: fs.copy("d", "e", recursive=True),
+        lambda fs, local: fs.mv("x", "y"),
+        lambda fs, local: fs.put(local, "x"),
+        lambda fs, local: fs.put_file(local, "x"),
+        lambda fs, local: fs.upload(local, "d/"),
+    ],
+)
+def test_writing_is_refused(store: Store, tmp_path: Path, write: Callable[[Any, str], object]) -> None:
+    store.commit({b"x": b"x", b"d/y": b"y"})
+    (tmp_path / "local").write_bytes(b"local")
+    before = store.git("for-each-ref")
+    with pytest.raises(OSError, match="commits do not change") as raised:
+        write(files_at(store), str(tmp_path / "local"))
+    assert isinstance(raised.value, ReadOnlyError)
+    assert raised.value.errno == errno.EROFS
+    assert store.git("for-each-ref") == before
+
+
+def test_pandas_reads_tables(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    old = pandas.DataFrame({"a": range(50_000), "b": [f"row {number}" for number in range(50_000)]})
+    for frame, tag in ((old, "v1.2"), (old.iloc[::2], "v1.3")):
+        frame.to_parquet(tmp_path / "x.parquet", index=False)
+        csv = frame.to_csv(index=False).encode()
+        store.commit({b"data/x.parquet": (tmp_path / "x.parquet").read_bytes(), b"data/x.csv": csv})
+        store.git("tag", tag)
+    monkeypatch.chdir(store.path)
+    assert pandas.read_parquet("gitml://data/x.parquet", storage_options={"rev": "v1.2"}).equals(old)
+    assert pandas.read_parquet("gitml://v1.2@data/x.parquet", columns=["a"]).equals(old[["a"]])
+    assert len(pandas.read_parquet("gitml://data/x.parquet")) == 25_000
+    assert pandas.read_csv("gitml://data/x.csv", storage_options={"rev": "v1.2", "repo": str(store.path)}).equals(old)
