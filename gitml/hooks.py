@@ -16,6 +16,7 @@ from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers, wait_for_sessions
 from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
 from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
@@ -72,7 +73,12 @@ def _post_commit(repo: Repository, _: Sequence[str]) -> None:
 def _cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
     """Keep the data that a commit refers to; what cannot be kept is said and stops nothing."""
     try:
-        DataLog(repo, odb).cover_commit(commit)
+        adopt_leftovers(repo, odb)
+        try:
+            DataLog(repo, odb).cover_commit(commit)
+        except UncoveredError:
+            wait_for_sessions(repo, odb)
+            DataLog(repo, odb).cover_commit(commit)
     except UncoveredError as error:
         say(error.message)
 

@@ -8,6 +8,8 @@ from typing import Self, TextIO
 _QUIET = 1.0
 """Seconds before the first line: what is done by then needs none."""
 _INTERVAL = 0.1
+_LARGE = 100_000_000
+"""Bytes of a file that is worth a percentage of its own."""
 
 
 class Meter:
@@ -21,6 +23,8 @@ class Meter:
         self._next = self._start + _QUIET
         self._drawn = False
         self._files = self._total = self._done = 0
+        self._before: int | None = None
+        """Bytes that were done when the current file began, where nobody knows how many files will come."""
 
     def __enter__(self) -> Self:
         return self
@@ -34,6 +38,12 @@ class Meter:
         """So much is going to be done; `size` in bytes."""
         self._files += files
         self._total += size
+
+    def begin(self, size: int) -> None:
+        """A file of `size` bytes begins; which files will come after it is not known."""
+        self._before = self._done
+        self._files += 1
+        self._total = self._done + size
 
     def advance(self, size: int) -> None:
         """So many bytes more are done; draws if it is time to."""
@@ -49,14 +59,24 @@ class Meter:
 
     def describe(self, elapsed: float) -> str:
         """The line after its label, when `elapsed` seconds have gone by."""
-        percent = 100 * self._done // self._total if self._total else 100
         rate = self._done / elapsed if elapsed else 0.0
         files = f"{self._files} file{'' if self._files == 1 else 's'}"
+        if self._before is not None:
+            text = f"{format_size(self._done)} in {files}, {format_size(rate)}/s"
+            size = self._total - self._before
+            if size < _LARGE or not rate:
+                return text
+            percent = 100 * (self._done - self._before) // size
+            return f"{text}; {percent}% of this one ({format_size(size)}), {self._left(rate)}"
+        percent = 100 * self._done // self._total if self._total else 100
         text = f"{percent}% ({format_size(self._done)} of {format_size(self._total)} in {files}), {format_size(rate)}/s"
-        return f"{text}, {_duration((self._total - self._done) / rate)} left" if rate else text
+        return f"{text}, {self._left(rate)}" if rate else text
+
+    def _left(self, rate: float) -> str:
+        return f"{_duration(max(self._total - self._done, 0) / rate)} left"
 
     def close(self) -> None:
-        """Take the line away."""
+        """Take the line away; it comes back if there is more to do."""
         if self._drawn:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

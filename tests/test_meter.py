@@ -26,6 +26,20 @@ def test_one_file_and_nothing_at_all() -> None:
     assert meter.describe(0.0) == "0% (0 B of 10 B in 1 file), 0 B/s"
 
 
+def test_files_that_come_one_after_the_other() -> None:
+    meter = Meter("reading", Terminal())
+    for _ in range(3):
+        meter.begin(1_000_000)
+        meter.advance(1_000_000)
+    assert meter.describe(2.0) == "3.0 MB in 3 files, 1.5 MB/s"
+    meter.begin(400_000_000)
+    assert meter.describe(0.0) == "3.0 MB in 4 files, 0 B/s"
+    meter.advance(100_000_000)
+    assert meter.describe(2.0) == "103.0 MB in 4 files, 51.5 MB/s; 25% of this one (400.0 MB), 0:06 left"
+    meter.advance(310_000_000)  # it grows
+    assert meter.describe(2.0).endswith("102% of this one (400.0 MB), 0:00 left")
+
+
 def test_a_terminal_sees_it_once_it_takes_long_and_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("gitml.meter.time.monotonic", lambda: now[0])

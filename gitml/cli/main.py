@@ -18,6 +18,7 @@ COMMANDS = {
     "track": ("track", "Put files under gitml"),
     "untrack": ("track", "Take files from under gitml"),
     "checkout": ("checkout", "Fill in files that are pointers"),
+    "add": ("add", "Add many or very large files"),
     "status": ("status", "Show where every stage stands"),
     "run": ("run", "Bring results up to date and commit them"),
     "wait": ("wait", "Wait for the run that is under way"),

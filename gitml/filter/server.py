@@ -1,30 +1,29 @@
 """Answering git's filter requests: content in on clean, content out on smudge.
 
-One process serves one git command. An answer to clean is given only once everything it refers to is durable.
+One process serves one git command. An answer to clean is given only once everything it refers to is in the repository
+and safe from pruning; it is on the disk when git ends, because git waits for us.
 Nothing is held whole in memory except what git asks back, which git itself holds whole.
 """
 
 import fcntl
-import hashlib
 import os
+import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
-from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter, consolidate
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
+from gitml.git.staging import Staging
+from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
-from gitml.store.chunker import Chunker
-from gitml.store.content import passes_through, read_content, store_content
+from gitml.store.content import compare_content, passes_through, read_content, store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest, read_manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
@@ -32,12 +31,13 @@ from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_po
 SMUDGE_LIMIT = 16 << 20
 """Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer: git would hold it in memory."""
 
-_JOINED = 32
 _READ = 1 << 18
 _PIPE = 1 << 20
 """Bytes that the pipe from git may hold, so that git need not wait for us after each packet."""
 
 _IN_MEMORY = 16 << 20
+_PATIENCE = (0.05, 0.5)
+"""Seconds of silence, at first and at most, after which others may want to see what was stored."""
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def serve(repo: Repository, stdin: BinaryIO, stdout: BinaryIO) -> int:
     pipe = _Pipe(stdin, stdout)
     filters = _Filters(repo)
     try:
-        while (event := pipe.next_event()) is not None:
+        while (event := pipe.next_event(filters.idle)) is not None:
             match event:
                 case Hello():
                     pipe.send(pipe.connection.send_hello())
@@ -93,7 +93,7 @@ def _answer(pipe: "_Pipe", filters: "_Filters", request: Request) -> None:
     if answer is None:
         pipe.send(pipe.connection.send_error())
         return
-    pipe.send(pipe.connection.send_success())
+    pipe.send(pipe.connection.send_success(), flush=False)
     for piece in answer:
         for packet in pipe.connection.send_content(piece):
             pipe.send(packet, flush=False)
@@ -110,9 +110,18 @@ class _Pipe:
         with suppress(OSError, AttributeError):  # Linux only, and the user may have reached a limit
             fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE)
 
-    def next_event(self) -> Event | None:
-        """The next event; None when git has closed the pipe between two files."""
+    def next_event(self, idle: "Callable[[float], float | None] | None" = None) -> Event | None:
+        """The next event; None when git has closed the pipe between two files.
+
+        `idle` is called with the seconds that git has been silent, 0 at first, and says for how many more it wants
+        to wait before it is called again; None: for as long as it takes.
+        """
         while (event := self.connection.next_event()) is None:
+            silent = 0.0
+            while idle is not None and (pause := idle(silent)) is not None:
+                if select.select([self._input], [], [], pause)[0]:
+                    break
+                silent += pause
             data = os.read(self._input, _READ)
             if not data:
                 self.connection.end_of_input()
@@ -138,22 +147,47 @@ class _Filters:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
+        self._meter = Meter("reading")
         self._odb = GitOdb(repo.git, repo.format)
-        self._log = DataLog(repo, self._odb)
-        self._session = f"{os.getpid()}-{os.urandom(8).hex()}"
-        self._known: ObjectIndex | None = None
-        self._packs: list[Path] = []
+        self._staging = Staging(repo, self._odb)
+        self._index: dict[bytes, Oid] | None = None
+        self._patience = _PATIENCE[0]
         self._limit: int | None = None
         self._skip: SkipPatterns | None = None
 
     def close(self) -> None:
-        """End the session: its packs become one."""
-        with suppress(GitmlError, OSError):  # many small packs serve as well as one
-            self._join()
+        """End the session: what was stored is durable, in few packs."""
+        self._meter.close()
+        try:
+            self._staging.close()
+        except (GitmlError, OSError) as error:
+            reason = error if isinstance(error, GitmlError) else MachineError(error)
+            _say(
+                GitmlError(
+                    f"what was added is safe, but not part of the repository yet: {reason.message}",
+                    hint="once the reason is gone, the next git add or commit sees to it",
+                )
+            )
         self._odb.close()
+
+    def idle(self, silent: float) -> float | None:
+        """See `_Pipe.next_event`: what was stored becomes visible to others once git asks for nothing more.
+
+        Each time it turns out that git did go on, twice the silence is waited for the next time.
+        """
+        if not self._staging.is_pending:
+            return None
+        if silent < self._patience:
+            return self._patience - silent
+        self._meter.close()  # git may start an editor now
+        with suppress(GitmlError, OSError):  # what is stored is safe; `close` tries again and tells
+            self._staging.flush()
+        self._patience = min(2 * self._patience, _PATIENCE[1])
+        return None
 
     def clean(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
         """What git should store for a file of the worktree: small content as it is, else its pointer."""
+        content = self._metered(path, content)
         head = bytearray()
         for piece in content:
             head += piece
@@ -177,7 +211,7 @@ class _Filters:
             pointer = parse_pointer(data)
             if wants_pointers() or pointer.size > self._smudge_limit() or self._skips(path):
                 return iter([data])
-            return iter(list(read_content(pointer, self._odb)))
+            return iter(list(read_content(pointer, self._staging)))
         except MissingDataError:
             pass  # the hook that runs after the checkout fetches it, or says that it is nowhere
         except GitmlError as error:
@@ -186,80 +220,66 @@ class _Filters:
         return _spooled(chain([data], content))
 
     def _stored(self, path: bytes, content: Iterator[bytes]) -> Pointer:
-        """Make content durable and referenced; its pointer."""
-        if self._known is None:
-            self._known = ObjectIndex(self._repo.objects_dir, self._repo.format)
-        self._known.refresh()
-        known = self._known
+        """Make content part of the repository and referenced; its pointer."""
         expected = self._expected(path)
         if expected is not None:
-            unequal = self._unequal(*expected, content)
+            pointer, manifest = expected
+            unequal = compare_content(content, pointer, manifest, self._repo.format)
             if unequal is None:
-                self._reference(path, *expected)
-                return expected[0]
-            content = unequal
-        with PackWriter(self._repo.objects_dir, self._repo.format, known=known, reader=self._odb) as pack:
+                self._reference(path, pointer, manifest)
+                return pointer
+            # what was equal is read back from the chunks that are stored already
+            equal, rest = unequal
+            content = chain((self._staging.read(chunk.oid)[1] for chunk in manifest.chunks[:equal]), rest)
+        with self._staging.storing(path) as pack:
+            before = len(pack)
             stored = store_content(content, pack)
             manifest_id = stored.pointer.manifest
-            if len(pack) or not self._log.references(path, manifest_id):
-                self._packs += self._log.stage(self._session, pack, path, manifest_id, stored.data_tree)
-        if len(self._packs) >= _JOINED:
-            self._join()
+            if len(pack) > before or not self._staging.references(path, manifest_id):
+                self._staging.keep(path, manifest_id, stored.data_tree)
         return stored.pointer
+
+    def _metered(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            size = os.lstat(path).st_size  # git starts filters at the top of the worktree
+        except (OSError, ValueError):
+            size = 0
+        self._meter.begin(size)
+        for piece in content:
+            self._meter.advance(len(piece))
+            yield piece
 
     def _expected(self, path: bytes) -> tuple[Pointer, Manifest] | None:
         """What the index says stands at `path`: most often git asks about files that did not change."""
-        # git takes `./` and `../` in such a name as relative to a directory, and dies outside the worktree
-        if b"\n" in path or path.split(b"/")[0] in (b"", b".", b".."):
-            return None
-        found = self._odb.lookup(":0:" + os.fsdecode(path))
+        blob = self._staged_blob(path)
+        found = self._odb.lookup(blob.hex()) if blob is not None else None
         if found is None or not is_pointer(found[2]):
             return None
         try:
             pointer = parse_pointer(found[2])
-            manifest = read_manifest(pointer.manifest, self._odb)
+            manifest = read_manifest(pointer.manifest, self._staging)
         except GitmlError:
             return None
-        assert self._known is not None
-        if manifest.size != pointer.size or not all(self._known.has(chunk.oid) for chunk in manifest.chunks):
+        if manifest.size != pointer.size or not all(self._staging.has(chunk.oid) for chunk in manifest.chunks):
             return None
         return pointer, manifest
 
-    def _unequal(self, pointer: Pointer, manifest: Manifest, content: Iterator[bytes]) -> Iterator[bytes] | None:
-        """None if `content` is what the pointer stands for, else the whole content once more.
-
-        Only digests are computed, several times faster than storing. After a difference the part that was equal is
-        read back from the chunks that are stored already.
-        """
-        digest, equal = hashlib.sha256(), 0
-        chunks = _chunks(content)
-        for data in chunks:
-            if equal == len(manifest.chunks) or self._oid_of(data) != manifest.chunks[equal].oid:
-                return chain(self._read_back(manifest, equal), [data], chunks)
-            digest.update(data)
-            equal += 1
-        if equal == len(manifest.chunks) and digest.digest() == pointer.sha256:
-            return None
-        return self._read_back(manifest, equal)
-
-    def _oid_of(self, data: bytes) -> Oid:
-        return self._repo.format.oid_of("blob", data)
-
-    def _read_back(self, manifest: Manifest, count: int) -> Iterator[bytes]:
-        return (self._odb.read(chunk.oid)[1] for chunk in manifest.chunks[:count])
+    def _staged_blob(self, path: bytes) -> Oid | None:
+        """What the index had at `path` when the session began to ask."""
+        if self._index is None:
+            self._index = {}
+            for line in self._repo.git.output("ls-files", "-s", "-z").split(b"\0"):
+                meta, tab, name = line.partition(b"\t")
+                if tab and meta.startswith(b"100") and meta.endswith(b" 0"):
+                    self._index[name] = Oid.parse(meta.split(b" ")[1])
+        return self._index.get(path)
 
     def _reference(self, path: bytes, pointer: Pointer, manifest: Manifest) -> None:
         """Keep content that is stored already from being pruned."""
-        if self._log.references(path, pointer.manifest):
+        if self._staging.references(path, pointer.manifest):
             return
-        with PackWriter(self._repo.objects_dir, self._repo.format, known=self._known, reader=self._odb) as pack:
-            tree: Oid = write_data_tree(pointer.manifest, manifest, pack)
-            self._packs += self._log.stage(self._session, pack, path, pointer.manifest, tree)
-
-    def _join(self) -> None:
-        joined = consolidate(self._repo.objects_dir, self._packs, self._repo.format)
-        if joined is not None:
-            self._packs = [joined]
+        with self._staging.storing(path) as pack:
+            self._staging.keep(path, pointer.manifest, write_data_tree(pointer.manifest, manifest, pack))
 
     def _smudge_limit(self) -> int:
         if self._limit is None:
@@ -273,13 +293,6 @@ class _Filters:
 
     def _warn(self, path: bytes, error: GitmlError, remedy: str) -> None:
         _say(GitmlError(error.message, hint=remedy), path)
-
-
-def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    chunker = Chunker()
-    for piece in pieces:
-        yield from chunker.feed(piece)
-    yield from chunker.finish()
 
 
 def _spooled(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -299,6 +312,7 @@ def _spooled(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _say(error: GitmlError, path: bytes | None = None) -> None:
     where = "" if path is None else f"'{path.decode('utf-8', 'backslashreplace')}': "
-    text = f"gitml: {where}{error.message}\n" + (f"gitml: hint: {error.hint}\n" if error.hint else "")
+    line = "\r\x1b[K" if sys.stderr.isatty() else ""  # where progress may stand
+    text = f"{line}gitml: {where}{error.message}\n" + (f"gitml: hint: {error.hint}\n" if error.hint else "")
     sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     sys.stderr.flush()

@@ -11,7 +11,6 @@ What was fetched without the data commit that covers it elsewhere hangs on data 
 import re
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from gitml.errors import CorruptError, MissingDataError
@@ -35,6 +34,8 @@ FETCHED = "refs/ml/fetched/"
 
 _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
+_REFS_AGE = 1.0
+"""Seconds for which `references` believes the refs that it has seen."""
 _UNNAMED = b"content"
 _SUFFIX = b"/" + MANIFEST_NAME
 
@@ -76,7 +77,9 @@ class DataLog:
         self._repo = repo
         self._odb = odb
         self._chains: dict[Oid, list[_Staged]] = {}
-        self._tips: dict[str, Oid] = {}
+        self._looked: tuple[float, _Refs] | None = None
+        self._snapshots: dict[Oid, Snapshot] = {}
+        self._manifests: dict[Oid, frozenset[Oid]] = {}
 
     def heads(self) -> list[Oid]:
         """The data commits that hold everything known here: local and remote-tracking heads, none an ancestor."""
@@ -84,44 +87,14 @@ class DataLog:
 
     def references(self, path: bytes, manifest: Oid) -> bool:
         """Whether a head holds this manifest at this path, or a staged chain holds it at all."""
-        refs = self._refs()
+        now = time.monotonic()
+        if self._looked is None or now - self._looked[0] > _REFS_AGE:
+            # what a ref held a moment ago is still held: chains go away once a head holds what they held
+            self._looked = (now, self._refs())
+        refs = self._looked[1]
         if any(self._stands(tip, path, manifest) for tip in {*refs.heads.values(), *refs.remote.values()}):
             return True
-        return any(item.manifest == manifest for tip in set(refs.staged.values()) for item in self._chain(tip))
-
-    def stage(self, session: str, pack: PackWriter, path: bytes, manifest: Oid, data_tree: Oid) -> list[Path]:
-        """Make the content behind `manifest` durable: finish `pack`, then append it to the chain of `session`.
-
-        `pack` holds what the repository lacks of `data_tree`; it is finished in any case. Give the packs written.
-        """
-        return self.stage_all(session, pack, [(path, manifest, data_tree)])
-
-    def stage_all(self, session: str, pack: PackWriter, items: Sequence[tuple[bytes, Oid, Oid]]) -> list[Path]:
-        """As `stage`, for several (path, manifest, data tree) at once; without items only `pack` is finished."""
-        written: list[Path] = []
-        if not items:
-            finished = pack.finish()
-            return [finished] if finished is not None else []
-        name = STAGED + session
-        for attempt in range(_ATTEMPTS):
-            tip: Oid | None = self._repo.try_resolve(name) if attempt else self._tips.get(name)
-            with pack if attempt == 0 else PackWriter(self._repo.objects_dir, self._repo.format) as writer:
-                commit: Oid | None = tip
-                for path, manifest, data_tree in items:
-                    commit = _write_staged(writer, path, manifest, data_tree, commit)
-                assert commit is not None
-                finished = writer.finish()
-            written += [finished] if finished is not None else []
-            try:
-                update_refs(self._repo.git, [RefUpdate(name, commit, tip)])
-            except (RefMovedError, RefLockedError):
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                _pause(attempt)
-            else:
-                self._tips[name] = commit
-                break
-        return written
+        return any(manifest in self._manifests_of(tip) for tip in set(refs.staged.values()))
 
     def cover(self, paths: Mapping[bytes, Oid]) -> None:
         """Make the manifest of every path, and all below it, reachable from a head.
@@ -350,7 +323,7 @@ class DataLog:
             new: Oid | None = None
             with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
                 for item in rest:
-                    new = _write_staged_tree(pack, item, new)
+                    new = write_staged_tree(pack, item, new)
                 pack.finish()
             try:
                 update_refs(self._repo.git, [RefUpdate(name, new, tip)])
@@ -367,8 +340,7 @@ class DataLog:
                 rest = self._chains[at]
                 break
             commit = self._commit(at)
-            subject, _, path = commit.message.partition(b"\n\n")
-            walked.append((at, _Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)))
+            walked.append((at, parse_staged(commit)))
             at = commit.parents[0] if commit.parents else None
         chain = rest + [item for _, item in reversed(walked)]
         self._chains = {tip: chain, **{oid: known for oid, known in self._chains.items() if oid != tip}}
@@ -396,7 +368,14 @@ class DataLog:
         return Snapshot(self._odb, self._commit(commit).tree)
 
     def _stands(self, head: Oid, path: bytes, manifest: Oid) -> bool:
-        return _manifest_at(self._snapshot(head), path) == manifest
+        if head not in self._snapshots:
+            self._snapshots[head] = self._snapshot(head)
+        return _manifest_at(self._snapshots[head], path) == manifest
+
+    def _manifests_of(self, tip: Oid) -> frozenset[Oid]:
+        if tip not in self._manifests:
+            self._manifests[tip] = frozenset(item.manifest for item in self._chain(tip))
+        return self._manifests[tip]
 
 
 def _manifest_at(snapshot: Snapshot, path: bytes) -> Oid | None:
@@ -426,21 +405,29 @@ def _part(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, only: Container[O
     return writer.write("tree", format_tree(kept))
 
 
-def _write_staged(writer: PackWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:
+def write_staged(writer: ObjectWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:
+    """Write the commit of a staged chain that keeps the content with this manifest and data tree; give its oid."""
     tree = data_tree
     # dulwich gives no path, and a foreign program might give one that no tree can hold
     names = path.split(b"/")
     fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
     for name in reversed(names if fits else [_UNNAMED]):
         tree = writer.write("tree", format_tree([(name, Entry(MODE_TREE, tree))]))
-    return _write_staged_tree(writer, _Staged(path, manifest, tree), parent)
+    return write_staged_tree(writer, _Staged(path, manifest, tree), parent)
 
 
-def _write_staged_tree(writer: PackWriter, item: _Staged, parent: Oid | None) -> Oid:
+def write_staged_tree(writer: ObjectWriter, item: _Staged, parent: Oid | None) -> Oid:
+    """Write the commit of a staged chain that comes after `parent`; give its oid."""
     who = Signature(b"gitml", b"gitml@localhost", int(time.time()))
     message = b"staged %s\n\n%s" % (item.manifest.hex().encode(), item.path)
     parents = () if parent is None else (parent,)
     return writer.write("commit", format_commit(Commit(item.tree, parents, who, who, message)))
+
+
+def parse_staged(commit: Commit) -> _Staged:
+    """What a commit of a staged chain holds; raise `ValueError` for any other commit."""
+    subject, _, path = commit.message.partition(b"\n\n")
+    return _Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)
 
 
 def _rounds(items: Iterable[tuple[bytes, Oid]]) -> Iterator[dict[bytes, Oid]]:

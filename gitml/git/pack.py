@@ -7,10 +7,14 @@ Content is deflated with isal at level 1; what does not shrink is kept in stored
 
 Order on disk: pack and index under `tmp_` names, both synced, the pack renamed, then the index, then the directory
 synced. Git sees a pack once its index is there, and `git prune` knows `tmp_` names as garbage of a killed process.
-A session that writes many packs may sync once for all of them, at its end; a pack that no ref reaches yet is published
-with a `.keep` file, which comes before the index, so that `git gc --prune=now` leaves it alone.
+A pack that takes objects for longer may have a name of its own instead, under which neither git nor `git prune` sees
+it. Its file is locked while its writer lives; what `hand_over` has given to the operating system can be read back
+with `read_unfinished` after a kill, or after `finish` failed on a full disk.
+A pack that no ref reaches yet is published with a `.keep` file, which comes before the index: between both moments
+`git gc --prune=now` would take it for garbage.
 """
 
+import fcntl
 import hashlib
 import mmap
 import os
@@ -22,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from gitml.errors import CorruptError, GitmlError
 from gitml.oid import ObjectFormat, Oid
@@ -53,12 +57,20 @@ class _Placed(NamedTuple):
     crc: int
 
 
+class KnownObjects(Protocol):
+    """Tells which objects need not be written again."""
+
+    def has(self, oid: Oid) -> bool:
+        """Whether the object is here."""
+        ...
+
+
 class PackWriter:
-    """An `ObjectWriter` and `ObjectReader` that collects objects in one new pack of `objects_dir`.
+    """A `ChunkWriter` and `ObjectReader` that collects objects in one new pack of `objects_dir`.
 
     `known` tells which objects need not be written again; `reader` serves reads of objects that are not in this
-    pack. Nothing appears in the repository before `finish`. As a context manager it removes what it wrote unless
-    `finish` was called. Several threads may write at once.
+    pack. Nothing appears in the repository before `finish`; until then the pack is the file `name` among the packs.
+    As a context manager it removes what it wrote unless `finish` was called. Several threads may write at once.
     """
 
     def __init__(
@@ -66,10 +78,12 @@ class PackWriter:
         objects_dir: Path,
         object_format: ObjectFormat,
         *,
-        known: "ObjectIndex | None" = None,
+        known: "KnownObjects | None" = None,
         reader: ObjectReader | None = None,
+        name: str | None = None,
     ) -> None:
         self.format = object_format
+        self._name = name
         self._directory = objects_dir / "pack"
         self._known = known
         self._reader = reader
@@ -89,6 +103,29 @@ class PackWriter:
 
     def __len__(self) -> int:
         return len(self._placed)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pack so far."""
+        return self._end
+
+    def hand_over(self) -> None:
+        """Give everything to the operating system: a kill of this process leaves it readable (`read_unfinished`)."""
+        with self._lock:
+            if self._file is not None:
+                self._file.spill()
+
+    def hold(self) -> int | None:
+        """A descriptor that keeps the pack locked for as long as it is open, beyond `finish`; None without a file."""
+        with self._lock:
+            return None if self._file is None else self._file.duplicate()
+
+    def roll_back(self, size: int) -> None:
+        """Forget what was written after the pack had `size` bytes."""
+        with self._lock:
+            while self._placed and next(reversed(self._placed.values())).offset >= size:
+                self._placed.popitem()
+            self._truncate(size)
 
     def holds(self, oid: Oid) -> bool:
         """Whether this very pack has the object."""
@@ -155,24 +192,26 @@ class PackWriter:
         """Take over all entries of a pack as they are; False, and nothing taken, if it holds deltas."""
         index = PackIndex(path.with_suffix(".idx"), self.format)
         entries = sorted(index.entries(), key=lambda entry: entry[2])
-        with path.open("rb") as source:
-            ends = [offset for _, _, offset in entries[1:]] + [os.fstat(source.fileno()).st_size - self.format.size]
-            with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if any(content[offset] >> 4 & 7 not in _KINDS for _, _, offset in entries):
-                    return False
-                with self._lock:
-                    for (oid, crc, offset), end in zip(entries, ends, strict=True):
-                        if oid not in self._placed:
-                            self._add(oid, content[offset:end], crc)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ends = [offset for _, _, offset in entries[1:]] + [os.fstat(descriptor).st_size - self.format.size]
+            if any(os.pread(descriptor, 1, offset)[0] >> 4 & 7 not in _KINDS for _, _, offset in entries):
+                return False
+            with self._lock:
+                for (oid, crc, offset), end in zip(entries, ends, strict=True):
+                    if oid not in self._placed:
+                        self._add(oid, os.pread(descriptor, end - offset, offset), crc)
+        finally:
+            os.close(descriptor)
         return True
 
-    def finish(self, *, durable: bool = True, keep: bytes | None = None) -> Path | None:
-        """Make the objects part of the repository; give the pack's path, None if nothing was written.
+    def finish(self, *, keep: bytes | None = None) -> Path | None:
+        """Make the objects part of the repository, durably; give the pack's path, None if nothing was written.
 
-        Without `durable` a small pack is only handed to the operating system (see `sync_packs`). With `keep`, a
-        `.keep` file with that text stands beside it before git can see it. An identical pack that is already there
-        is kept. The writer takes no more objects, and reads go to the reader. Raise `GitmlError` if the unfinished
-        pack was deleted meanwhile.
+        With `keep`, a `.keep` file with that text stands beside it before git can see it (see `release_keep`). An
+        identical pack that is already there is kept. The writer takes no more objects, and reads go to the reader.
+        On an error a pack with a name of its own stays as it is. Raise `GitmlError` if the unfinished pack was
+        deleted meanwhile.
         """
         with self._lock:
             self._closed = True
@@ -182,7 +221,11 @@ class PackWriter:
             try:
                 if not self._placed:
                     return None
-                return _publish(file, self._directory, self.format, self._placed, durable=durable, keep=keep)
+                return _publish(file, self._directory, self.format, self._placed, keep)
+            except BaseException:
+                if self._name is not None:
+                    file.abandon()
+                raise
             finally:
                 file.discard()
 
@@ -198,7 +241,7 @@ class PackWriter:
         if self._closed:
             raise ValueError("the pack is finished")
         if self._file is None:
-            self._file = _NewFile(self._directory, "tmp_pack_")
+            self._file = _NewFile(self._directory, "tmp_pack_", self._name)
             self._file.write(_pack_header(0))
         self._file.write(data)
 
@@ -372,78 +415,89 @@ class PackIndex:
         return self._map[at : at + self._size]
 
 
-def consolidate(
-    objects_dir: Path, packs: Iterable[Path], object_format: ObjectFormat, *, keep: bytes | None = None
-) -> Path | None:
+def consolidate(objects_dir: Path, packs: Iterable[Path], object_format: ObjectFormat) -> Path | None:
     """Join small packs that this process wrote into one, then delete them; give the new pack, None if not needed.
 
     Entries are copied as they are. Meant for the packs of one session: between two whole objects of one pack git
     looks for no delta when it repacks (git: builtin/pack-objects.c, try_delta), so versions of one file must not be
-    joined this way. Packs that are gone, kept by others (a `.keep` file with another text than `keep`), large or hold
-    deltas stay out of it. With `keep`, the new pack is kept too.
+    joined this way. Packs that are gone, kept (`.keep`), large or hold deltas stay out of it.
     """
     joined: list[Path] = []
     with PackWriter(objects_dir, object_format) as writer:
-        sources = [path for path in dict.fromkeys(packs) if _is_joinable(path, keep)]
+        sources = [path for path in dict.fromkeys(packs) if _is_joinable(path)]
         if len(sources) < 2:
             return None
         for path in sources:
             with suppress(FileNotFoundError):
                 if writer.copy_pack(path):
                     joined.append(path)
-        result = writer.finish(keep=keep) if len(joined) > 1 else None
+        result = writer.finish() if len(joined) > 1 else None
     if result is not None:
         for path in joined:
             if path != result:
-                # first the index, which is what makes git see the pack
-                for suffix in (".idx", ".pack", ".keep"):
-                    path.with_suffix(suffix).unlink(missing_ok=True)
+                path.with_suffix(".idx").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
     return result
 
 
-def _is_joinable(path: Path, keep: bytes | None) -> bool:
+def _is_joinable(path: Path) -> bool:
     try:
-        return path.stat().st_size <= JOINED_PACK_LIMIT and read_keep(path) in (None, keep)
+        return path.stat().st_size <= JOINED_PACK_LIMIT and not path.with_suffix(".keep").exists()
     except FileNotFoundError:
         return False
 
 
-def read_keep(pack: Path) -> bytes | None:
-    """The text of the `.keep` file of a pack, None if it has none."""
-    try:
-        return pack.with_suffix(".keep").read_bytes()
-    except FileNotFoundError:
-        return None
-
-
 def release_keep(pack: Path, keep: bytes) -> None:
     """Remove the `.keep` file of a pack if it has this text; git may repack it from now on."""
-    if read_keep(pack) == keep:
-        pack.with_suffix(".keep").unlink(missing_ok=True)
+    place = pack.with_suffix(".keep")
+    with suppress(FileNotFoundError):
+        if place.read_bytes() == keep:
+            place.unlink()
 
 
-def sync_packs(packs: Iterable[Path]) -> None:
-    """Make packs durable that were finished without; those that are gone are passed over."""
-    directories = set()
-    for pack in packs:
-        for suffix in (".pack", ".idx"):
-            with suppress(FileNotFoundError):
-                descriptor = os.open(pack.with_suffix(suffix), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-        directories.add(pack.parent)
-    for directory in directories:
-        _sync_directory(directory)
+def read_unfinished(path: Path) -> Iterator[tuple[Kind, bytes]]:
+    """The objects in a pack that was never finished, in order, up to the first that is not whole."""
+    with path.open("rb") as file:
+        file.seek(_HEADER_SIZE)
+        data = b""
+        while True:
+            entry = _whole_entry(data)
+            if entry is not None:
+                kind, content, length = entry
+                data = data[length:]
+                yield kind, content
+                continue
+            more = file.read(1 << 21)
+            if not more:
+                return
+            data += more
+
+
+def _whole_entry(data: bytes) -> tuple[Kind, bytes, int] | None:
+    """Kind, content and length of the entry that `data` begins with; None if there is no whole one."""
+    at = 0
+    while at < len(data) and data[at] & 0x80:
+        at += 1
+    if at >= len(data):
+        return None
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(data[at + 1 :])
+    except zlib.error:
+        return None
+    kind = _KINDS.get(data[0] >> 4 & 7)
+    if not inflater.eof or kind is None:
+        return None
+    return kind, content, len(data) - len(inflater.unused_data)
 
 
 class _NewFile:
     """A file under a temporary name, gone unless it is renamed. The file is made once there is more than a little."""
 
-    def __init__(self, directory: Path, prefix: str) -> None:
-        self._path = directory / f"{prefix}{os.urandom(8).hex()}"
+    def __init__(self, directory: Path, prefix: str, name: str | None = None) -> None:
+        self._path = directory / (name or f"{prefix}{os.urandom(8).hex()}")
         self._directory = directory
+        self._locks = name is not None
         self._held = bytearray()
         self._descriptor: int | None = None
         self._size = 0
@@ -457,11 +511,8 @@ class _NewFile:
         if len(self._held) + len(data) <= _IN_MEMORY:
             self._held += data
             return
-        self._spill()
+        self.spill()
         self._write_all(data)
-        self._size += len(data)
-        if self._size - self._written_back >= _WRITEBACK:
-            self._start_writeback()
 
     def write_at(self, offset: int, data: bytes) -> None:
         if offset < self._size:
@@ -479,30 +530,33 @@ class _NewFile:
             parts.append(bytes(memoryview(self._held)[offset - self._size : offset - self._size + length]))
         return b"".join(parts)
 
+    def duplicate(self) -> int | None:
+        """Another descriptor of the file, which shares its lock; None if there is no file yet."""
+        return None if self._descriptor is None else os.dup(self._descriptor)
+
     def truncate(self, size: int) -> None:
         if self._size <= size <= len(self):
             del self._held[size - self._size :]
             return
         if size < self._size:
             self._held.clear()
-        self._spill()
+        self.spill()
         os.ftruncate(self._fd, size)
-        os.lseek(self._fd, size, os.SEEK_SET)
         self._size = size
 
     def start_sync(self) -> None:
         """Set the disk to work on all that was written, if it is much."""
         if self._size > _WRITEBACK:
-            self._spill()
+            self.spill()
             self._start_writeback()
 
     def sync(self) -> None:
-        self._spill()
+        self.spill()
         self._end_writeback()
         os.fsync(self._fd)
 
     def rename(self, target: Path) -> None:
-        self._spill()
+        self.spill()
         self._path.rename(target)
         self._close()
 
@@ -513,12 +567,19 @@ class _NewFile:
             self._close()
             self._path.unlink(missing_ok=True)
 
+    def abandon(self) -> None:
+        """Close, and leave the file where it is."""
+        self._held.clear()
+        if self._descriptor is not None:
+            self._close()
+
     @property
     def _fd(self) -> int:
         assert self._descriptor is not None, "the file is closed"
         return self._descriptor
 
-    def _spill(self) -> None:
+    def spill(self) -> None:
+        """Write what was only collected."""
         if self._descriptor is None:
             # Created read-only as git does; the umask (which core.sharedRepository users set) decides for whom.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -527,16 +588,26 @@ class _NewFile:
             except FileNotFoundError:
                 self._directory.mkdir(exist_ok=True)
                 self._descriptor = os.open(self._path, flags, 0o444)
+            if self._locks:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if self._held:
             self._write_all(self._held)
-            self._size += len(self._held)
             self._held.clear()
 
     def _write_all(self, data: bytes | bytearray) -> None:
         with memoryview(data) as view:
             done = 0
-            while done < len(view):
-                done += os.write(self._fd, view[done:])
+            try:
+                while done < len(view):
+                    done += os.pwrite(self._fd, view[done:], self._size + done)
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, self._size)
+                raise
+        self._size += len(data)
+        if self._size - self._written_back >= _WRITEBACK:
+            self._start_writeback()
 
     def _start_writeback(self) -> None:
         if self._writeback is None or not self._writeback.is_alive():
@@ -566,18 +637,10 @@ def _sync_data(descriptor: int) -> None:
 
 
 def _publish(
-    file: _NewFile,
-    directory: Path,
-    object_format: ObjectFormat,
-    placed: dict[Oid, _Placed],
-    *,
-    durable: bool,
-    keep: bytes | None,
+    file: _NewFile, directory: Path, object_format: ObjectFormat, placed: dict[Oid, _Placed], keep: bytes | None
 ) -> Path:
-    durable = durable or len(file) > _WRITEBACK
     file.write_at(0, _pack_header(len(placed)))
-    if durable:
-        file.start_sync()
+    file.start_sync()
     digest = hashlib.new(object_format.value, usedforsecurity=False)
     offset = 0
     while block := file.read(offset, 1 << 20):
@@ -593,36 +656,25 @@ def _publish(
         os.utime(pack)  # as git does: a fresh time protects it from an expiring prune
         _sync_directory(directory)
         return pack
+    file.sync()
     index_file = _NewFile(directory, "tmp_idx_")
     try:
         index_file.write(_format_index(object_format, placed, trailer))
-        if durable:
-            file.sync()
-            index_file.sync()
+        index_file.sync()
         file.rename(pack)
         index_file.rename(index)
     except FileNotFoundError:
         raise GitmlError("the unfinished pack was deleted", hint="do not prune while adding; try again") from None
     finally:
         index_file.discard()
-    if durable:
-        _sync_directory(directory)
+    _sync_directory(directory)
     return pack
 
 
 def _write_keep(path: Path, text: bytes) -> None:
     """Make a `.keep` file, unless there is one: whoever wrote that keeps the pack for longer."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        os.write(descriptor, text)
-    finally:
-        os.close(descriptor)
+    with suppress(FileExistsError), path.open("xb") as file:
+        file.write(text)
 
 
 def _pack_header(count: int) -> bytes:

@@ -267,7 +267,6 @@ class Runner:
             repo=self._repo,
             odb=self._odb,
             cache=self._cache,
-            data=self._data,
             sandbox=self._choose_sandbox(report),
             run=report.run,
             directory=self._lease.run_dir(report.run),

@@ -16,10 +16,10 @@ from typing import Any
 
 from gitml.errors import GitmlError, UserError
 from gitml.git.attributes import filter_of
-from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
+from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache, run_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
@@ -115,7 +115,6 @@ class StageRun:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
-        data: DataLog,
         sandbox: Sandbox,
         run: str,
         directory: Path,
@@ -128,7 +127,6 @@ class StageRun:
         self._repo = repo
         self._odb = odb
         self._cache = cache
-        self._data = data
         self._sandbox = sandbox
         self._run = run
         self._directory = directory
@@ -154,9 +152,12 @@ class StageRun:
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with Workspaces(self._directory / "work", self._odb) as workspaces:
+            with (
+                Workspaces(self._directory / "work", self._odb) as workspaces,
+                Staging(self._repo, self._odb, f"run-{self._run}") as staging,
+            ):
                 for batch in self._run_all(stage, status, todo, workspaces):
-                    self._record(stage, snapshot, batch)
+                    self._record(stage, snapshot, batch, staging)
                     self._progress(self.tally)
         self._raise_failure(status)
         return self._merge(status)
@@ -217,25 +218,22 @@ class StageRun:
         """Whether no further task may start: told to stop, or the outputs can never become one tree."""
         return self._stop.is_set() or self._doomed
 
-    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended]) -> None:
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
         ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
         if not ended:
             return
         collected: dict[str, Collected] = {}
         lines: dict[str, TaskLine] = {}
-        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
-            for each in ended:
-                line, found = self._judge(stage, snapshot, each, pack)
-                lines[each.task.key] = line
-                if found is not None:
-                    collected[each.task.key] = found
-            pointers = [
-                (stage.output + b"/" + path, manifest, data_tree)
-                for found in collected.values()
-                for path, (manifest, data_tree) in found.pointers.items()
-            ]
-            self._data.stage_all(f"run-{self._run}", pack, pointers)
+        for each in ended:
+            line, found = self._judge(stage, snapshot, each, staging.pack())
+            lines[each.task.key] = line
+            if found is None:
+                continue
+            collected[each.task.key] = found
+            for path, (manifest, data_tree) in found.pointers.items():
+                staging.keep(stage.output + b"/" + path, manifest, data_tree)
+        staging.flush()
         with self._cache.update(f"run {self._run}: {stage.name}, {len(ended)} datums") as update:
             for each in ended:
                 key, line = each.task.key, lines[each.task.key]

@@ -4,10 +4,11 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 from gitml.errors import CorruptError
-from gitml.oid import Oid
+from gitml.oid import ObjectFormat, Oid
 from gitml.store.chunker import Chunker
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, write_manifest
@@ -68,10 +69,52 @@ def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Chun
             digest.update(data)
             chunks += preparation.take(data)
         chunks += preparation.rest()
-    manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
-    manifest_id = write_manifest(manifest, writer)
-    data_tree = write_data_tree(manifest_id, manifest, writer)
-    return Stored(Pointer(digest.digest(), manifest.size, manifest_id), data_tree)
+    return _stored(digest.digest(), chunks, writer)
+
+
+def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter) -> Callable[[], Stored]:
+    """Do the expensive part of `store_content` in the calling thread; what is given writes the content.
+
+    All of it is held in memory meanwhile: for contents of a few chunks, several of which are prepared side by side.
+    """
+    digest = hashlib.sha256()
+    prepared: list[_Prepared] = []
+    for data in _chunks(pieces):
+        digest.update(data)
+        prepared.append(_prepare(data, writer))
+
+    def write() -> Stored:
+        return _stored(digest.digest(), [Chunk(size, mark, store()) for size, mark, store in prepared], writer)
+
+    return write
+
+
+def compare_content(
+    pieces: Iterable[bytes], pointer: Pointer, manifest: Manifest, object_format: ObjectFormat
+) -> tuple[int, Iterator[bytes]] | None:
+    """None if `pieces` make up the content of `pointer`, whose manifest this is; then nothing needs to be stored.
+
+    Else how many of its first chunks they begin with, and all bytes after those. Only digests are computed, of the
+    whole and, in another thread, of each chunk.
+    """
+    digest = hashlib.sha256()
+    source = _Source(pieces)
+    waiting: deque[tuple[bytes, Callable[[], Oid]]] = deque()
+    equal = 0
+    with _Naming(object_format, len(manifest.chunks)) as name:
+        for chunk in manifest.chunks:
+            data = source.take(chunk.size)
+            waiting.append((data, name(data)))
+            digest.update(data)
+            while waiting and (len(waiting) > _AHEAD or equal + len(waiting) == len(manifest.chunks)):
+                if waiting[0][1]() != manifest.chunks[equal].oid:
+                    return equal, chain((data for data, _ in waiting), source.rest())
+                waiting.popleft()
+                equal += 1
+        more = source.take(1)
+    if more or digest.digest() != pointer.sha256:
+        return equal, chain([more], source.rest())
+    return None
 
 
 def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:
@@ -105,11 +148,76 @@ def read_chunk(chunk: Chunk, index: int, reader: ObjectReader) -> bytes:
     return data
 
 
+def _stored(sha256: bytes, chunks: list[Chunk], writer: ChunkWriter) -> Stored:
+    """Write what goes with chunks that are written."""
+    manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
+    manifest_id = write_manifest(manifest, writer)
+    data_tree = write_data_tree(manifest_id, manifest, writer)
+    return Stored(Pointer(sha256, manifest.size, manifest_id), data_tree)
+
+
+def _prepare(data: bytes, writer: ChunkWriter) -> "_Prepared":
+    return len(data), sketch(data), writer.prepare("blob", data)
+
+
 def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     chunker = Chunker()
     for piece in pieces:
         yield from chunker.feed(piece)
     yield from chunker.finish()
+
+
+class _Source:
+    """Bytes that arrive in pieces, taken in other sizes."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+        parts, left = [], size
+        while left:
+            piece = self._rest or next(self._pieces, b"")
+            if not piece:
+                break
+            parts.append(piece[:left])
+            self._rest = piece[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+    def rest(self) -> Iterator[bytes]:
+        """Everything that was not taken."""
+        yield self._rest
+        yield from self._pieces
+
+
+class _Naming:
+    """Computes the oids of chunks, in another thread if there are more than a few."""
+
+    def __init__(self, object_format: ObjectFormat, count: int) -> None:
+        self._format = object_format
+        self._pool = _threads(1) if count > _FEW else None
+
+    def __enter__(self) -> Callable[[bytes], Callable[[], Oid]]:
+        return self._name
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _name(self, data: bytes) -> Callable[[], Oid]:
+        if self._pool is None:
+            oid = self._format.oid_of("blob", data)
+            return lambda: oid
+        return self._pool.submit(self._format.oid_of, "blob", data).result
+
+
+def _threads(count: int) -> "ThreadPoolExecutor":
+    # loads the logging package; reading and small files do without
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    return ThreadPoolExecutor(max_workers=count, thread_name_prefix="chunks")
 
 
 _Prepared = tuple[int, int | None, Callable[[], Oid]]
@@ -137,12 +245,9 @@ class _Preparation:
             self._waiting.append(data)
             return
         if self._pool is None:
-            # loads the logging package; reading and small files do without
-            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-            self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="chunk")
-            self._waiting = deque(self._pool.submit(self._prepare, early) for early in self._waiting)  # type: ignore[arg-type]
-        self._waiting.append(self._pool.submit(self._prepare, data))
+            self._pool = _threads(2)
+            self._waiting = deque(self._pool.submit(_prepare, early, self._writer) for early in self._waiting)  # type: ignore[arg-type]
+        self._waiting.append(self._pool.submit(_prepare, data, self._writer))
         while len(self._waiting) > _AHEAD:
             yield self._write()
 
@@ -151,10 +256,7 @@ class _Preparation:
         while self._waiting:
             yield self._write()
 
-    def _prepare(self, data: bytes) -> _Prepared:
-        return len(data), sketch(data), self._writer.prepare("blob", data)
-
     def _write(self) -> Chunk:
         first = self._waiting.popleft()
-        size, mark, write = self._prepare(first) if isinstance(first, bytes) else first.result()
+        size, mark, write = _prepare(first, self._writer) if isinstance(first, bytes) else first.result()
         return Chunk(size, mark, write())

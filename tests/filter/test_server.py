@@ -130,26 +130,36 @@ def test_large_content_becomes_a_pointer_and_comes_back(repo: Path, size: int, p
     assert len(packs(repo)) == 1
 
 
-def test_an_answer_is_durable_when_it_is_given(repo: Path) -> None:
+def test_an_answer_outlives_the_filter(repo: Path) -> None:
     with session(repo) as filters:
-        pointer = parse_pointer(filters.clean(noise(200_000)))
-        filters.process.kill()
-        filters.process.wait()
+        first, second = (parse_pointer(filters.clean(noise(200_000, seed))) for seed in (1, 2))
         git = Repository.discover(repo).git
         git.run("gc", "-q", "--prune=now")
-        assert pointer.manifest.hex() in git.output("rev-list", "--objects", "--all").decode()
-        git.run("fsck", "--strict", "--full", "--no-dangling")
+        filters.process.kill()
+        filters.process.wait()
+        git.run("gc", "-q", "--prune=now")
+    with session(repo) as filters:
+        assert filters.smudge(format_pointer(second)) == noise(200_000, 2)
+    with session(repo) as filters:
+        filters.clean(noise(200_000, 3))
+    assert not list((repo / ".git/objects/pack").glob("*.keep"))
+    git.run("gc", "-q", "--prune=now")
+    reachable = git.output("rev-list", "--objects", "--all").decode()
+    assert first.manifest.hex() in reachable
+    assert second.manifest.hex() in reachable
+    git.run("fsck", "--strict", "--full", "--no-dangling")
 
 
 def test_many_files_end_up_in_one_pack(repo: Path) -> None:
     with session(repo) as filters:
-        texts = [filters.clean(noise(66_000, seed), b"f%d" % seed) for seed in range(40)]
-        assert len(packs(repo)) < 40
+        texts = [filters.clean(noise(66_000, seed), b"f%d" % seed) for seed in range(300)]
+        assert len(packs(repo)) < 300
         assert filters.smudge(texts[7]) == noise(66_000, 7)
     assert len(packs(repo)) == 1
     git = Repository.discover(repo).git
     git.run("verify-pack", str(packs(repo)[0]))
     git.run("fsck", "--strict", "--full")
+    assert git.output("rev-list", "--objects", "--all").count(b"\n") > 300 * 4
 
 
 def test_known_content_is_not_stored_again_but_stays_referenced(repo: Path) -> None:

@@ -13,6 +13,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
+from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.store.content import Stored, store_content
 from gitml.store.pointer import Pointer, format_pointer
@@ -21,6 +22,13 @@ from gitml.store.tree import Snapshot
 
 def noise(seed: int, size: int = 70_000) -> bytes:
     return hashlib.shake_128(b"%d" % seed).digest(size)
+
+
+def keep(staging: Staging, path: bytes, content: bytes) -> Pointer:
+    with staging.storing(path) as pack:
+        stored = store_content([content], pack)
+        staging.keep(path, stored.pointer.manifest, stored.data_tree)
+    return stored.pointer
 
 
 @dataclass
@@ -37,10 +45,8 @@ class Bench:
         return stored
 
     def stage(self, session: str, path: bytes, content: bytes) -> Pointer:
-        with PackWriter(self.repository.objects_dir, self.repository.format, reader=self.odb) as pack:
-            stored = store_content([content], pack)
-            self.log.stage(session, pack, path, stored.pointer.manifest, stored.data_tree)
-        return stored.pointer
+        with Staging(self.repository, self.odb, session) as staging:
+            return keep(staging, path, content)
 
     def commit(self, files: dict[bytes, bytes], *parents: Oid) -> Oid:
         git = self.repository.git
@@ -107,19 +113,14 @@ def test_references_sees_heads_and_staged_chains(bench: Bench) -> None:
 
 
 def test_a_session_goes_on_after_its_chain_was_trimmed(bench: Bench) -> None:
-    log = bench.log
-
-    def stage(path: bytes, seed: int) -> Pointer:
-        with PackWriter(bench.repository.objects_dir, bench.repository.format) as pack:
-            stored = store_content([noise(seed)], pack)
-            log.stage("s", pack, path, stored.pointer.manifest, stored.data_tree)
-        return stored.pointer
-
-    one = stage(b"a", 1)
-    bench.log.cover({b"a": one.manifest})
-    assert not bench.refs(STAGED)
-    two = stage(b"b", 2)
-    assert bench.reachable(two.manifest)
+    with Staging(bench.repository, bench.odb) as staging:
+        one = keep(staging, b"a", noise(1))
+        staging.flush()
+        bench.log.cover({b"a": one.manifest})
+        assert not bench.refs(STAGED)
+        two = keep(staging, b"b", noise(2))
+        staging.flush()
+        assert bench.reachable(two.manifest)
 
 
 def test_cover_is_cumulative_and_idle_when_nothing_is_new(bench: Bench) -> None:
