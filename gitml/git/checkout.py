@@ -9,12 +9,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.git.odb import GitOdb
 from gitml.git.promisor import fetch_contents
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers
 from gitml.git.worktree import (
     Materialised,
     Progress,
@@ -57,6 +59,8 @@ def fill_in(
     one git command. Raise `BusyError` if the index stays locked.
     """
     first = materialise(repo, paths, progress)
+    if first.missing and _adopted(repo):
+        first = _joined(first, materialise(repo, list(first.missing), progress))
     if not first.missing:
         return first
     pointers = {path: _pointer(text) for path, text in standing_pointers(repo, paths).items() if path in first.missing}
@@ -66,13 +70,8 @@ def fill_in(
     reasons = fetch_contents(repo, wanted, remotes=remotes)
     second = materialise(repo, list(first.missing), progress)
     _note_asked(repo, {wanted[path] for path in second.missing if path in wanted})
-    return Materialised(
-        (*first.done, *second.done),
-        first.size + second.size,
-        {path: reasons.get(path, reason) for path, reason in second.missing.items()},
-        {**first.failed, **second.failed},
-        (*first.kept, *second.kept),
-    )
+    joined = _joined(first, second)
+    return replace(joined, missing={path: reasons.get(path, reason) for path, reason in joined.missing.items()})
 
 
 def check_out(
@@ -108,6 +107,23 @@ def check_out(
     done = Materialised() if dry_run else fill_in(repo, paths, progress=progress)
     kept = () if force else edited
     return CheckedOut(sizes, (*deleted, *replaced), kept, done)
+
+
+def _adopted(repo: Repository) -> bool:
+    """Whether content turned up that a killed `git add` had stored."""
+    with GitOdb(repo.git, repo.format) as odb:
+        return adopt_leftovers(repo, odb)
+
+
+def _joined(first: Materialised, second: Materialised) -> Materialised:
+    """Both, where the second tried again what the first was missing."""
+    return Materialised(
+        (*first.done, *second.done),
+        first.size + second.size,
+        second.missing,
+        {**first.failed, **second.failed},
+        (*first.kept, *second.kept),
+    )
 
 
 def _matching(repo: Repository, pathspecs: Sequence[str], directory: Path) -> list[bytes]:

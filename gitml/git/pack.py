@@ -771,10 +771,13 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _shrinks(data: bytes | bytearray | memoryview) -> bool:
-    """Whether four samples of `data` deflate to less than 97 %."""
+    """Whether deflating is worth its time, and inflating at every checkout: four samples lose a tenth.
+
+    Weights in float32 lose 7 %, at a fifth of the speed.
+    """
     step = max((len(data) - _PROBE) // 3, 1)
     sample = b"".join(bytes(data[at : at + _PROBE]) for at in range(0, len(data) - _PROBE + 1, step))
-    return len(_isal().compress(sample, 1)) < 0.97 * len(sample)
+    return len(_isal().compress(sample, 1)) < 0.9 * len(sample)
 
 
 def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:

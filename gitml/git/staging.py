@@ -222,8 +222,12 @@ def _new_name() -> str:
     return f"{os.getpid()}-{os.urandom(8).hex()}"
 
 
-def adopt_leftovers(repo: Repository, odb: GitOdb) -> None:
-    """Make whole what sessions that were killed had stored: a pack that git sees, and a chain that keeps it."""
+def adopt_leftovers(repo: Repository, odb: GitOdb) -> bool:
+    """Make whole what sessions that were killed had stored: a pack that git sees, and a chain that keeps it.
+
+    Give whether there was anything.
+    """
+    found = False
     for path in _leftovers(repo):
         # otherwise a read-only repository, a full disk, or another process is at it: next time
         with suppress(GitmlError, OSError), _unattended(path) as is_ours:
@@ -238,6 +242,8 @@ def adopt_leftovers(repo: Repository, odb: GitOdb) -> None:
             else:
                 _adopt(repo, odb, STAGED + path.name.removeprefix(_PREFIX), path)
             path.unlink(missing_ok=True)
+            found = True
+    return found
 
 
 def wait_for_sessions(repo: Repository, odb: GitOdb) -> None:

@@ -32,6 +32,7 @@ from gitml.git.remotes import (
     remember_namespace,
 )
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
 from gitml.store.manifest import read_manifest
 
@@ -127,6 +128,7 @@ def push_data(
     # `git push --mirror` carries our refs itself: then data goes ahead, and nothing of theirs is touched
     own_refs = any(each.remote_name.startswith(("refs/ml/", BRANCHES.root + "/")) for each in pushed)
     with GitOdb(repo.git, repo.format) as odb:
+        adopt_leftovers(repo, odb)
         push = _Push(repo, DataLog(repo, odb), odb, target, dry_run=dry_run, own_refs=own_refs)
         carried = [each.local for each in pushed if each.local is not None and each.remote_name.startswith(HEADS)]
         items = push.log.pointers(_new_commits(repo, target, pushed, everything))

@@ -109,7 +109,8 @@ def test_what_was_kept_outlives_a_kill_and_gc(bench: Bench, where: str) -> None:
     assert len(bench.leftovers()) == 1
     bench.gc()
     with bench.odb() as odb:
-        adopt_leftovers(bench.repository, odb)
+        assert adopt_leftovers(bench.repository, odb)
+        assert not adopt_leftovers(bench.repository, odb)
     assert bench.leftovers() == []
     bench.gc()
     pointers = [pointer_of(line) for line in done.stdout.decode().splitlines()]
