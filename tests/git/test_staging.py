@@ -149,9 +149,7 @@ def test_a_session_that_lives_is_left_alone(bench: Bench) -> None:
 
 
 def test_others_wait_until_a_session_has_made_its_contents_visible(bench: Bench) -> None:
-    slow = DYING.replace(
-        "session.flush()", "import time; time.sleep(0.5); session.flush(); print('flushed', flush=True)"
-    )
+    slow = DYING.replace("session.flush()", "import time; time.sleep(0.5); session.flush()")
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", slow, ""], cwd=bench.repository.worktree, stdout=subprocess.PIPE, text=True
     )
