@@ -31,6 +31,8 @@ STAGED = "refs/ml/staged/"
 REMOTES = "refs/ml/remotes/"
 FETCHED = "refs/ml/fetched/"
 """Content that a remote gave object by object: `<remote>/contents` and `<remote>/objects`; known to this clone only."""
+DROPPED = "refs/ml/dropped/"
+"""What a prune took out of use and keeps for a while (gitml.care.prune); on a remote too."""
 
 _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
@@ -102,7 +104,11 @@ class DataLog:
         Nothing happens for a manifest that stands at its path in a head already. Raise `UncoveredError` at the end
         if content of some is not here; the others are covered then.
         """
-        self._cover(list(paths.items()), {})
+        self.cover_versions(list(paths.items()))
+
+    def cover_versions(self, items: Sequence[tuple[bytes, Oid]]) -> None:
+        """As `cover`, for any number of contents at one path, oldest first."""
+        self._cover(list(items), {})
 
     def cover_commit(self, commit: Oid) -> None:
         """Cover the pointers that a commit changed against each of its parents; of a root commit all."""
@@ -135,18 +141,21 @@ class DataLog:
     def keep_objects(self, remote: str, oids: Sequence[Oid]) -> None:
         """Make single blobs that `remote` gave reachable: parts of contents that are not here as a whole."""
 
-        def write(tips: list[Oid]) -> Oid:
-            groups: dict[bytes, list[tuple[bytes, Entry]]] = {}
-            for oid in oids:
-                groups.setdefault(b"%02x" % oid[0], []).append((oid.hex().encode(), Entry(MODE_FILE, oid)))
-            with PackWriter(self._repo.objects_dir, self._repo.format, reader=self._odb) as pack:
-                entries = [(name, Entry(MODE_TREE, pack.write("tree", format_tree(g)))) for name, g in groups.items()]
-                commit = self._write_commit(pack, pack.write("tree", format_tree(entries)), tips)
-                pack.finish()
-            return commit
-
         if oids:
-            self._grow(f"{FETCHED}{remote}/objects", write)
+            self._grow(f"{FETCHED}{remote}/objects", lambda tips: self.write_objects(tips, oids))
+
+    def write_objects(self, parents: Sequence[Oid], oids: Sequence[Oid]) -> Oid | None:
+        """Write a commit on top of `parents` that holds single blobs; give it, None for no blobs. No ref moves."""
+        groups: dict[bytes, list[tuple[bytes, Entry]]] = {}
+        for oid in oids:
+            groups.setdefault(b"%02x" % oid[0], []).append((oid.hex().encode(), Entry(MODE_FILE, oid)))
+        if not groups:
+            return None
+        with PackWriter(self._repo.objects_dir, self._repo.format, reader=self._odb) as pack:
+            entries = [(name, Entry(MODE_TREE, pack.write("tree", format_tree(g)))) for name, g in groups.items()]
+            commit = self._write_commit(pack, pack.write("tree", format_tree(entries)), list(parents))
+            pack.finish()
+        return commit
 
     def fetched(self, items: Iterable[tuple[bytes, Oid]], remote: str | None = None) -> set[tuple[bytes, Oid]]:
         """Those of (path, manifest) that a remote gave (`remote`, or any): it has them, they need not be covered."""
@@ -159,13 +168,29 @@ class DataLog:
 
     def versions(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> set[tuple[bytes, Oid]]:
         """Every (path, manifest) that data commits hold in any version, without those reachable from `beyond`."""
+        return set(self.additions(commits, beyond=beyond))
+
+    def additions(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> list[tuple[bytes, Oid]]:
+        """As `versions`, in the order in which they came, oldest first."""
         tips = [oid.hex() for oid in commits]
         if not tips:
-            return set()
+            return []
         excluded = ["--not", *(oid.hex() for oid in beyond)]
-        listed = self._repo.git.lines("rev-list", *tips, *excluded, "--")
+        listed = self._repo.git.lines("rev-list", "--reverse", "--topo-order", *tips, *excluded, "--")
         changed = self._changed(map(Oid.parse, listed), f":(glob)**/{MANIFEST_NAME.decode()}")
-        return {(path.removesuffix(_SUFFIX), oid) for path, oid in changed if path.endswith(_SUFFIX)}
+        return list(dict.fromkeys((path.removesuffix(_SUFFIX), oid) for path, oid in changed if path.endswith(_SUFFIX)))
+
+    def staged(self, tip: Oid) -> list[tuple[bytes, Oid]]:
+        """The (path, manifest) that a staged chain holds, oldest first."""
+        return [(item.path, item.manifest) for item in self._chain(tip)]
+
+    def unstage(self, name: str, tip: Oid, manifests: Container[Oid], more: Iterable[RefUpdate] = ()) -> None:
+        """Take contents out of the staged chain at ref `name`, with `more` in the same transaction.
+
+        Raise `RefMovedError` if the chain has grown.
+        """
+        rest = [item for item in self._chain(tip) if item.manifest not in manifests]
+        update_refs(self._repo.git, [*more, RefUpdate(name, self._write_chain(rest), tip)])
 
     def pointers(self, commits: Iterable[Oid]) -> list[tuple[bytes, Oid]]:
         """Every (path, manifest) that commits of the user bring in, in the order of the commits.
@@ -320,15 +345,19 @@ class DataLog:
             ]
             if len(rest) == len(chain):
                 continue
-            new: Oid | None = None
-            with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
-                for item in rest:
-                    new = write_staged_tree(pack, item, new)
-                pack.finish()
             try:
-                update_refs(self._repo.git, [RefUpdate(name, new, tip)])
+                update_refs(self._repo.git, [RefUpdate(name, self._write_chain(rest), tip)])
             except (RefMovedError, RefLockedError):
                 continue
+
+    def _write_chain(self, items: Iterable[_Staged]) -> Oid | None:
+        """Write a staged chain; give its tip, None if it holds nothing."""
+        new: Oid | None = None
+        with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
+            for item in items:
+                new = write_staged_tree(pack, item, new)
+            pack.finish()
+        return new
 
     def _chain(self, tip: Oid) -> list[_Staged]:
         """What a staged chain holds, oldest first."""

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from gitml.errors import CorruptError, UserError
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
-from gitml.git.pointers import read_pointers
+from gitml.git.pointers import LARGEST, read_pointers
 from gitml.git.promisor import absent_at
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import ManifestError, missing_parts, read_manifest
 from gitml.store.odb import MissingObjectError
 from gitml.store.pointer import Pointer, PointerError, is_pointer, parse_pointer
-
-_LARGEST = 1024
-"""Bytes up to which a blob is looked at: a damaged pointer may be shorter or longer than a sound one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ def pointer_candidates(repo: Repository, commit: Oid, pathspecs: Sequence[str] =
     for line in listing.split(b"\0"):
         meta, _, path = line.partition(b"\t")
         fields = meta.split()
-        if len(fields) == 4 and fields[1] == b"blob" and int(fields[3]) <= _LARGEST:
+        if len(fields) == 4 and fields[1] == b"blob" and int(fields[3]) <= LARGEST:
             inside = not wanted or any(path == each or path.startswith(each + b"/") or each == b"." for each in wanted)
             if inside:
                 found.append((path, Oid.parse(fields[2])))
