@@ -36,6 +36,9 @@ Item = tuple[bytes, Oid]
 BATCH = 4096
 """Objects in one request, about 1 GiB of chunks. What a request brought is kept if a later one is interrupted."""
 
+LANDING_MARK = b"gitml: landing\n"
+"""What is in the `.keep` file of a pack that came and that no ref reaches yet."""
+
 _ABSENT = re.compile(rb"not our ref ([0-9a-f]{40,64})")
 _REFUSED = b"Server does not allow request for unadvertised object"
 _FILTERS = re.compile(rb"< fetch=[^\n]*\bfilter\b|\\0[^\n]* filter( |\n)")
@@ -140,8 +143,8 @@ class Borrowed:
 
 
 @contextmanager
-def borrow_trees(repo: Repository, address: str, commits: Iterable[Oid]) -> Iterator[Borrowed]:
-    """Commits of a remote with their trees and without content, to build upon and push from.
+def borrow_trees(repo: Repository, address: str, commits: Iterable[Oid], *, whole: bool = False) -> Iterator[Borrowed]:
+    """Commits of a remote with their trees and without content, to build upon and push from; `whole` with all history.
 
     Raise `FetchError`, also for a server that cannot leave the content out.
     """
@@ -155,8 +158,8 @@ def borrow_trees(repo: Repository, address: str, commits: Iterable[Oid]) -> Iter
             raise FetchError(address, "it has no support for filters (uploadpack.allowFilter)")
         done = repo.git.run(
             *options, "-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-            "--recurse-submodules=no", "--refmap=", "--depth=1", "--filter=blob:none", "--stdin", "--", address,
-            input=b"".join(oid.hex().encode() + b"\n" for oid in commits), check=False,
+            "--recurse-submodules=no", "--refmap=", *([] if whole else ["--depth=1"]), "--filter=blob:none", "--stdin",
+            "--", address, input=b"".join(oid.hex().encode() + b"\n" for oid in commits), check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise FetchError(address, last_line(done.stderr))
@@ -338,7 +341,7 @@ def _move_in(source: Path, target: Path, landed: ExitStack) -> None:
     for pack in sorted(source.glob("pack-*.pack")):
         keep = target / f"{pack.stem}.keep"
         if not keep.exists():
-            keep.write_bytes(b"gitml: landing\n")
+            keep.write_bytes(LANDING_MARK)
             landed.callback(keep.unlink, missing_ok=True)
         parts = sorted(source.glob(f"{pack.stem}.*"), key=lambda part: part.suffix == ".idx")
         for part in parts:

@@ -17,6 +17,9 @@ from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 
+PRUNED = "refs/ml/pruned"
+"""In a repository whose data was pruned once (gitml.care), to those who push there: what it had may be gone."""
+
 _SETTING = "mlNamespace"
 _OURS = re.compile(r"\+?\^?refs/(ml|heads/gitml)/.*")
 
@@ -95,7 +98,13 @@ def namespace_at(repo: Repository, remote: str | None, refs: dict[str, Oid]) -> 
 
 def list_remote(repo: Repository, address: str) -> dict[str, Oid]:
     """The refs of a remote that may be ours, by either name; raise `FetchError`."""
-    patterns = [pattern for each in (CUSTOM, BRANCHES) for pattern in (f"{each.data}*", each.runs)]
+    return list_refs_at(
+        repo, address, PRUNED, *(name for each in (CUSTOM, BRANCHES) for name in (f"{each.data}*", each.runs))
+    )
+
+
+def list_refs_at(repo: Repository, address: str, *patterns: str) -> dict[str, Oid]:
+    """The refs of a remote that match one of the patterns, without any all; raise `FetchError`."""
     done = repo.git.run("ls-remote", "--refs", "--", address, *patterns, check=False, env={"LC_ALL": "C"})
     if done.returncode != 0:
         raise FetchError(address, last_line(done.stderr))

@@ -25,8 +25,10 @@ from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, 
 from gitml.git.remotes import (
     BRANCHES,
     CUSTOM,
+    PRUNED,
     FetchError,
     last_line,
+    list_refs_at,
     list_remote,
     namespace_at,
     remember_namespace,
@@ -156,6 +158,7 @@ class _Push:
         self._own_refs = own_refs
         self._there: dict[str, Oid] = {}
         self._namespace = CUSTOM
+        self._is_pruned = False
         self._careful = False
         self._items: list[Item] = []
         self._borrowed: Borrowed | None = None
@@ -178,16 +181,20 @@ class _Push:
         if not CUSTOM.refs(refs) and _LOSES_CUSTOM_REFS.search(os.fsdecode(addresses) or self._target.address):
             self._namespace = BRANCHES
         self._there = self._namespace.refs(refs)
+        self._is_pruned = PRUNED in refs
 
     def choose(self, items: list[Item], everything: bool, carried: Sequence[Oid]) -> None:
         """Decide what to send beside the data commits `carried` by the user's own push; raise `UncoveredError`."""
         there = self.log.versions([*self._bases(), *carried])
-        if self._target.name is not None and not everything:
+        if self._is_pruned:
+            there |= self._versions_not_here()
+        elif self._target.name is not None and not everything:
             there |= self.log.fetched(items, self._target.name)
         lacking = [item for item in items if item not in there]
         unsure = {oid for _, oid in lacking} if everything else not_here(self._repo, {oid for _, oid in lacking})
         if unsure:
-            absent = absent_at(self._repo, self._target.address, unsure)
+            # after a prune a remote may still give what it is about to forget
+            absent = unsure if self._is_pruned else absent_at(self._repo, self._target.address, unsure)
             lacking = [item for item in lacking if item[1] not in unsure or item[1] in absent]
             elsewhere = fetch_versions(self._repo, [item for item in lacking if item[1] in absent])
             self.sent.missing = {path: reason for (path, _), reason in elsewhere.items()}
@@ -196,6 +203,19 @@ class _Push:
             raise UncoveredError(self.sent.missing)
         self._items = lacking
         self.sent.contents = list(lacking)
+
+    def _versions_not_here(self) -> set[Item]:
+        """What those data commits of the remote hold that are not here; nothing where it cannot be known."""
+        unknown = {oid for name, oid in self._there.items() if name != self._namespace.runs}.difference(self._bases())
+        if not unknown:
+            return set()
+        with (
+            suppress(FetchError),
+            borrow_trees(self._repo, self._target.address, unknown, whole=True) as borrowed,
+            GitOdb(borrowed.repo.git, self._repo.format) as odb,
+        ):
+            return DataLog(borrowed.repo, odb).versions(unknown)
+        return set()
 
     def send_data(self) -> None:
         """Send the data commits, in as few pushes as the limit allows."""
@@ -315,7 +335,7 @@ class _Push:
         name = (
             f"{REMOTES}{self._target.name}/runs"
             if self._target.name is not None
-            else f"refs/ml/incoming/{os.urandom(8).hex()}"
+            else f"refs/ml/incoming/{os.getpid()}-{os.urandom(8).hex()}"
         )
         done = self._repo.git.run(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--", self._target.address,
@@ -444,11 +464,38 @@ def _new_commits(repo: Repository, target: _Target, pushed: Iterable[PushedRef],
     known = [] if everything else _commits(repo, [each.remote for each in pushed if each.remote is not None])
     if not tips:
         return []
-    seen = [] if everything or target.name is None else ["--not", f"--remotes={target.name}"]
-    revisions = [oid.hex() for oid in tips] + [f"^{oid}" for oid in known]
+    tracked = [] if everything or target.name is None else _tracked(repo, target.name)
+    if tracked and _is_decisive(repo, tips, known, tracked):
+        # a branch may be gone there, and its data with it
+        try:
+            tracked = _commits(repo, list_refs_at(repo, target.address, "refs/heads/*", "refs/tags/*").values())
+        except FetchError as error:
+            raise TransferError(f"cannot reach '{target.address}': {error.detail}") from None
+    return _beyond(repo, tips, [*known, *tracked])
+
+
+def _tracked(repo: Repository, remote: str) -> list[Oid]:
+    """The commits that branches of a remote had when they were last seen."""
+    return _commits(repo, list_refs(repo.git, f"refs/remotes/{remote}").values())
+
+
+def _is_decisive(repo: Repository, tips: list[Oid], known: list[Oid], tracked: list[Oid]) -> bool:
+    """Whether commits count as being on the remote only because branches were seen there once."""
+    listed = _walk(repo, tips, [*known, *tracked], "--boundary").splitlines()
+    border = [Oid.parse(line[1:]) for line in listed if line.startswith(b"-")]
+    new = {Oid.parse(line) for line in listed if not line.startswith(b"-")}
+    return bool(_walk(repo, [*border, *(tip for tip in tips if tip not in new)], known, "--max-count=1"))
+
+
+def _beyond(repo: Repository, tips: Iterable[Oid], excluded: Iterable[Oid]) -> list[Oid]:
+    return list(map(Oid.parse, _walk(repo, tips, excluded, "--reverse", "--topo-order").splitlines()))
+
+
+def _walk(repo: Repository, tips: Iterable[Oid], excluded: Iterable[Oid], *options: str) -> bytes:
+    """The commits that `tips` reach and `excluded` do not."""
+    revisions = [oid.hex() for oid in tips] + [f"^{oid}" for oid in excluded]
     listed = "".join(f"{revision}\n" for revision in revisions).encode()
-    found = repo.git.output("rev-list", "--reverse", "--topo-order", "--stdin", *seen, input=listed)
-    return list(map(Oid.parse, found.splitlines()))
+    return repo.git.output("rev-list", *options, "--stdin", input=listed) if revisions else b""
 
 
 def _commits(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
