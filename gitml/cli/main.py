@@ -32,6 +32,10 @@ COMMANDS = {
     "ls": ("ls", "List the files stored as chunks"),
     "cat": ("cat", "Print a file of any commit"),
     "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),
+    "fsck": ("fsck", "Check that all content is here and whole"),
+    "prune": ("prune", "Stop keeping content that nothing needs"),
+    "gc": ("gc", "Clear away what is garbage, then run git gc"),
+    "info": ("info", "Show what takes the space"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
 }
