@@ -12,11 +12,15 @@ from gitml.oid import ObjectFormat, Oid
 
 @dataclass(frozen=True, slots=True)
 class PackFault:
-    """A pack (its `.pack` path) that is not as it should be, in words; `reindex` if a new index is all it needs."""
+    """A pack (its `.pack` path) that is not as it should be, in words; `reindex` if a new index is all it needs.
+
+    An `incomplete` one is what a killed process leaves: git does not see it, and nothing in it is wrong.
+    """
 
     path: Path
     what: str
     reindex: bool = False
+    incomplete: bool = False
 
 
 def check_packs(objects_dir: Path, object_format: ObjectFormat) -> list[PackFault]:
@@ -55,9 +59,10 @@ def _is_part(name: str) -> bool:
 def _fault(pack: Path, names: set[str], object_format: ObjectFormat) -> PackFault | None:
     index = pack.with_suffix(".idx")
     if pack.name not in names:
-        return PackFault(pack, "its index is here, the pack is not")
+        return PackFault(pack, "its index is here, the pack is not", incomplete=True)
     if index.name not in names:
-        return PackFault(pack, "its index is not here, so git does not see its objects", reindex=True)
+        what = "its index is not here, so git does not see its objects"
+        return PackFault(pack, what, reindex=True, incomplete=True)
     size = object_format.size
     try:
         data = index.read_bytes()

@@ -33,7 +33,7 @@ def fsck(
     """Check that everything a pointer refers to is here, whole, and kept.
 
     Looks at all that branches, tags, indexes, stashes, reflogs and the run cache lead to. Exit code 5 if content is
-    missing, 6 if something is damaged, 1 if something is only not kept.
+    missing, 6 if something is damaged, 1 if something is only not kept, or left by a killed process.
     """
     repo = Repository.discover()
     revisions, paths = _split(repo, names or [])
@@ -73,11 +73,11 @@ def _needs(repo: Repository, revisions: list[str], paths: list[bytes]) -> Needs:
 
 
 def _exit_code(report: Verified) -> int:
-    if report.of("corrupt", "malformed") or report.packs:
+    if report.of("corrupt", "malformed") or not all(fault.incomplete for fault in report.packs):
         return ExitCode.VERIFICATION_FAILED
     if report.of("missing"):
         return ExitCode.MISSING_DATA
-    return ExitCode.DIFFERENT if report.faults else ExitCode.OK
+    return ExitCode.DIFFERENT if report.faults or report.packs else ExitCode.OK
 
 
 def _show(report: Verified, repaired: Repaired | None, *, deep: bool) -> None:
@@ -95,7 +95,7 @@ def _show(report: Verified, repaired: Repaired | None, *, deep: bool) -> None:
         for note in repaired.notes:
             talk(safe(note))
     for pack in report.packs:
-        show(f"damaged    '{safe(pack.path.name)}': {pack.what}")
+        show(f"{'incomplete' if pack.incomplete else 'damaged   '} '{safe(pack.path.name)}': {pack.what}")
     for fault in report.faults:
         name = safe(os.fsdecode(fault.uses[0].path)) if fault.uses else "?"
         show(f"{fault.kind.ljust(9)}  '{name}': {safe(fault.what)}")

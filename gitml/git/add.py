@@ -123,9 +123,11 @@ def add_files(
         reader = _Reader(repo, places, odb, staging, index, progress)
         read = list(reader.read_all(ours))
         oids = reader.write_pointers(read)
-    # only now: what cannot be read leaves the index as it was
-    said = _git_add(repo, others, *(["--verbose"] if verbose else []))
-    _put_into_index(repo, read, oids, index)
+        # only now: what cannot be read leaves the index as it was
+        said = _git_add(repo, others, *(["--verbose"] if verbose else []))
+        _put_into_index(repo, read, oids, index)
+        # a prune does not see what is about to enter the index
+        reader.reassure(read)
     reader.cache.update({each.path: (each.found, each.pointer) for each in read})
     new = {each.path: each.pointer.size for each in read if _old_oid(index, each.path) != oids[each.path]}
     return Added(new, tuple(each.path for each in read if each.path not in new), tuple(others), said)
@@ -207,6 +209,12 @@ class _Reader:
             oids[each.path] = pack.write("blob", format_pointer(each.pointer))
         self._staging.flush()
         return oids
+
+    def reassure(self, read: Iterable[_Read]) -> None:
+        """Keep again what another process has let go since."""
+        self._staging.forget()
+        for each in read:
+            self._referenced(each)
 
     def _read_side_by_side(self, small: "deque[bytes]") -> Iterator[_Read]:
         if not small:

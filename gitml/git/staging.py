@@ -85,6 +85,12 @@ class Staging:
         """Whether something is stored that only this session can read."""
         return bool(self._items)
 
+    def forget(self) -> None:
+        """Look anew at what keeps contents from being pruned."""
+        self._log = DataLog(self._repo, self._odb)
+        if not self._items:
+            self._manifests.clear()
+
     @property
     def is_full(self) -> bool:
         """Whether the pack is to be finished before it takes another file."""
@@ -235,8 +241,13 @@ def adopt_leftovers(repo: Repository, odb: GitOdb) -> bool:
                 continue
             if path.suffix == ".keep":
                 session, tip = path.read_bytes().removeprefix(_KEEP).split()
-                if path.with_suffix(".pack").exists():
+                pack = path.with_suffix(".pack")
+                if path.with_suffix(".idx").exists():
                     _hold(repo, odb, STAGED + os.fsdecode(session), Oid.parse(tip))
+                elif pack.exists():
+                    _adopt(repo, odb, STAGED + os.fsdecode(session), pack)
+                    if not path.with_suffix(".idx").exists():  # the same objects may have made the same pack
+                        pack.unlink(missing_ok=True)
                 elif path.with_name(_PREFIX + os.fsdecode(session)).exists():
                     continue  # that session is about to rename its pack
             else:

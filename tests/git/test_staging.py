@@ -92,6 +92,10 @@ if where == "ref":
     staging.update_refs = die
 if where == "release":
     staging.release_keep = die
+if where == "index":
+    from pathlib import Path
+    rename = Path.rename
+    Path.rename = lambda path, target: die() if target.suffix == ".idx" else rename(path, target)
 if where == "unfinished":
     with session.storing(b"half"):
         store_content([hashlib.shake_128(b"9").digest(3_000_000)], session.pack())
@@ -100,7 +104,7 @@ session.flush()
 """
 
 
-@pytest.mark.parametrize("where", ["unfinished", "ref", "release"])
+@pytest.mark.parametrize("where", ["unfinished", "index", "ref", "release"])
 def test_what_was_kept_outlives_a_kill_and_gc(bench: Bench, where: str) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", DYING, where], cwd=bench.repository.worktree, stdout=subprocess.PIPE, check=False
