@@ -1,0 +1,249 @@
+"""Full disks, read-only repositories, several processes at once, odd names, files that change: nothing is lost."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_git
+from tests.end_to_end.project import BIN, Project
+
+
+def noise(seed: int, size: int = 200_000) -> bytes:
+    return hashlib.shake_128(b"%d" % seed).digest(size)
+
+
+def make(where: Path) -> Project:
+    where.mkdir()
+    project = Project(where)
+    project.git("init", "-q")
+    project.ml("install")
+    project.write(".gitattributes", "data/** filter=ml -text\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "attributes")
+    return project
+
+
+def sound(project: Project) -> None:
+    project.git("fsck", "--strict", "--full", "--no-dangling")
+    assert project.ml("fsck", "--deep", check=False).returncode in (0, 1)
+
+
+def sandboxed(*options: str) -> list[str]:
+    """The start of a command line that runs in a view of the file system of its own; skips where there is none."""
+    start = ["bwrap", "--dev-bind", "/", "/", *options]
+    if shutil.which("bwrap") is None or subprocess.run([*start, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("bubblewrap does not work here")
+    return [*start, "--"]
+
+
+FULL = """
+set -e
+cd "$1"
+git init -q
+git ml install > /dev/null
+echo 'data/** filter=ml -text' > .gitattributes
+mkdir data
+cp "$2/one" data/one
+git add -A && git commit -q -m one
+cp "$2/large" data/large
+echo "adding"
+git COMMAND data/large 2> "$2/said" && { echo "it fitted"; exit 9; }
+echo "failed $?"
+git fsck --strict --full --no-dangling
+git ml fsck --deep > /dev/null
+test -z "$(git ls-files data/large)"
+rm "$1/filler"
+git COMMAND data/large
+git commit -q -m large
+rm data/large
+git checkout -q -f HEAD -- data/large && git ml checkout > /dev/null
+cmp data/large "$2/large"
+git ml fsck --deep > /dev/null
+echo "complete"
+"""
+
+
+@pytest.mark.parametrize("command", ["add", "ml add"])
+def test_a_full_disk(tmp_path: Path, command: str) -> None:
+    small = tmp_path / "small"
+    source = tmp_path / "source"
+    small.mkdir()
+    source.mkdir()
+    (source / "one").write_bytes(noise(1))
+    (source / "large").write_bytes(noise(2, 6_000_000))
+    script = FULL.replace("COMMAND", command).replace('cd "$1"\n', 'cd "$1"\nhead -c 8000000 /dev/zero > filler\n')
+    script = script.replace("mkdir data\n", "mkdir data\necho filler > .gitignore\n")
+    done = subprocess.run(
+        [*sandboxed("--size", str(20_000_000), "--tmpfs", str(small)), "sh", "-c", script, "sh", str(small), str(source)],
+        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = (source / "said").read_text()
+    assert done.stdout.splitlines()[-1:] == ["complete"], (done.stdout, done.stderr, said)
+    assert "No space left on device" in said
+    assert "Traceback" not in said
+    assert "Traceback" not in done.stderr
+
+
+def test_a_read_only_repository_can_be_read(tmp_path: Path) -> None:
+    project = make(tmp_path / "r")
+    project.write("data/a", noise(1, 1_000_000))
+    project.write("stage.py", "print()\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "a")
+    (project.path / "data/a").write_bytes(noise(2))
+    start = sandboxed("--ro-bind", str(project.path), str(project.path))
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        done = project.run(*start, "git", *command, check=False)
+        assert "Traceback" not in done.stderr
+        return done
+
+    assert run("status", "--porcelain").stdout == " M data/a\n"
+    assert "data/a" in run("ml", "ls").stdout
+    assert run("ml", "status").returncode == 0
+    assert run("ml", "fsck", "--deep").returncode == 0
+    assert run("ml", "info").returncode == 0
+    assert (
+        hashlib.sha256(os.fsencode(run("ml", "cat", "data/a").stdout)).digest()
+        == hashlib.sha256(noise(1, 1_000_000)).digest()
+    )
+    assert run("ml", "prune", "--dry-run").returncode == 0
+    for command in (("add", "data/a"), ("ml", "add", "data/a"), ("ml", "checkout", "--force", "data/a"), ("ml", "gc")):
+        done = run(*command)
+        assert done.returncode != 0, command
+        assert "Read-only file system" in done.stderr, (command, done.stderr)
+    project.git("add", "data/a")
+    sound(project)
+
+
+def test_two_adds_and_a_gc_at_once(tmp_path: Path) -> None:
+    project = make(tmp_path / "r")
+    project.git("worktree", "add", "-q", str(tmp_path / "linked"))
+    linked = Project(tmp_path / "linked")
+    rounds = int(os.environ.get("GITML_FAULT_ROUNDS", "8"))
+    collecting = threading.Event()
+    failures: list[str] = []
+
+    def collect() -> None:
+        while not collecting.is_set():
+            done = subprocess.run(
+                ["git", "gc", "-q", "--prune=now"], cwd=project.path, capture_output=True, check=False
+            )
+            if done.returncode:
+                failures.append(done.stderr.decode())
+
+    def add(place: Project, who: int) -> None:
+        for number in range(rounds):
+            for file in range(3):
+                place.write(f"data/{who}-{file}", noise(100 * number + 10 * who + file))
+            # the second half of what is added is known by then, and only the chain of the other keeps it
+            place.write("data/both", noise(number))
+            place.git("add", "-A")
+
+    collector = threading.Thread(target=collect)
+    adders = [threading.Thread(target=add, args=(place, who)) for who, place in enumerate([project, linked])]
+    for thread in (collector, *adders):
+        thread.start()
+    for thread in adders:
+        thread.join()
+    collecting.set()
+    collector.join()
+    assert failures == []
+    project.git("gc", "-q", "--prune=now")
+    for who, place in enumerate([project, linked]):
+        sound(place)
+        place.git("commit", "-q", "-m", "all")
+        for file in range(3):
+            (place.path / f"data/{who}-{file}").unlink()
+        place.git("reset", "-q", "--hard")
+        for file in range(3):
+            assert (place.path / f"data/{who}-{file}").read_bytes() == noise(100 * (rounds - 1) + 10 * who + file)
+
+
+def test_names_with_every_byte_travel(tmp_path: Path) -> None:
+    project = make(tmp_path / "r")
+    run_git(tmp_path, "init", "-q", "--bare", "server.git")
+    every = bytes(byte for byte in range(1, 256) if byte != ord("/"))
+    names = [
+        b"data/" + every[:128],
+        b"data/d" + every[128:] + b"/x",
+        b"data/ leading",
+        b"data/trailing ",
+        b"data/-r",
+        b"data/*",
+    ]
+    names += [b"data/a\nb", b"data/\xff\xfe", b"data/\xc3\xa9", b"data/e\xcc\x81", b'data/"quoted"', b"data/:(glob)x"]
+    for number, name in enumerate(names):
+        place = os.fsencode(project.path) + b"/" + name
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "wb") as file:
+            file.write(noise(number))
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "names")
+    project.git("remote", "add", "origin", f"file://{tmp_path}/server.git")
+    project.git("push", "-q", "-u", "origin", "HEAD")
+    sound(project)
+    run_git(tmp_path, "clone", "-q", f"file://{tmp_path}/server.git", "clone")
+    clone = Project(tmp_path / "clone")
+    clone.ml("install")
+    for number, name in enumerate(names):
+        with open(os.fsencode(clone.path) + b"/" + name, "rb") as file:
+            assert file.read() == noise(number), name
+    assert clone.is_clean()
+    sound(clone)
+
+
+def test_a_file_that_changes_while_git_adds_it(tmp_path: Path) -> None:
+    project = make(tmp_path / "r")
+    place = project.path / "data/a"
+    project.write("data/a", noise(1, 8_000_000))
+    ended = threading.Event()
+
+    def write() -> None:
+        with place.open("r+b") as file:
+            number = 0
+            while not ended.is_set():
+                number += 1
+                file.seek(number * 7919 % 8_000_000)
+                file.write(b"%d" % number)
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(3):
+            project.git("add", "-A", check=False)
+    finally:
+        ended.set()
+        writer.join()
+    sound(project)  # whatever was read, its pointer names it
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "a")
+    expected = place.read_bytes()
+    pointer = project.git("cat-file", "blob", "HEAD:data/a")
+    assert hashlib.sha256(expected).hexdigest() in pointer
+    place.unlink()
+    project.git("reset", "-q", "--hard")
+    assert place.read_bytes() == expected
+
+
+def test_a_borrowing_clone_stores_nothing_twice(tmp_path: Path) -> None:
+    project = make(tmp_path / "r")
+    project.write("data/a", noise(1, 3_000_000))
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "a")
+    run_git(tmp_path, "clone", "-q", "--shared", str(project.path), "borrowing")
+    borrowing = Project(tmp_path / "borrowing")
+    borrowing.ml("install")
+    assert (borrowing.path / "data/a").read_bytes() == noise(1, 3_000_000)
+    borrowing.write("data/copy", noise(1, 3_000_000))
+    borrowing.git("add", "-A")
+    borrowing.git("commit", "-q", "-m", "copy")
+    packs = (borrowing.path / ".git/objects/pack").glob("*.pack")
+    assert sum(path.stat().st_size for path in packs) < 100_000
+    sound(borrowing)
