@@ -24,7 +24,7 @@ from gitml.git.promisor import fetch_missing
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.remotes import FetchError, fetching_remotes
 from gitml.git.repository import Repository
-from gitml.git.staging import Staging, adopt_leftovers
+from gitml.git.staging import Staging
 from gitml.git.state import worktrees
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.content import store_content
@@ -66,9 +66,7 @@ def join(rounds: Iterable[Repaired]) -> Repaired:
 def repair(repo: Repository, report: Verified) -> Repaired:
     """Put right what `report` names, as far as copies can be had. Look again with `verify` for what remains."""
     done = Repaired()
-    with GitOdb(repo.git, repo.format) as odb:
-        adopt_leftovers(repo, odb)
-    _reindex(repo, [fault for fault in report.packs if fault.path.exists()], done)
+    _reindex(repo, report.packs, done)
     broken = [fault for fault in check_packs(repo.objects_dir, repo.format) if not fault.reindex]
     faults = report.of("missing", "corrupt")
     if faults or broken:

@@ -17,6 +17,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.store.manifest import Manifest, encode_manifest, read_manifest
@@ -73,6 +74,8 @@ def examine(
     repo: Repository, read: Callable[[Repository], Needs], *, deep: bool = False, progress: Meter | None = None
 ) -> Verified:
     """Read what is needed, and `verify` it. Where git cannot even read that, the report says so."""
+    with GitOdb(repo.git, repo.format) as odb:
+        adopt_leftovers(repo, odb)
     try:
         needs = read(repo)
     except GitError as error:

@@ -236,7 +236,7 @@ class _Filters:
             stored = store_content(content, pack)
             manifest_id = stored.pointer.manifest
             if len(pack) > before or not self._staging.references(path, manifest_id):
-                self._staging.keep(path, manifest_id, stored.data_tree)
+                self._staging.keep(path, manifest_id, stored.data_tree, stored.pointer)
         return stored.pointer
 
     def _metered(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
@@ -279,7 +279,7 @@ class _Filters:
         if self._staging.references(path, pointer.manifest):
             return
         with self._staging.storing(path) as pack:
-            self._staging.keep(path, pointer.manifest, write_data_tree(pointer.manifest, manifest, pack))
+            self._staging.keep(path, pointer.manifest, write_data_tree(pointer.manifest, manifest, pack), pointer)
 
     def _smudge_limit(self) -> int:
         if self._limit is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from gitml.errors import BusyError, GitmlError, UserError
 from gitml.git.command import GitError
-from gitml.git.index import Clean, Index, UnsupportedIndexError, locked_index, record_clean
+from gitml.git.index import UNTRANSLATED, Clean, Index, UnsupportedIndexError, is_locked, locked_index, record_clean
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.places import Places
@@ -231,7 +231,7 @@ class _Reader:
                         small.popleft()
                     path, found, write = waiting.popleft().result()
                     stored = write()
-                    self._staging.keep(path, stored.pointer.manifest, stored.data_tree)
+                    self._staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
                     self._advance(found.st_size)
                     yield _Read(path, found, stored.pointer)
             finally:
@@ -250,7 +250,7 @@ class _Reader:
                 return self._referenced(_Read(path, found, expected))
         with self._staging.storing(path) as pack:
             found, stored = self._steadily(path, lambda pieces: store_content(self._counted(pieces), pack))
-            self._staging.keep(path, stored.pointer.manifest, stored.data_tree)
+            self._staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
         return _Read(path, found, stored.pointer)
 
     def _steadily(self, path: bytes, take: Callable[[Iterator[bytes]], _T]) -> tuple[os.stat_result, _T]:
@@ -286,7 +286,7 @@ class _Reader:
         if not self._staging.references(read.path, manifest_id):
             with self._staging.storing(read.path) as pack:
                 tree = write_data_tree(manifest_id, read_manifest(manifest_id, self._odb), pack)
-                self._staging.keep(read.path, manifest_id, tree)
+                self._staging.keep(read.path, manifest_id, tree, read.pointer)
         return read
 
     def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -403,9 +403,9 @@ def _git_add(repo: Repository, paths: Sequence[bytes], *options: str) -> bytes:
     listed = b"".join(path + b"\0" for path in paths)
     arguments = ["--literal-pathspecs", "add", *options, "--pathspec-from-file=-", "--pathspec-file-nul"]
     try:
-        return repo.git.output(*arguments, input=listed)
+        return repo.git.output(*arguments, input=listed, env=UNTRANSLATED)
     except GitError as error:
-        if "index.lock" in error.stderr:
+        if is_locked(error.stderr):
             raise locked_index() from None
         lines = [line for line in error.stderr.splitlines() if not line.startswith("hint:")]
         raise UserError("\n".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines)) from None
@@ -434,9 +434,9 @@ def _put_into_index(
 
 def _update_index(repo: Repository, listed: bytes) -> None:
     try:
-        repo.git.run("update-index", "-z", "--index-info", input=listed)
+        repo.git.run("update-index", "-z", "--index-info", input=listed, env=UNTRANSLATED)
     except GitError as error:
-        if "index.lock" in error.stderr:
+        if is_locked(error.stderr):
             raise locked_index() from None
         raise
 

@@ -40,6 +40,7 @@ _REFS_AGE = 1.0
 """Seconds for which `references` believes the refs that it has seen."""
 _UNNAMED = b"content"
 _SUFFIX = b"/" + MANIFEST_NAME
+_POINTER = b".pointer"
 
 
 class UncoveredError(MissingDataError):
@@ -434,14 +435,22 @@ def _part(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, only: Container[O
     return writer.write("tree", format_tree(kept))
 
 
-def write_staged(writer: ObjectWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None) -> Oid:
-    """Write the commit of a staged chain that keeps the content with this manifest and data tree; give its oid."""
+def write_staged(
+    writer: ObjectWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None, pointer: Oid | None = None
+) -> Oid:
+    """Write the commit of a staged chain that keeps the content with this manifest and data tree; give its oid.
+
+    With `pointer` it also keeps that blob: git writes it, but refers to it only when the whole index is written.
+    """
     tree = data_tree
     # dulwich gives no path, and a foreign program might give one that no tree can hold
     names = path.split(b"/")
     fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
     for name in reversed(names if fits else [_UNNAMED]):
-        tree = writer.write("tree", format_tree([(name, Entry(MODE_TREE, tree))]))
+        entries = [(name, Entry(MODE_TREE, tree))]
+        if pointer is not None and tree == data_tree:
+            entries.append((name + _POINTER, Entry(MODE_FILE, pointer)))
+        tree = writer.write("tree", format_tree(entries))
     return write_staged_tree(writer, _Staged(path, manifest, tree), parent)
 
 

@@ -189,6 +189,15 @@ def _rewrite(repo: Repository, clean: Mapping[bytes, Clean], unsure: Mapping[byt
         lock.release()
 
 
+UNTRANSLATED = {"LC_ALL": "C"}
+"""The environment for git commands whose messages `is_locked` reads."""
+
+
+def is_locked(said: str) -> bool:
+    """Whether git failed because another process holds the lock of the index, not because it cannot be written."""
+    return "index.lock': File exists" in said
+
+
 def locked_index() -> BusyError:
     """What to raise when another process holds the lock of the index."""
     return BusyError("the index is locked by another git process", hint="try again when it has ended")

@@ -11,6 +11,7 @@ from gitml.git.pack import ObjectIndex
 from gitml.git.pointers import LARGEST, read_pointers
 from gitml.git.promisor import absent_at
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
 from gitml.store.manifest import ManifestError, missing_parts, read_manifest
 from gitml.store.odb import MissingObjectError
@@ -78,11 +79,12 @@ def tracked_files(repo: Repository, odb: GitOdb, commit: Oid, pathspecs: Sequenc
         if odb.lookup(f"{commit}:{'' if path == '.' else path}") is None:
             raise UserError(f"there is no '{given}' in this commit")
     index = ObjectIndex(repo.objects_dir, repo.format)
-    return [
-        _inspect(odb, index, path, data)
-        for path, oid in pointer_candidates(repo, commit, top)
-        if is_pointer(data := odb.read(oid)[1])
-    ]
+    texts = [(path, odb.read(oid)[1]) for path, oid in pointer_candidates(repo, commit, top)]
+    found = [_inspect(odb, index, path, text) for path, text in texts if is_pointer(text)]
+    if not all(file.here for file in found) and adopt_leftovers(repo, odb):
+        index.refresh()
+        found = [_inspect(odb, index, path, text) for path, text in texts if is_pointer(text)]
+    return found
 
 
 def _from_top(repo: Repository, paths: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
 from gitml.git.remotes import FetchError, fetch_data, fetching_remotes, is_shown, last_line
 from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
 from gitml.store.manifest import missing_parts
 
@@ -61,6 +62,11 @@ def fetch_missing(
     """
     index = ObjectIndex(repo.objects_dir, repo.format)
     wanted = {oid for oid in oids if not index.has(oid)}
+    if wanted:
+        with GitOdb(repo.git, repo.format) as odb:
+            if adopt_leftovers(repo, odb):
+                index.refresh()
+                wanted = {oid for oid in wanted if not index.has(oid)}
     failure: FetchError | None = None
     for remote in fetching_remotes(repo) if remotes is None else remotes:
         if not wanted:
@@ -99,6 +105,8 @@ def fetch_versions(
     index = ObjectIndex(repo.objects_dir, repo.format)
     reasons: dict[Item, str] = {}
     with GitOdb(repo.git, repo.format) as odb:
+        adopt_leftovers(repo, odb)
+        index.refresh()
         left = [item for item in items if not _is_whole(item, odb, index, reasons)]
         for remote in fetching_remotes(repo) if remotes is None else remotes:
             if not left:

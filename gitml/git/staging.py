@@ -25,6 +25,7 @@ from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.odb import Kind, MissingObjectError
+from gitml.store.pointer import Pointer, format_pointer
 
 _FULL = 512 << 20
 """Bytes of a pack after which it is finished."""
@@ -57,8 +58,8 @@ class Staging:
         """What the ref of the chain holds, as far as we know."""
         self._commit = self._tip
         """The last commit of the chain, which the ref may not hold yet."""
-        self._items: list[tuple[bytes, Oid, Oid]] = []
-        """What the ref does not hold yet: path, manifest and data tree."""
+        self._items: list[tuple[bytes, Oid, Oid, Oid | None]] = []
+        """What the ref does not hold yet: path, manifest, data tree, blob of the pointer."""
         self._manifests: set[Oid] = set()
         self._paths: set[bytes] = set()
         """What `_packs` and the unfinished pack have a version of."""
@@ -136,12 +137,13 @@ class Staging:
             pack.roll_back(before)
             raise
 
-    def keep(self, path: bytes, manifest: Oid, data_tree: Oid) -> None:
-        """Make a content that is in the pack safe from kills and from pruning."""
+    def keep(self, path: bytes, manifest: Oid, data_tree: Oid, pointer: Pointer | None = None) -> None:
+        """Make a content that is in the pack safe from kills and from pruning; with `pointer` its text too."""
         assert self._pack is not None
-        self._commit = write_staged(self._pack, path, manifest, data_tree, self._commit)
+        blob = None if pointer is None else self._pack.write("blob", format_pointer(pointer))
+        self._commit = write_staged(self._pack, path, manifest, data_tree, self._commit, blob)
         self._pack.hand_over()
-        self._items.append((path, manifest, data_tree))
+        self._items.append((path, manifest, data_tree, blob))
         self._manifests.add(manifest)
         self._paths.add(path)
 
@@ -211,8 +213,8 @@ class Staging:
                     self._tip = self._commit = self._repo.try_resolve(ref)
                     self.known.refresh()
                     unfinished = self._new_pack()
-                    for path, manifest, data_tree in self._items:
-                        self._commit = write_staged(unfinished, path, manifest, data_tree, self._commit)
+                    for path, manifest, data_tree, blob in self._items:
+                        self._commit = write_staged(unfinished, path, manifest, data_tree, self._commit, blob)
                     unfinished.hand_over()
             self._tip = self._commit
             self._items.clear()

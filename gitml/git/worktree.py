@@ -16,7 +16,16 @@ from typing import NamedTuple, Protocol
 from gitml.errors import BusyError, GitmlError, MissingDataError
 from gitml.git.command import GitError
 from gitml.git.filler import Filled, Filler, Filling, standing_pointer
-from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, locked_index, record_clean
+from gitml.git.index import (
+    UNTRANSLATED,
+    Clean,
+    Index,
+    UnsupportedIndexError,
+    compare_again,
+    is_locked,
+    locked_index,
+    record_clean,
+)
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
 from gitml.git.packreader import PackReader
@@ -31,7 +40,7 @@ from gitml.store.tree import MODE_LINK
 _UNDER_GITML = ":(top,attr:filter=ml)"
 _BATCH_FILES = 2000
 _BATCH_SIZE = 1 << 30
-_QUIET = {"GITML_ACTIVE": "1"}
+_QUIET = {"GITML_ACTIVE": "1", **UNTRANSLATED}
 """For git children that write the index: our own hook has nothing to do then."""
 
 
@@ -374,7 +383,7 @@ def _patiently(write: Callable[[], object]) -> None:
 def _refresh(repo: Repository) -> bool:
     """Refresh the stat data of the index, where entries that differ stay as they are; False if it is locked."""
     done = repo.git.run("update-index", "-q", "--refresh", check=False, env=_QUIET)
-    return b"index.lock" not in done.stderr
+    return not is_locked(done.stderr.decode("utf-8", "replace"))
 
 
 def _changes(repo: Repository, old: Oid, new: Oid, paths: tuple[bytes, ...]) -> list[_Change]:
@@ -495,6 +504,6 @@ def _write(repo: Repository, *arguments: str, listed: Iterable[bytes]) -> None:
     try:
         repo.git.run(*arguments, input=b"".join(item + b"\0" for item in listed), env=_QUIET)
     except GitError as error:
-        if "index.lock" in error.stderr:
+        if is_locked(error.stderr):
             raise locked_index() from None
         raise
