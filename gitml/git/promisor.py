@@ -7,7 +7,8 @@ promisor in git's sense: git would answer every question for an object that is n
 object at a time (see docs/design/0005).
 
 Single objects carry no names, and so come without deltas. A clone that has all data commits of a remote (`git ml fetch
---all`, noted as `remote.<name>.mlFetch`) gets those that are new instead.
+--all`, noted as `remote.<name>.mlFetch`) gets those that are new instead, and so does one that has some of them, having
+pushed there, if what is new in them is mostly what it wants.
 
 Protocol v2 serves any object that the server has. A server that speaks only v0 and refuses single objects is asked
 for its data commits. Hides how objects are asked for, how a refusal is told from an absence, and where packs land.
@@ -22,10 +23,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError, GitmlError
-from gitml.git.data import DataLog
+from gitml.git.data import REMOTES, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import ObjectIndex
-from gitml.git.remotes import FetchError, fetch_data, fetching_remotes, is_shown, last_line
+from gitml.git.refs import list_refs
+from gitml.git.remotes import (
+    FetchError,
+    fetch_data,
+    fetching_remotes,
+    is_shown,
+    last_line,
+    list_remote,
+    namespace_at,
+)
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
@@ -112,7 +122,7 @@ def fetch_versions(
             if not left:
                 break
             try:
-                if repo.config(f"remote.{remote}.mlFetch") == "all":
+                if repo.config(f"remote.{remote}.mlFetch") == "all" or _are_most_wanted(repo, index, remote, left):
                     fetch_data(repo, remote, progress=progress)
                     index.refresh()
                 _fetch_versions_from(repo, odb, index, remote, left, is_shown(progress))
@@ -173,6 +183,42 @@ def borrow_trees(repo: Repository, address: str, commits: Iterable[Oid], *, whol
             raise FetchError(address, last_line(done.stderr))
         _see_objects(repo, landing)
         yield Borrowed(Repository(landing, landing, None, repo.format), tuple(options))
+
+
+def _are_most_wanted(repo: Repository, index: ObjectIndex, remote: str, items: Sequence[Item]) -> bool:
+    """Whether what is new in the data commits of a remote is mostly what we want.
+
+    Then fetching those is better than fetching objects: they come as differences to what is here. That can only be
+    where something of theirs is here; everywhere else the remote is not even asked.
+    """
+    if not list_refs(repo.git, f"{REMOTES}{remote}/data"):
+        return False
+    there = list_remote(repo, remote)
+    unknown = {oid for oid in namespace_at(repo, remote, there).heads(there) if not index.has(oid)}
+    if not unknown:
+        return False
+    wanted = {path for path, _ in items}
+    new, ours = set(), set()
+    try:
+        with borrow_trees(repo, remote, unknown) as borrowed:
+            for commit in unknown:
+                listed = borrowed.repo.git.output("ls-tree", "-r", "-z", "--full-tree", commit.hex()).split(b"\0")
+                for meta, path in (line.split(b"\t", 1) for line in listed if line):
+                    oid = Oid.parse(meta.split(b" ")[2])
+                    if not index.has(oid):
+                        new.add(oid)
+                        if not wanted.isdisjoint(_above(path)):
+                            ours.add(oid)
+    except FetchError:
+        return False
+    return len(new) <= 2 * len(ours)
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
 
 
 def _fetch_versions_from(

@@ -40,6 +40,10 @@ class Namespace:
         """The run cache."""
         return f"{self.root}/runs"
 
+    def heads(self, found: dict[str, Oid]) -> set[Oid]:
+        """The heads of the data log among a remote's refs."""
+        return {oid for name, oid in found.items() if name.startswith(self.data)}
+
     def refs(self, found: dict[str, Oid]) -> dict[str, Oid]:
         """Those of a remote's refs that are ours in this namespace."""
         return {name: oid for name, oid in found.items() if name == self.runs or name.startswith(self.data)}

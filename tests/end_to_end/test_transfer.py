@@ -358,14 +358,15 @@ def test_a_clone_with_all_data_gets_differences(work: Project, bare: Path, tmp_p
     work.write("data/table", "".join(lines))
     work.git("add", "-A")
     work.git("commit", "-q", "-m", "table")
-    work.git("push", "-q", url, "main")
+    work.git("remote", "add", "origin", url)
+    work.git("push", "-q", "-u", "origin", "main")
     other = clone(url, tmp_path / "other")
     other.ml("fetch", "--all")
     lines[15_000] = "changed\n"
     work.write("data/table", "".join(lines))
     work.git("add", "-A")
     work.git("commit", "-q", "-m", "line")
-    work.git("push", "-q", url, "main")
+    work.git("push", "-q")
     counter = tmp_path / "upload-pack"
     counter.write_text(f"#!/bin/sh\ngit-upload-pack \"$@\" | tee -a '{tmp_path}/received'\n")
     counter.chmod(0o755)
@@ -374,6 +375,19 @@ def test_a_clone_with_all_data_gets_differences(work: Project, bare: Path, tmp_p
     assert other.read("data/table") == "".join(lines)
     assert 1000 < (tmp_path / "received").stat().st_size < 8000, "all connections of the pull together"
     fsck(other.path)
+    # who has pushed has the history as well, and gets a difference where little else is new (and the server can tell)
+    run_git(bare, "config", "uploadpack.allowFilter", "true")
+    lines[20_000] = "theirs\n"
+    other.write("data/table", "".join(lines))
+    other.git("add", "-A")
+    other.git("commit", "-q", "-m", "theirs")
+    other.git("push", "-q", "origin", "main")
+    (tmp_path / "received").unlink()
+    work.git("config", "remote.origin.uploadpack", str(counter))
+    work.git("pull", "-q")
+    assert work.read("data/table") == "".join(lines)
+    assert 1000 < (tmp_path / "received").stat().st_size < 16_000
+    fsck(work.path)
 
 
 def make_shallow(url: str, where: Path) -> Project:
