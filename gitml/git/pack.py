@@ -237,7 +237,7 @@ class PackWriter:
             if file is not None:
                 file.discard()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         if self._closed:
             raise ValueError("the pack is finished")
         if self._file is None:
@@ -277,7 +277,7 @@ class PackWriter:
             raise ValueError(f"the content does not have the {size} bytes that were announced")
         return Oid(digest.digest()), crc
 
-    def _append_part(self, part: bytes, crc: int) -> int:
+    def _append_part(self, part: bytes | memoryview, crc: int) -> int:
         self._append(part)
         self._end += len(part)
         return int(_isal().crc32(part, crc))
@@ -507,7 +507,7 @@ class _NewFile:
     def __len__(self) -> int:
         return self._size + len(self._held)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if len(self._held) + len(data) <= _IN_MEMORY:
             self._held += data
             return
@@ -595,7 +595,7 @@ class _NewFile:
             self._write_all(self._held)
             self._held.clear()
 
-    def _write_all(self, data: bytes | bytearray) -> None:
+    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
         with memoryview(data) as view:
             done = 0
             try:
@@ -746,14 +746,14 @@ def _parse_entry(entry: bytes) -> tuple[Kind, bytes]:
     return _KINDS[entry[0] >> 4 & 7], zlib.decompress(entry[at + 1 :])
 
 
-def _deflated(data: bytes | bytearray | memoryview) -> list[bytes]:
+def _deflated(data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
     if len(data) >= _PROBED_FROM and not _shrinks(data):
         return list(_stored([data]))
     deflated = _isal().compress(data, 1)
     return [deflated] if len(deflated) < len(data) or len(data) < 64 else list(_stored([data]))
 
 
-def _deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
     first = next(pieces, b"")
     if len(first) >= _PROBED_FROM and not _shrinks(first):
         yield from _stored(_chain(first, pieces))
@@ -780,15 +780,17 @@ def _shrinks(data: bytes | bytearray | memoryview) -> bool:
     return len(_isal().compress(sample, 1)) < 0.9 * len(sample)
 
 
-def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | memoryview]:
     """A zlib stream of stored blocks (RFC 1950, RFC 1951 section 3.2.4)."""
     yield b"\x78\x01"
     checksum = 1
     for piece in pieces:
         checksum = _isal().adler32(piece, checksum)
-        for at in range(0, len(piece), 0xFFFF):
-            block = bytes(piece[at : at + 0xFFFF])
-            yield struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF) + block
+        view = memoryview(piece)
+        for at in range(0, len(view), 0xFFFF):
+            block = view[at : at + 0xFFFF]
+            yield struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF)
+            yield block
     yield b"\x01\x00\x00\xff\xff" + struct.pack(">L", checksum)
 
 
