@@ -107,6 +107,7 @@ class _Pipe:
         self.connection = FilterConnection()
         self._input = stdin.fileno()
         self._output = stdout
+        self._held = bytearray()
         with suppress(OSError, AttributeError):  # Linux only, and the user may have reached a limit
             fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE)
 
@@ -136,10 +137,12 @@ class _Pipe:
         assert isinstance(event, End)
 
     def send(self, data: bytes, *, flush: bool = True) -> None:
-        """Send bytes to git."""
-        self._output.write(data)
-        if flush:
+        """Send bytes to git, at once with `flush`. Each write wakes git, so what belongs together goes in one."""
+        self._held += data
+        if flush or len(self._held) >= _PIPE // 4:
+            self._output.write(self._held)
             self._output.flush()
+            self._held.clear()
 
 
 class _Filters:

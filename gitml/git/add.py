@@ -127,7 +127,7 @@ def add_files(
         said = _git_add(repo, others, *(["--verbose"] if verbose else []))
         _put_into_index(repo, read, oids, index)
         # a prune does not see what is about to enter the index
-        reader.reassure(read)
+        reader.reassure()
     reader.cache.update({each.path: (each.found, each.pointer) for each in read})
     new = {each.path: each.pointer.size for each in read if _old_oid(index, each.path) != oids[each.path]}
     return Added(new, tuple(each.path for each in read if each.path not in new), tuple(others), said)
@@ -182,6 +182,8 @@ class _Reader:
         self._index = index
         self._progress = progress
         self._pointers: dict[Oid, Pointer] = {}
+        self._trusted: list[_Read] = []
+        """What something else keeps, as far as we know."""
 
     def read_all(self, files: Mapping[bytes, os.stat_result]) -> Iterator[_Read]:
         """Store the content of every file; in order, but for those that are looked up first."""
@@ -210,11 +212,13 @@ class _Reader:
         self._staging.flush()
         return oids
 
-    def reassure(self, read: Iterable[_Read]) -> None:
-        """Keep again what another process has let go since."""
-        self._staging.forget()
-        for each in read:
-            self._referenced(each)
+    def reassure(self) -> None:
+        """Keep what was kept by others when we looked, and that another process has let go since."""
+        trusted, self._trusted = self._trusted, []
+        if trusted:
+            self._staging.look_again()
+            for each in trusted:
+                self._referenced(each)
 
     def _read_side_by_side(self, small: "deque[bytes]") -> Iterator[_Read]:
         if not small:
@@ -283,7 +287,9 @@ class _Reader:
     def _referenced(self, read: _Read) -> _Read:
         """Keep content that is stored already from being pruned."""
         manifest_id = read.pointer.manifest
-        if not self._staging.references(read.path, manifest_id):
+        if self._staging.references(read.path, manifest_id):
+            self._trusted.append(read)
+        else:
             with self._staging.storing(read.path) as pack:
                 tree = write_data_tree(manifest_id, read_manifest(manifest_id, self._odb), pack)
                 self._staging.keep(read.path, manifest_id, tree, read.pointer)

@@ -86,11 +86,9 @@ class Staging:
         """Whether something is stored that only this session can read."""
         return bool(self._items)
 
-    def forget(self) -> None:
-        """Look anew at what keeps contents from being pruned."""
+    def look_again(self) -> None:
+        """Forget what other refs were seen to keep."""
         self._log = DataLog(self._repo, self._odb)
-        if not self._items:
-            self._manifests.clear()
 
     @property
     def is_full(self) -> bool:
