@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
 from gitml.git.odb import GitOdb
+from gitml.git.pack import ObjectIndex
+from gitml.git.packreader import PackReader
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
 from gitml.git.staging import Staging
@@ -28,7 +30,7 @@ from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest, read_manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
 
-SMUDGE_LIMIT = 16 << 20
+SMUDGE_LIMIT = 1 << 20
 """Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer: git would hold it in memory."""
 
 _READ = 1 << 18
@@ -155,12 +157,15 @@ class _Filters:
         self._staging = Staging(repo, self._odb)
         self._index: dict[bytes, Oid] | None = None
         self._patience = _PATIENCE[0]
+        self._reader: PackReader | None = None
         self._limit: int | None = None
         self._skip: SkipPatterns | None = None
 
     def close(self) -> None:
         """End the session: what was stored is durable, in few packs."""
         self._meter.close()
+        if self._reader is not None:
+            self._reader.close()
         try:
             self._staging.close()
         except (GitmlError, OSError) as error:
@@ -214,13 +219,19 @@ class _Filters:
             pointer = parse_pointer(data)
             if wants_pointers() or pointer.size > self._smudge_limit() or self._skips(path):
                 return iter([data])
-            return iter(list(read_content(pointer, self._staging)))
+            return iter(list(read_content(pointer, self._packs())))
         except MissingDataError:
             pass  # the hook that runs after the checkout fetches it, or says that it is nowhere
         except GitmlError as error:
             self._warn(path, error, "the pointer stays in its place; add the file again, or restore it from history")
         # A failing answer would stop a checkout half way, so the pointer itself is handed out.
         return _spooled(chain([data], content))
+
+    def _packs(self) -> PackReader:
+        """What reads chunks straight from packs, several times faster than git gives them."""
+        if self._reader is None:
+            self._reader = PackReader(ObjectIndex(self._repo.objects_dir, self._repo.format), self._staging)
+        return self._reader
 
     def _stored(self, path: bytes, content: Iterator[bytes]) -> Pointer:
         """Make content part of the repository and referenced; its pointer."""

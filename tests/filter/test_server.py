@@ -14,6 +14,7 @@ from gitml.git.repository import Repository
 from gitml.protocol.pktline import FLUSH, PacketDecoder, encode_content, encode_packet
 from gitml.store.content import store_content
 from gitml.store.pointer import format_pointer, is_pointer, parse_pointer
+from tests.conftest import run_git
 
 HELLO = encode_packet(b"git-filter-client\n") + encode_packet(b"version=2\n") + b"0000"
 OFFER = b"".join(encode_packet(b"capability=%s\n" % name) for name in (b"clean", b"smudge", b"delay")) + b"0000"
@@ -121,6 +122,7 @@ def test_small_content_passes_both_ways(repo: Path, size: int) -> None:
 @pytest.mark.parametrize("size", [65_536, 65_537, 3_000_000])
 @pytest.mark.parametrize("path", [b"", b"d/f", b"odd=\n\xff", b"../outside"])
 def test_large_content_becomes_a_pointer_and_comes_back(repo: Path, size: int, path: bytes) -> None:
+    run_git(repo, "config", "ml.smudgeLimit", "16m")
     content = noise(size)
     with session(repo) as filters:
         pointer = filters.clean(content, path)
@@ -181,6 +183,7 @@ def test_known_content_is_not_stored_again_but_stays_referenced(repo: Path) -> N
 
 @pytest.mark.parametrize("edit", ["same", "first", "last", "middle", "shorter", "longer", "other"])
 def test_content_near_that_of_the_index_is_told_apart(repo: Path, edit: str) -> None:
+    run_git(repo, "config", "ml.smudgeLimit", "16m")
     content = noise(3_000_000)
     edited = {
         "same": content,
