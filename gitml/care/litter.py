@@ -1,6 +1,5 @@
 """What killed processes left: directories, files and refs of ours that nobody will come back to."""
 
-import os
 import re
 import shutil
 import time
@@ -13,6 +12,7 @@ from gitml.git.promisor import LANDING_MARK
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.git.state import COMMIT_MARKER, commit_under_way
+from gitml.liveness import is_alive
 
 _OWNED = re.compile(r"(?:repair-)?(\d+)-[0-9a-f]+")
 _TEMPORARY = re.compile(r".*\.tmp|tmp_.*")
@@ -32,7 +32,7 @@ def find_litter(repo: Repository) -> list[Path]:
     for path in (*_entries(repo.state_dir), *_entries(repo.state_dir / "landing")):
         owned = _OWNED.fullmatch(path.name)
         if owned is not None:
-            if not _is_alive(int(owned[1])):
+            if not is_alive(int(owned[1])):
                 found.append(path)
         elif _TEMPORARY.fullmatch(path.name) and _is_old(path):
             found.append(path)
@@ -54,7 +54,7 @@ def forget_incoming(repo: Repository) -> None:
     """Delete refs below which dead processes looked at what a remote has."""
     for name, oid in list_refs(repo.git, _INCOMING).items():
         process = name.removeprefix(_INCOMING).partition("-")[0]
-        if process.isdigit() and not _is_alive(int(process)):
+        if process.isdigit() and not is_alive(int(process)):
             update_refs(repo.git, [RefUpdate(name, None, oid)])
 
 
@@ -73,13 +73,3 @@ def _is_old(path: Path) -> bool:
     with suppress(FileNotFoundError):
         return time.time() - path.lstat().st_mtime > _OLD
     return False
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -10,7 +10,7 @@ from contextlib import suppress
 from gitml.errors import CorruptError
 from gitml.git.command import Git
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.odb import Kind, MissingObjectError

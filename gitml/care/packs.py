@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError
-from gitml.git.pack import PackIndex
+from gitml.git.packindex import PackIndex
 from gitml.oid import ObjectFormat, Oid
 
 

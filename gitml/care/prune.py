@@ -4,7 +4,6 @@ Nothing is deleted here. What goes out of use waits below `refs/ml/dropped/` unt
 that what it alone held is unreachable, and `git gc` frees it. See docs/design/0007.
 """
 
-import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
+from gitml.liveness import is_alive
 from gitml.oid import Oid
 
 DEFAULT_EXPIRY = "2.weeks.ago"
@@ -138,7 +138,7 @@ def _trim_staged(
 ) -> None:
     for name, tip in list_refs(repo.git, STAGED).items():
         session = name.removeprefix(STAGED)
-        if (run_lives if session.startswith("run-") else _is_alive(session)) or _commit_time(repo, tip) >= expiry:
+        if (run_lives if session.startswith("run-") else _session_lives(session)) or _commit_time(repo, tip) >= expiry:
             continue
         given_up = [Version(*item) for item in log.staged(tip) if item[1] not in wanted]
         done.staged += given_up
@@ -147,18 +147,10 @@ def _trim_staged(
             log.unstage(name, tip, out, [RefUpdate(dropped_name(tip), tip, None)])
 
 
-def _is_alive(session: str) -> bool:
+def _session_lives(session: str) -> bool:
     """Whether the process that a session is named after lives; of others their age says that they do not."""
     match = _SESSION_PROCESS.match(session)
-    if match is None:
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    return match is not None and is_alive(int(match[1]))
 
 
 def _commit_time(repo: Repository, oid: Oid) -> int:

@@ -19,7 +19,8 @@ from gitml.errors import CorruptError, MissingDataError
 from gitml.git.command import Git, GitError
 from gitml.git.data import DROPPED, FETCHED, HEADS, STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex, PackIndex
 from gitml.git.promisor import fetch_missing
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.remotes import FetchError, fetching_remotes

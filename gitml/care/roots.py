@@ -15,7 +15,7 @@ from pathlib import Path
 from gitml.errors import UserError
 from gitml.git.command import Git
 from gitml.git.data import FETCHED, HEADS, REMOTES
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.pointers import scan_pointers
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository

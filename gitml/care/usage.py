@@ -8,7 +8,7 @@ from gitml.care.roots import Needs, keeping_refs, remote_heads
 from gitml.errors import CorruptError
 from gitml.git.data import DROPPED, FETCHED, STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid

@@ -14,7 +14,7 @@ from gitml.errors import CorruptError, MissingDataError
 from gitml.git.command import GitError
 from gitml.git.data import DROPPED, STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
@@ -73,7 +73,10 @@ class _Content:
 def examine(
     repo: Repository, read: Callable[[Repository], Needs], *, deep: bool = False, progress: Meter | None = None
 ) -> Verified:
-    """Read what is needed, and `verify` it. Where git cannot even read that, the report says so."""
+    """Keep what killed sessions left whole, read what is needed, and `verify` it.
+
+    Where git cannot even read what is needed, the report says so.
+    """
     with GitOdb(repo.git, repo.format) as odb:
         adopt_leftovers(repo, odb)
     try:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers

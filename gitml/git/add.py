@@ -9,16 +9,16 @@ import hashlib
 import os
 import stat
 import struct
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gitml.errors import BusyError, GitmlError, UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.command import GitError
-from gitml.git.index import UNTRANSLATED, Clean, Index, UnsupportedIndexError, is_locked, locked_index, record_clean
+from gitml.git.index import Clean, Index, UnsupportedIndexError, record_clean
+from gitml.git.indexlock import UNTRANSLATED, is_locked, locked_index, patiently, write_index
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.places import Places
@@ -26,6 +26,7 @@ from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.git.statcache import StatCache, state_of
+from gitml.git.worktree import Progress
 from gitml.oid import Oid
 from gitml.store.content import SMALL, Stored, prepare_content, store_content
 from gitml.store.datatree import write_data_tree
@@ -46,18 +47,6 @@ _TRIES = 3
 _STAT = struct.Struct(">10L")
 _EXECUTABLE = 0o100755
 _REGULAR = 0o100644
-
-
-class Progress(Protocol):
-    """Is told how far things are."""
-
-    def expect(self, files: int, size: int) -> None:
-        """So much is going to be read; `size` in bytes."""
-        ...
-
-    def advance(self, size: int) -> None:
-        """So many bytes more are read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,34 +417,14 @@ def _put_into_index(
         if not follows_mode:
             mode = old.mode if old is not None and stat.S_ISREG(old.mode) else _REGULAR
         if old is None or (old.mode, old.oid) != (mode, oids[each.path]):
-            lines.append(b"%o %s\t%s\0" % (mode, oids[each.path].hex().encode(), each.path))
+            lines.append(b"%o %s\t%s" % (mode, oids[each.path].hex().encode(), each.path))
     if lines:
-        _patiently(lambda: _update_index(repo, b"".join(lines)))
+        patiently(lambda: write_index(repo, "update-index", "-z", "--index-info", listed=lines))
     clean = {each.path: Clean(oids[each.path], each.found) for each in read}
     try:
-        _patiently(lambda: record_clean(repo, clean))
+        patiently(lambda: record_clean(repo, clean))
     except UnsupportedIndexError:
         repo.git.run("update-index", "-q", "--refresh", check=False)
-
-
-def _update_index(repo: Repository, listed: bytes) -> None:
-    try:
-        repo.git.run("update-index", "-z", "--index-info", input=listed, env=UNTRANSLATED)
-    except GitError as error:
-        if is_locked(error.stderr):
-            raise locked_index() from None
-        raise
-
-
-def _patiently(write: Callable[[], object]) -> None:
-    """Write the index, waiting for another process that does so too; raise `BusyError` if that takes seconds."""
-    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
-        try:
-            write()
-            return
-        except BusyError:
-            time.sleep(pause)
-    write()
 
 
 def _old_oid(index: Mapping[bytes, _Entry], path: bytes) -> Oid | None:

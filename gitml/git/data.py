@@ -16,10 +16,13 @@ from typing import NamedTuple
 from gitml.errors import CorruptError, MissingDataError
 from gitml.git.commits import Commit, Signature, format_commit, parse_commit
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
+from gitml.git.places import above
 from gitml.git.pointers import read_pointers
-from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, pause, update_refs
 from gitml.git.repository import Repository
+from gitml.git.stagedchain import Staged, parse_staged, write_staged_tree
 from gitml.oid import Oid
 from gitml.store.datatree import MANIFEST_NAME, write_data_tree
 from gitml.store.manifest import read_manifest
@@ -38,9 +41,7 @@ _REMOTE_HEAD = re.compile(r"refs/ml/remotes/.+/data/[0-9a-f]+")
 _ATTEMPTS = 20
 _REFS_AGE = 1.0
 """Seconds for which `references` believes the refs that it has seen."""
-_UNNAMED = b"content"
 _SUFFIX = b"/" + MANIFEST_NAME
-_POINTER = b".pointer"
 
 
 class UncoveredError(MissingDataError):
@@ -57,14 +58,6 @@ class UncoveredError(MissingDataError):
         self.reasons = dict(reasons)
 
 
-class _Staged(NamedTuple):
-    """One commit of a staged chain."""
-
-    path: bytes
-    manifest: Oid
-    tree: Oid
-
-
 class _Refs(NamedTuple):
     """The refs of the data log at one moment, by name."""
 
@@ -79,7 +72,7 @@ class DataLog:
     def __init__(self, repo: Repository, odb: GitOdb) -> None:
         self._repo = repo
         self._odb = odb
-        self._chains: dict[Oid, list[_Staged]] = {}
+        self._chains: dict[Oid, list[Staged]] = {}
         self._looked: tuple[float, _Refs] | None = None
         self._snapshots: dict[Oid, Snapshot] = {}
         self._manifests: dict[Oid, frozenset[Oid]] = {}
@@ -241,7 +234,7 @@ class DataLog:
             except (RefMovedError, RefLockedError):
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                _pause(attempt)
+                pause(attempt)
 
     def _changed(self, commits: Iterable[Oid], *pathspecs: str) -> Iterator[tuple[bytes, Oid]]:
         """Path and oid of every regular file that commits added or changed, against each parent."""
@@ -273,7 +266,7 @@ class DataLog:
             except (RefMovedError, RefLockedError):
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                _pause(attempt)
+                pause(attempt)
         if missing:
             raise UncoveredError(missing)
 
@@ -351,7 +344,7 @@ class DataLog:
             except (RefMovedError, RefLockedError):
                 continue
 
-    def _write_chain(self, items: Iterable[_Staged]) -> Oid | None:
+    def _write_chain(self, items: Iterable[Staged]) -> Oid | None:
         """Write a staged chain; give its tip, None if it holds nothing."""
         new: Oid | None = None
         with PackWriter(self._repo.objects_dir, self._repo.format) as pack:
@@ -360,11 +353,11 @@ class DataLog:
             pack.finish()
         return new
 
-    def _chain(self, tip: Oid) -> list[_Staged]:
+    def _chain(self, tip: Oid) -> list[Staged]:
         """What a staged chain holds, oldest first."""
-        walked: list[tuple[Oid, _Staged]] = []
+        walked: list[tuple[Oid, Staged]] = []
         at: Oid | None = tip
-        rest: list[_Staged] = []
+        rest: list[Staged] = []
         while at is not None:
             if at in self._chains:
                 rest = self._chains[at]
@@ -435,39 +428,6 @@ def _part(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, only: Container[O
     return writer.write("tree", format_tree(kept))
 
 
-def write_staged(
-    writer: ObjectWriter, path: bytes, manifest: Oid, data_tree: Oid, parent: Oid | None, pointer: Oid | None = None
-) -> Oid:
-    """Write the commit of a staged chain that keeps the content with this manifest and data tree; give its oid.
-
-    With `pointer` it also keeps that blob: git writes it, but refers to it only when the whole index is written.
-    """
-    tree = data_tree
-    # dulwich gives no path, and a foreign program might give one that no tree can hold
-    names = path.split(b"/")
-    fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
-    for name in reversed(names if fits else [_UNNAMED]):
-        entries = [(name, Entry(MODE_TREE, tree))]
-        if pointer is not None and tree == data_tree:
-            entries.append((name + _POINTER, Entry(MODE_FILE, pointer)))
-        tree = writer.write("tree", format_tree(entries))
-    return write_staged_tree(writer, _Staged(path, manifest, tree), parent)
-
-
-def write_staged_tree(writer: ObjectWriter, item: _Staged, parent: Oid | None) -> Oid:
-    """Write the commit of a staged chain that comes after `parent`; give its oid."""
-    who = Signature(b"gitml", b"gitml@localhost", int(time.time()))
-    message = b"staged %s\n\n%s" % (item.manifest.hex().encode(), item.path)
-    parents = () if parent is None else (parent,)
-    return writer.write("commit", format_commit(Commit(item.tree, parents, who, who, message)))
-
-
-def parse_staged(commit: Commit) -> _Staged:
-    """What a commit of a staged chain holds; raise `ValueError` for any other commit."""
-    subject, _, path = commit.message.partition(b"\n\n")
-    return _Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)
-
-
 def _rounds(items: Iterable[tuple[bytes, Oid]]) -> Iterator[dict[bytes, Oid]]:
     """Split (path, tree) pairs so that in each part no path comes twice and none lies below another; in order."""
     waiting = list(items)
@@ -476,21 +436,14 @@ def _rounds(items: Iterable[tuple[bytes, Oid]]) -> Iterator[dict[bytes, Oid]]:
         directories: set[bytes] = set()
         later: list[tuple[bytes, Oid]] = []
         for path, tree in waiting:
-            above = list(_above(path))
-            if path in chosen or path in directories or any(directory in chosen for directory in above):
+            parents = list(above(path))
+            if path in chosen or path in directories or any(directory in chosen for directory in parents):
                 later.append((path, tree))
             else:
                 chosen[path] = tree
-                directories.update(above)
+                directories.update(parents)
         yield chosen
         waiting = later
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    at = path.find(b"/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find(b"/", at + 1)
 
 
 def _is_data(entries: Mapping[bytes, Entry]) -> bool:
@@ -534,7 +487,3 @@ def _merge(snapshot: Snapshot, writer: ObjectWriter, base: Oid | None, older: Oi
         oid = _merge(snapshot, writer, before.oid if before else None, left[name].oid, right[name].oid)
         merged[name] = Entry(MODE_TREE, oid)
     return writer.write("tree", format_tree(merged.items()))
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(min(0.005 * 2**attempt, 0.2))

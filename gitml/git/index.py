@@ -19,7 +19,8 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gitml.errors import BusyError, GitmlError
+from gitml.errors import GitmlError
+from gitml.git.indexlock import IndexLock
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
 
@@ -173,7 +174,7 @@ def _rewrite(repo: Repository, clean: Mapping[bytes, Clean], unsure: Mapping[byt
     if repo.worktree is None or not (clean or unsure):
         return set()
     path = Path(os.path.realpath(repo.git_dir / "index"))
-    lock = _Lock(path)
+    lock = IndexLock(path)
     try:
         try:
             with path.open("rb") as file:
@@ -187,20 +188,6 @@ def _rewrite(repo: Repository, clean: Mapping[bytes, Clean], unsure: Mapping[byt
         return done
     finally:
         lock.release()
-
-
-UNTRANSLATED = {"LC_ALL": "C"}
-"""The environment for git commands whose messages `is_locked` reads."""
-
-
-def is_locked(said: str) -> bool:
-    """Whether git failed because another process holds the lock of the index, not because it cannot be written."""
-    return "index.lock': File exists" in said
-
-
-def locked_index() -> BusyError:
-    """What to raise when another process holds the lock of the index."""
-    return BusyError("the index is locked by another git process", hint="try again when it has ended")
 
 
 def _patch(
@@ -297,39 +284,3 @@ def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 def _digest(data: bytes | bytearray, object_format: ObjectFormat) -> bytes:
     return hashlib.new(object_format.value, memoryview(data)[: -object_format.size], usedforsecurity=False).digest()
-
-
-class _Lock:
-    """`index.lock`, held from construction until `release`; raise `BusyError` if it is taken."""
-
-    def __init__(self, path: Path) -> None:
-        self._target = path
-        self._path = path.with_name(f"{path.name}.lock")
-        try:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            raise locked_index() from None
-        except OSError as error:
-            raise GitmlError(f"cannot lock the index: {error.strerror}") from None
-        self._held = True
-        self._moment = os.fstat(self._descriptor).st_mtime_ns
-
-    def commit(self, data: bytearray, mode: int) -> None:
-        """Make `data` the index."""
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-            os.fchmod(self._descriptor, mode)
-            os.utime(self._descriptor, ns=(self._moment, self._moment))
-            self._path.rename(self._target)
-        except OSError as error:
-            raise GitmlError(f"cannot write the index: {error.strerror}") from None
-        self._held = False
-
-    def release(self) -> None:
-        """Give the lock up, with the index as it was unless `commit` was called."""
-        os.close(self._descriptor)
-        if self._held:
-            self._path.unlink(missing_ok=True)
-            self._held = False

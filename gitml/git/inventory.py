@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gitml.errors import CorruptError, UserError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.pointers import LARGEST, read_pointers
 from gitml.git.promisor import absent_at
 from gitml.git.repository import Repository

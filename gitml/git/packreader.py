@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from gitml.errors import CorruptError
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.oid import Oid
 from gitml.store.odb import Kind, ObjectReader
 

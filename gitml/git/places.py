@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,3 +73,11 @@ def file_state(found: os.stat_result) -> tuple[int, ...]:
 def parent(path: bytes) -> bytes:
     """The directory that a path is in, `b""` for the top."""
     return path.rpartition(b"/")[0]
+
+
+def above(path: bytes) -> Iterator[bytes]:
+    """The directories that lead to a path, outermost first; the top is none of them."""
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)

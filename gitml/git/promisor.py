@@ -25,7 +25,8 @@ from pathlib import Path
 from gitml.errors import CorruptError, GitmlError
 from gitml.git.data import REMOTES, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
+from gitml.git.places import above
 from gitml.git.refs import list_refs
 from gitml.git.remotes import (
     FetchError,
@@ -38,6 +39,7 @@ from gitml.git.remotes import (
 )
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
+from gitml.liveness import is_alive
 from gitml.oid import Oid
 from gitml.store.manifest import missing_parts
 
@@ -207,18 +209,11 @@ def _are_most_wanted(repo: Repository, index: ObjectIndex, remote: str, items: S
                     oid = Oid.parse(meta.split(b" ")[2])
                     if not index.has(oid):
                         new.add(oid)
-                        if not wanted.isdisjoint(_above(path)):
+                        if not wanted.isdisjoint(above(path)):
                             ours.add(oid)
     except FetchError:
         return False
     return len(new) <= 2 * len(ours)
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    at = path.find(b"/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find(b"/", at + 1)
 
 
 def _fetch_versions_from(
@@ -360,7 +355,8 @@ def _landing(repo: Repository) -> Iterator[Path]:
     above = repo.state_dir / "landing"
     above.mkdir(parents=True, exist_ok=True)
     for other in above.iterdir():
-        if not _is_alive(other.name.partition("-")[0]):
+        owner = other.name.partition("-")[0]
+        if not (owner.isdigit() and is_alive(int(owner))):
             shutil.rmtree(other, ignore_errors=True)
     place = above / f"{os.getpid()}-{os.urandom(8).hex()}"
     (place / "objects" / "pack").mkdir(parents=True)
@@ -374,16 +370,6 @@ def _landing(repo: Repository) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _move_in(source: Path, target: Path, landed: ExitStack) -> None:

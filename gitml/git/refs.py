@@ -1,5 +1,6 @@
 """Refs are moved in one atomic transaction, each with what it is expected to hold."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -95,3 +96,8 @@ def _command(update: RefUpdate) -> bytes:
 def _current(git: Git, name: str) -> Oid | None:
     done = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", name, check=False)
     return Oid.parse(done.stdout.strip()) if done.returncode == 0 else None
+
+
+def pause(attempt: int) -> None:
+    """Wait before another attempt to move refs that others move too; `attempt` counts from 0."""
+    time.sleep(min(0.005 * 2**attempt, 0.2))

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from gitml.errors import GitmlError
 from gitml.git.commits import parse_commit
-from gitml.git.data import STAGED, DataLog, parse_staged, write_staged, write_staged_tree
+from gitml.git.data import STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter, consolidate, read_unfinished, release_keep
-from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
+from gitml.git.pack import PackWriter, consolidate, read_unfinished, release_keep
+from gitml.git.packindex import ObjectIndex
+from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, pause, update_refs
 from gitml.git.repository import Repository
+from gitml.git.stagedchain import parse_staged, write_staged, write_staged_tree
 from gitml.oid import Oid
 from gitml.store.odb import Kind, MissingObjectError
 from gitml.store.pointer import Pointer, format_pointer
@@ -203,7 +205,7 @@ class Staging:
                 except RefLockedError:
                     if attempt + 1 == _ATTEMPTS:
                         raise
-                    time.sleep(min(0.005 * 2**attempt, 0.2))
+                    pause(attempt)
                 except RefMovedError:
                     # another process took from the chain what a head holds by now; what is new goes on top of the rest
                     if attempt + 1 == _ATTEMPTS:

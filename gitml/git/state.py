@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.git.repository import Repository
+from gitml.liveness import is_alive
 
 COMMIT_MARKER = "ml/committing"
 """Below a worktree's git directory: the process id of a `git commit` that is being written (left by our hooks)."""
@@ -112,12 +113,8 @@ def commit_under_way(git_dir: Path) -> bool:
     text = _read(git_dir / COMMIT_MARKER)
     if text is None or not text.isdigit():
         return False
-    try:
-        os.kill(int(text), 0)
-    except ProcessLookupError:
+    if not is_alive(int(text)):
         return False
-    except PermissionError:
-        pass
     command = _command_line(int(text))
     return command is None or b"git" in command
 

@@ -7,27 +7,17 @@ refreshed so that `git status` is clean and fast.
 
 import os
 import stat
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gitml.errors import BusyError, GitmlError, MissingDataError
-from gitml.git.command import GitError
 from gitml.git.filler import Filled, Filler, Filling, standing_pointer
-from gitml.git.index import (
-    UNTRANSLATED,
-    Clean,
-    Index,
-    UnsupportedIndexError,
-    compare_again,
-    is_locked,
-    locked_index,
-    record_clean,
-)
+from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, record_clean
+from gitml.git.indexlock import QUIET, is_locked, locked_index, patiently, write_index
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
 from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
@@ -40,8 +30,6 @@ from gitml.store.tree import MODE_LINK
 _UNDER_GITML = ":(top,attr:filter=ml)"
 _BATCH_FILES = 2000
 _BATCH_SIZE = 1 << 30
-_QUIET = {"GITML_ACTIVE": "1", **UNTRANSLATED}
-"""For git children that write the index: our own hook has nothing to do then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +154,7 @@ def restore_files(repo: Repository, paths: Iterable[bytes]) -> None:
     """Write what the index has over these files, whatever they are, as `git checkout PATH` does."""
     listed = list(paths)
     if listed:
-        _write(repo, "checkout-index", "-z", "--stdin", "-f", "-u", "-q", listed=listed)
+        write_index(repo, "checkout-index", "-z", "--stdin", "-f", "-u", "-q", listed=listed)
 
 
 def hidden_by_sparse_checkout(repo: Repository, paths: Iterable[bytes]) -> bool:
@@ -349,40 +337,29 @@ def _forget_stat(repo: Repository, blobs: Mapping[bytes, Oid]) -> None:
     if not blobs:
         return
     try:
-        _patiently(lambda: compare_again(repo, blobs))
+        patiently(lambda: compare_again(repo, blobs))
     except UnsupportedIndexError:
         lines = [
             b"%o %s\t%s" % (entry.mode, entry.oid.hex().encode(), path)
             for path, entry in _read_index(repo).items()
             if blobs.get(path) == entry.oid and not entry.skipped
         ]
-        _patiently(lambda: _write(repo, "update-index", "-z", "--index-info", listed=lines))
+        patiently(lambda: write_index(repo, "update-index", "-z", "--index-info", listed=lines))
 
 
 def _remember_stat(repo: Repository, files: Mapping[bytes, Clean]) -> None:
     """Note that these files hold what the index says; where that fails git finds out by comparing."""
     try:
-        _patiently(lambda: record_clean(repo, files))
+        patiently(lambda: record_clean(repo, files))
     except UnsupportedIndexError:
         _refresh(repo)
     except BusyError:
         pass  # whoever holds the lock writes an index in which these are to be compared
 
 
-def _patiently(write: Callable[[], object]) -> None:
-    """Call what raises `BusyError` while the index is locked, for about two seconds."""
-    for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-        try:
-            write()
-            return
-        except BusyError:
-            time.sleep(pause)
-    write()
-
-
 def _refresh(repo: Repository) -> bool:
     """Refresh the stat data of the index, where entries that differ stay as they are; False if it is locked."""
-    done = repo.git.run("update-index", "-q", "--refresh", check=False, env=_QUIET)
+    done = repo.git.run("update-index", "-q", "--refresh", check=False, env=QUIET)
     return not is_locked(done.stderr.decode("utf-8", "replace"))
 
 
@@ -493,17 +470,7 @@ def _update_index(repo: Repository, changes: list[_Change], index: Mapping[bytes
         if change.new is not None
     ]
     if lines:
-        _write(repo, "update-index", "-z", "--index-info", listed=lines)
+        write_index(repo, "update-index", "-z", "--index-info", listed=lines)
     skipped = [c.path for c in changes if c.new is not None and c.path in index and index[c.path].skipped]
     if skipped:
-        _write(repo, "update-index", "-z", "--skip-worktree", "--stdin", listed=skipped)
-
-
-def _write(repo: Repository, *arguments: str, listed: Iterable[bytes]) -> None:
-    """Run a git command that takes the index lock, with a NUL-terminated list as input; raise `BusyError`."""
-    try:
-        repo.git.run(*arguments, input=b"".join(item + b"\0" for item in listed), env=_QUIET)
-    except GitError as error:
-        if is_locked(error.stderr):
-            raise locked_index() from None
-        raise
+        write_index(repo, "update-index", "-z", "--skip-worktree", "--stdin", listed=skipped)

@@ -16,7 +16,8 @@ from typing import Self
 
 from gitml.errors import CorruptError, GitmlError, MissingDataError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
 from gitml.git.repository import Repository
 from gitml.migrate.lfs import LfsStore
 from gitml.oid import Oid

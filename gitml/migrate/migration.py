@@ -10,7 +10,8 @@ from gitml.errors import CorruptError, GitmlError, MissingDataError, UserError
 from gitml.git.commits import Commit, Signature, format_commit, parse_commit
 from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import RefUpdate, list_refs
 from gitml.git.repository import Repository
 from gitml.migrate import journal

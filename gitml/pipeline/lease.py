@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gitml.git.repository import Repository
+from gitml.liveness import is_alive
 from gitml.provenance.codec import flat_name, unflat_name
 
 _KEPT_RUNS = 20
@@ -112,10 +113,9 @@ class Lease:
     def is_starting(self) -> bool:
         """Whether a process that was started to be the runner is alive."""
         try:
-            os.kill(int((self._dir / "starting").read_text()), 0)
+            return is_alive(int((self._dir / "starting").read_text()))
         except (OSError, ValueError):
             return False
-        return True
 
     def request(self, branch: str) -> None:
         """Ask whoever runs, or runs next, to look at `branch`; asking twice is asking once."""

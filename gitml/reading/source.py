@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gitml.errors import CorruptError, GitmlError, MissingDataError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
 from gitml.git.promisor import fetch_missing
 from gitml.git.repository import Repository

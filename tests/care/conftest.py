@@ -14,11 +14,13 @@ from gitml.care.prune import Pruned, prune
 from gitml.care.repair import Repaired, join, repair
 from gitml.care.roots import read_needs
 from gitml.care.verify import Verified, examine
-from gitml.git.data import DROPPED, HEADS, STAGED, DataLog, write_staged
+from gitml.git.data import DROPPED, HEADS, STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
+from gitml.git.stagedchain import write_staged
 from gitml.git.transfer import PushedRef, push_data
 from gitml.oid import Oid
 from gitml.store.content import Stored, read_content, store_content

@@ -7,7 +7,7 @@ import pytest
 from gitml.care.repair import repair
 from gitml.care.roots import only_below, read_needs, read_needs_of
 from gitml.care.verify import Verified, verify
-from gitml.git.pack import PackIndex
+from gitml.git.packindex import PackIndex
 from gitml.oid import Oid
 from gitml.store.pointer import Pointer, format_pointer
 

@@ -11,7 +11,8 @@ import pytest
 
 from gitml.git.commits import Commit, Signature, format_commit
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter, consolidate
+from gitml.git.pack import PackWriter, consolidate
+from gitml.git.packindex import ObjectIndex
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import MissingObjectError

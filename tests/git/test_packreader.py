@@ -9,7 +9,8 @@ import pytest
 
 from gitml.errors import CorruptError
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid

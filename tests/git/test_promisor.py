@@ -14,7 +14,8 @@ import pytest
 from gitml.git import promisor
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import ObjectIndex, PackWriter
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
 from gitml.git.promisor import fetch_contents, fetch_missing
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError

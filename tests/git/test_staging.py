@@ -12,7 +12,7 @@ import pytest
 
 from gitml.git.data import STAGED, DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import PackIndex
+from gitml.git.packindex import PackIndex
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging, adopt_leftovers, wait_for_sessions

@@ -14,7 +14,7 @@ import pytest
 
 import gitml
 from gitml.errors import CorruptError, GitmlError, MissingDataError, UserError
-from gitml.git.pack import ObjectIndex
+from gitml.git.packindex import ObjectIndex
 from gitml.oid import Oid
 from gitml.reading.source import ContentDamagedError, ContentMissingError
 from gitml.reading.view import View
