@@ -50,7 +50,8 @@ class ObjectFormat(Enum):
 
     def oid_of(self, kind: str, data: bytes | bytearray | memoryview) -> Oid:
         """The oid git gives an object of `kind` ('blob', 'tree', 'commit', 'tag') with the content `data`."""
-        digest = hashlib.new(self.value, b"%s %d\0" % (kind.encode(), len(data)), usedforsecurity=False)
+        new = hashlib.sha1 if self is ObjectFormat.SHA1 else hashlib.sha256
+        digest = new(b"%s %d\0" % (kind.encode(), len(data)), usedforsecurity=False)
         digest.update(data)
         return Oid(digest.digest())
 

@@ -132,7 +132,7 @@ class _Pipe:
             self.connection.receive_data(data)
         return event
 
-    def content(self) -> Iterator[bytes]:
+    def content(self) -> Iterator[memoryview]:
         """The pieces of the requested file."""
         while isinstance(event := self.next_event(), Content):
             yield event.data
@@ -193,7 +193,7 @@ class _Filters:
         self._patience = min(2 * self._patience, _PATIENCE[1])
         return None
 
-    def clean(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    def clean(self, path: bytes, content: Iterator[memoryview]) -> Iterator[bytes]:
         """What git should store for a file of the worktree: small content as it is, else its pointer."""
         content = self._metered(path, content)
         head = bytearray()
@@ -205,7 +205,7 @@ class _Filters:
             return iter([bytes(head)])
         return iter([format_pointer(self._stored(path, chain([bytes(head)], content)))])
 
-    def smudge(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    def smudge(self, path: bytes, content: Iterator[memoryview]) -> Iterator[bytes]:
         """What stands in the worktree for a blob: the content behind a pointer, anything else as it is."""
         head = bytearray()
         for piece in content:
@@ -233,12 +233,12 @@ class _Filters:
             self._reader = PackReader(ObjectIndex(self._repo.objects_dir, self._repo.format), self._staging)
         return self._reader
 
-    def _stored(self, path: bytes, content: Iterator[bytes]) -> Pointer:
+    def _stored(self, path: bytes, content: Iterator[bytes | memoryview]) -> Pointer:
         """Make content part of the repository and referenced; its pointer."""
         expected = self._expected(path)
         if expected is not None:
             pointer, manifest = expected
-            unequal = compare_content(content, pointer, manifest, self._repo.format)
+            unequal = compare_content(content, manifest, self._repo.format)
             if unequal is None:
                 self._reference(path, pointer, manifest)
                 return pointer
@@ -253,7 +253,7 @@ class _Filters:
                 self._staging.keep(path, manifest_id, stored.data_tree, stored.pointer)
         return stored.pointer
 
-    def _metered(self, path: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    def _metered(self, path: bytes, content: Iterator[memoryview]) -> Iterator[memoryview]:
         try:
             size = os.lstat(path).st_size  # git starts filters at the top of the worktree
         except (OSError, ValueError):
@@ -309,7 +309,7 @@ class _Filters:
         _say(GitmlError(error.message, hint=remedy), path)
 
 
-def _spooled(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _spooled(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """All of `pieces`, taken now and given later: git wants no answer before it has sent everything."""
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by the generator
     for piece in pieces:

@@ -2,12 +2,14 @@
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from types import ModuleType
 
 _PROBE = 4096
 _PROBED_FROM = 64 << 10
 
 
+@cache
 def isal() -> ModuleType:
     """The zlib of isal."""
     # 30 ms that whoever only reads need not pay

@@ -3,11 +3,18 @@
 import fcntl
 import os
 import threading
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 _IN_MEMORY = 1 << 20
 """Bytes of a pack that are collected before there is a file: most packs of a session are smaller."""
+_COLLECTED = 64 << 10
+"""Bytes from which on a write goes to the file rather than into memory first."""
+_PARTS = 256
+"""Parts of one write; every system takes at least 1024 (POSIX: 16)."""
 _WRITEBACK = 32 << 20
 """Bytes of a large pack after which the disk is set to work, so that the last sync has little left to do."""
 
@@ -28,13 +35,16 @@ class NewFile:
     def __len__(self) -> int:
         return self._size + len(self._held)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *parts: bytes | memoryview) -> None:
         """Append."""
-        if len(self._held) + len(data) <= _IN_MEMORY:
-            self._held += data
+        size = sum(map(len, parts))
+        if size < _COLLECTED and len(self._held) + size <= _IN_MEMORY:
+            for part in parts:
+                self._held += part
             return
-        self.spill()
-        self._write_all(data)
+        self._open()
+        self._write_all([self._held, *parts])
+        self._held.clear()
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Replace what stands from `offset` on."""
@@ -106,6 +116,13 @@ class NewFile:
 
     def spill(self) -> None:
         """Write what was only collected."""
+        self._open()
+        if self._held:
+            self._write_all([self._held])
+            self._held.clear()
+
+    def _open(self) -> None:
+        """Make the file, unless there is one."""
         if self._descriptor is None:
             # Created read-only as git does; the umask (which core.sharedRepository users set) decides for whom.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -117,21 +134,25 @@ class NewFile:
             if self._locks:
                 with suppress(OSError):  # a file system without locks
                     fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if self._held:
-            self._write_all(self._held)
-            self._held.clear()
 
-    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
-        with memoryview(data) as view:
-            done = 0
-            try:
-                while done < len(view):
-                    done += os.pwrite(self._fd, view[done:], self._size + done)
-            except BaseException:
-                with suppress(OSError):
-                    os.ftruncate(self._fd, self._size)
-                raise
-        self._size += len(data)
+    def _write_all(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        left, done = deque(memoryview(part) for part in parts if part), 0
+        try:
+            while left:
+                written = os.pwritev(self._fd, list(islice(left, _PARTS)), self._size + done)
+                done += written
+                while left and written >= len(left[0]):
+                    written -= len(left.popleft())
+                if written:
+                    left[0] = left[0][written:]
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise
+        finally:
+            for view in left:
+                view.release()
+        self._size += done
         if self._size - self._written_back >= _WRITEBACK:
             self._start_writeback()
 

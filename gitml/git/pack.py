@@ -18,7 +18,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -126,12 +126,15 @@ class PackWriter:
         return self.prepare(kind, data)()
 
     def prepare(self, kind: Kind, data: bytes | bytearray | memoryview) -> Callable[[], Oid]:
-        """Hash and deflate an object; what is given stores it as `write` does."""
+        """Hash and deflate an object; what is given stores it as `write` does. `data` must not change in between."""
         oid = self.format.oid_of(kind, data)
+        crc32 = isal().crc32
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
             return lambda: oid
-        entry = b"".join([_entry_header(kind, len(data)), *deflated(data)])
-        crc = isal().crc32(entry)
+        entry = [_entry_header(kind, len(data)), *deflated(data)]
+        crc = 0
+        for part in entry:
+            crc = crc32(part, crc)
 
         def write() -> Oid:
             with self._lock:
@@ -190,7 +193,7 @@ class PackWriter:
             with self._lock:
                 for (oid, crc, offset), end in zip(entries, ends, strict=True):
                     if oid not in self._placed:
-                        self._add(oid, os.pread(descriptor, end - offset, offset), crc)
+                        self._add(oid, [os.pread(descriptor, end - offset, offset)], crc)
         finally:
             os.close(descriptor)
         return True
@@ -227,21 +230,21 @@ class PackWriter:
             if file is not None:
                 file.discard()
 
-    def _append(self, data: bytes | memoryview) -> None:
+    def _append(self, *parts: bytes | memoryview) -> None:
         if self._closed:
             raise ValueError("the pack is finished")
         if self._file is None:
             self._file = NewFile(self._directory, "tmp_pack_", self._name)
             self._file.write(_pack_header(0))
-        self._file.write(data)
+        self._file.write(*parts)
 
-    def _add(self, oid: Oid, entry: bytes, crc: int) -> None:
+    def _add(self, oid: Oid, entry: Sequence[bytes | memoryview], crc: int) -> None:
         try:
-            self._append(entry)
+            self._append(*entry)
         except BaseException:
             self._truncate(self._end)
             raise
-        self._place(oid, len(entry), crc)
+        self._place(oid, sum(map(len, entry)), crc)
 
     def _place(self, oid: Oid, length: int, crc: int) -> None:
         self._placed[oid] = _Placed(self._end, length, crc)

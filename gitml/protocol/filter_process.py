@@ -38,9 +38,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The next bytes of the requested file."""
+    """The next bytes of the requested file: as many as have arrived, of one packet at most."""
 
-    data: bytes
+    data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class FilterConnection:
 
     def next_event(self) -> Event | None:
         """The next event, None if more data is needed; raise `PeerError` if git breaks the protocol."""
+        if self._state is _State.CONTENT:
+            return self._next_content()
         while (packet := self._decoder.next_packet()) is not None:
             event = self._take(packet)
             if event is not None:
@@ -108,12 +110,16 @@ class FilterConnection:
         """The whole answer for a file that failed; git goes on with the next."""
         return encode_packet(b"status=error\n") + FLUSH_PACKET
 
+    def _next_content(self) -> Content | End | None:
+        piece = self._decoder.next_piece()
+        if piece is None:
+            return None
+        if piece is not FLUSH:
+            return Content(piece)
+        self._state = _State.REQUEST
+        return End()
+
     def _take(self, packet: Packet) -> Event | None:
-        if self._state is _State.CONTENT:
-            if packet is not FLUSH:
-                return Content(packet)
-            self._state = _State.REQUEST
-            return End()
         if packet is not FLUSH:
             self._lines.append(packet.removesuffix(b"\n"))
             return None

@@ -37,6 +37,8 @@ class PacketDecoder:
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
+        self._left = 0
+        """Bytes that are still to come of a packet that `next_piece` has begun to give."""
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes from the peer."""
@@ -45,28 +47,47 @@ class PacketDecoder:
 
     def next_packet(self) -> Packet | None:
         """The next packet, None if it is not complete yet; raise `PeerError` for a bad length."""
-        at, data = self._at, self._data
-        if len(data) - at < 4:
+        at, length = self._at, self._length()
+        if length == 0:
+            self._at = at + 4
+            return FLUSH
+        if length is None or len(self._data) - at < length:
             return None
-        digits = data[at : at + 4]
+        self._at = at + length
+        return self._data[at + 4 : at + length]
+
+    def next_piece(self) -> memoryview | _Flush | None:
+        """What has arrived of the next packet, or of the rest of it, without a copy; None if nothing has."""
+        while not self._left:
+            length = self._length()
+            if length is None:
+                return None
+            self._at += 4
+            if length == 0:
+                return FLUSH
+            self._left = length - 4
+        piece = memoryview(self._data)[self._at : self._at + self._left]
+        self._at += len(piece)
+        self._left -= len(piece)
+        return piece or None
+
+    def _length(self) -> int | None:
+        """Bytes of the packet that begins here with its length; 0 for a flush, None if they are not here yet."""
+        digits = self._data[self._at : self._at + 4]
+        if len(digits) < 4:
+            return None
         try:
             length = int.from_bytes(bytes.fromhex(digits.decode("ascii")), "big") if digits.isalnum() else -1
         except ValueError:
             length = -1
-        if length == 0:
-            self._at = at + 4
-            return FLUSH
-        if not 4 <= length <= MAX_PAYLOAD + 4:
+        if length and not 4 <= length <= MAX_PAYLOAD + 4:
             raise PeerError(f"bad packet length {digits!r} from git")
-        if len(data) - at < length:
-            return None
-        self._at = at + length
-        return data[at + 4 : at + length]
+        return length
 
     @property
     def pending(self) -> bool:
         """Whether part of a packet is waiting for its rest."""
-        return self._at < len(self._data)
+        return self._left > 0 or self._at < len(self._data)
 
 
 def encode_packet(payload: bytes) -> bytes:

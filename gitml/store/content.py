@@ -23,7 +23,13 @@ SMALL = 65536
 """Content of fewer bytes than this is not stored as chunks: it stays a plain blob in the user's tree."""
 
 _AHEAD = 24
-"""Chunks that may be under way at a time: at most twice as many megabytes of memory."""
+"""Chunks that are compared at a time: at most twice as many megabytes of memory."""
+
+_TOGETHER = 1 << 20
+"""Bytes of chunks from which on they are prepared together: handing them to a thread costs more than a small one."""
+
+_GROUPS = 8
+"""Groups of chunks that may be under way at a time, of at most `_TOGETHER` and one chunk each."""
 
 _FEW = 3
 """Contents of no more chunks than this are prepared without threads."""
@@ -62,14 +68,12 @@ def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Chun
     Chunks of more than a few are sketched and prepared in two threads, ahead of what is written. `writer` is called
     for the rest from the calling thread only: chunks in order, then manifest, then trees.
     """
-    digest = hashlib.sha256()
     chunks: list[Chunk] = []
     with _Preparation(writer) as preparation:
         for data in _chunks(pieces):
-            digest.update(data)
             chunks += preparation.take(data)
         chunks += preparation.rest()
-    return _stored(digest.digest(), chunks, writer)
+    return _stored(preparation.digest(), chunks, writer)
 
 
 def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter) -> Callable[[], Stored]:
@@ -90,14 +94,13 @@ def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Ch
 
 
 def compare_content(
-    pieces: Iterable[bytes], pointer: Pointer, manifest: Manifest, object_format: ObjectFormat
-) -> tuple[int, Iterator[bytes]] | None:
-    """None if `pieces` make up the content of `pointer`, whose manifest this is; then nothing needs to be stored.
+    pieces: Iterable[bytes | memoryview], manifest: Manifest, object_format: ObjectFormat
+) -> tuple[int, Iterator[bytes | memoryview]] | None:
+    """None if `pieces` make up the content of `manifest`; then nothing needs to be stored.
 
-    Else how many of its first chunks they begin with, and all bytes after those. Only digests are computed, of the
-    whole and, in another thread, of each chunk.
+    Else how many of its first chunks they begin with, and all bytes after those. Chunks with the same names have the
+    same bytes, as far as git trusts names; only names are computed, in two other threads.
     """
-    digest = hashlib.sha256()
     source = _Source(pieces)
     waiting: deque[tuple[bytes, Callable[[], Oid]]] = deque()
     equal = 0
@@ -105,16 +108,13 @@ def compare_content(
         for chunk in manifest.chunks:
             data = source.take(chunk.size)
             waiting.append((data, name(data)))
-            digest.update(data)
             while waiting and (len(waiting) > _AHEAD or equal + len(waiting) == len(manifest.chunks)):
                 if waiting[0][1]() != manifest.chunks[equal].oid:
                     return equal, chain((data for data, _ in waiting), source.rest())
                 waiting.popleft()
                 equal += 1
         more = source.take(1)
-    if more or digest.digest() != pointer.sha256:
-        return equal, chain([more], source.rest())
-    return None
+    return (equal, chain([more], source.rest())) if more else None
 
 
 def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:
@@ -170,15 +170,15 @@ def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]
 class _Source:
     """Bytes that arrive in pieces, taken in other sizes."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
         self._pieces = iter(pieces)
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
         parts, left = [], size
         while left:
-            piece = self._rest or next(self._pieces, b"")
+            piece = self._rest or memoryview(next(self._pieces, b""))
             if not piece:
                 break
             parts.append(piece[:left])
@@ -186,18 +186,18 @@ class _Source:
             left -= len(parts[-1])
         return b"".join(parts)
 
-    def rest(self) -> Iterator[bytes]:
+    def rest(self) -> Iterator[bytes | memoryview]:
         """Everything that was not taken."""
         yield self._rest
         yield from self._pieces
 
 
 class _Naming:
-    """Computes the oids of chunks, in another thread if there are more than a few."""
+    """Computes the oids of chunks, in two threads if there are more than a few."""
 
     def __init__(self, object_format: ObjectFormat, count: int) -> None:
         self._format = object_format
-        self._pool = _threads(1) if count > _FEW else None
+        self._pool = _threads(2) if count > _FEW else None
 
     def __enter__(self) -> Callable[[bytes], Callable[[], Oid]]:
         return self._name
@@ -229,34 +229,59 @@ class _Preparation:
 
     def __init__(self, writer: ChunkWriter) -> None:
         self._writer = writer
-        self._waiting: deque[bytes | Future[_Prepared]] = deque()
+        self._group: list[bytes] = []
+        self._size = 0
+        self._waiting: deque[tuple[Future[list[_Prepared]], Future[None]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
+        self._hashing: ThreadPoolExecutor | None = None
+        self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._hashing):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+    def digest(self) -> bytes:
+        """The sha256 of everything, once `rest` was taken to its end."""
+        return self._digest.digest()
 
     def take(self, data: bytes) -> Iterator[Chunk]:
         """Take the next chunk; give those that are written by now."""
-        if self._pool is None and len(self._waiting) < _FEW:
-            self._waiting.append(data)
+        self._group.append(data)
+        self._size += len(data)
+        if len(self._group) <= _FEW and (self._pool is None or self._size < _TOGETHER):
             return
-        if self._pool is None:
-            self._pool = _threads(2)
-            self._waiting = deque(self._pool.submit(_prepare, early, self._writer) for early in self._waiting)  # type: ignore[arg-type]
-        self._waiting.append(self._pool.submit(_prepare, data, self._writer))
-        while len(self._waiting) > _AHEAD:
-            yield self._write()
+        if self._pool is None or self._hashing is None:
+            self._pool, self._hashing = _threads(2), _threads(1)
+        group, self._group, self._size = self._group, [], 0
+        prepared = self._pool.submit(_prepare_all, group, self._writer)
+        self._waiting.append((prepared, self._hashing.submit(self._hash, group)))
+        while len(self._waiting) > _GROUPS:
+            yield from self._write()
 
     def rest(self) -> Iterator[Chunk]:
         """Give what is left, written."""
         while self._waiting:
-            yield self._write()
+            yield from self._write()
+        self._hash(self._group)
+        yield from _written(_prepare_all(self._group, self._writer))
 
-    def _write(self) -> Chunk:
-        first = self._waiting.popleft()
-        size, mark, write = _prepare(first, self._writer) if isinstance(first, bytes) else first.result()
-        return Chunk(size, mark, write())
+    def _write(self) -> Iterator[Chunk]:
+        prepared, hashed = self._waiting.popleft()
+        hashed.result()
+        return _written(prepared.result())
+
+    def _hash(self, group: list[bytes]) -> None:
+        for data in group:
+            self._digest.update(data)
+
+
+def _prepare_all(group: list[bytes], writer: ChunkWriter) -> list[_Prepared]:
+    return [_prepare(data, writer) for data in group]
+
+
+def _written(prepared: list[_Prepared]) -> Iterator[Chunk]:
+    return (Chunk(size, mark, write()) for size, mark, write in prepared)

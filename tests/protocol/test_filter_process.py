@@ -15,11 +15,16 @@ OFFER = lines(b"capability=clean", b"capability=smudge", b"capability=delay")
 
 
 def events_of(data: bytes, step: int) -> list[Event]:
-    connection, found = FilterConnection(), []
+    connection = FilterConnection()
+    found: list[Event] = []
     for at in range(0, len(data), step):
         connection.receive_data(data[at : at + step])
         while (event := connection.next_event()) is not None:
-            found.append(event)
+            last = found[-1] if found else None
+            if isinstance(event, Content) and isinstance(last, Content):
+                found[-1] = Content(memoryview(bytes(last.data) + event.data))
+            else:
+                found.append(event)
     connection.end_of_input()
     return found
 
@@ -40,8 +45,7 @@ def test_a_session(step: int) -> None:
         Hello(),
         Offer(frozenset({b"clean", b"smudge", b"delay"})),
         Request(b"clean", b"a=b\nc\xff"),
-        Content(b"one"),
-        Content(b"two\n"),
+        Content(memoryview(b"onetwo\n")),
         End(),
         Request(b"smudge", b"", {b"ref": b"refs/heads/main", b"blob": b"12"}),
         End(),
