@@ -65,7 +65,7 @@ def rows_sorted(data: bytes, columns: list[int]) -> bytes:
 
 def cut(data: bytes) -> list[bytes]:
     chunker = Chunker()
-    return [*chunker.feed(data), *chunker.finish()]
+    return [bytes(chunk) for chunk in (*chunker.feed(data), *chunker.finish())]
 
 
 def packed_size(where: Path, chunks: dict[str, bytes], lists: Iterable[list[str]], names: dict[str, str]) -> int:

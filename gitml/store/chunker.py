@@ -30,12 +30,12 @@ MAX_HEADER = 4 * 1024 * 1024
 _MAX_DIGITS = 18
 
 
-_CAPACITY = 2 * MAX_HEADER
-"""Bytes of the buffer: a header fits, and what remains after the cuts moves to its front once in a few megabytes."""
+_BLOCK = 2 * MAX_CHUNK
+"""Bytes that are collected before they are cut: what is left of a block is copied once more, with the next."""
 
 
 class Chunker:
-    """Cuts one content into chunks as its bytes arrive. Holds at most `_CAPACITY` bytes of it."""
+    """Cuts one content into chunks as its bytes arrive. Chunks are parts of what was fed, joined where they must be."""
 
     def __init__(self) -> None:
         from pyfastcdc import FastCDC  # noqa: PLC0415 - whoever only reads does not need it
@@ -43,59 +43,46 @@ class Chunker:
         self._fastcdc = FastCDC(
             AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, normalized_chunking=NORMALISATION, seed=0
         )
-        self._buffer = bytearray()
-        self._start = 0
-        self._end = 0
+        self._pieces: list[memoryview] = []
+        self._held = 0
+        self._wanted = _BLOCK
         self._offset = 0
         self._boundaries: list[int] | None = None
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
         """Take the next bytes of the content; give the chunks that are certain by now, in order.
 
-        `data` is read while the result is iterated over, which must happen to the end.
+        The result must be iterated over to the end. Chunks share the memory of `data`, unless that can be written to.
         """
-        with memoryview(data) as view:
-            at = 0
-            while at < len(view):
-                at += self._take(view[at:])
-                yield from self._cut(ended=False)
+        view = memoryview(data)
+        self._pieces.append(view if view.readonly else memoryview(bytes(view)))
+        self._held += len(view)
+        if self._held >= self._wanted:
+            yield from self._cut(ended=False)
 
-    def finish(self) -> Iterator[bytes]:
+    def finish(self) -> Iterator[memoryview]:
         """Say that the content has ended; give the chunks that remain."""
         return self._cut(ended=True)
 
-    def _take(self, data: memoryview) -> int:
-        """Put as much of `data` into the buffer as fits, at least one byte; give how much."""
-        needed = self._end + len(data)
-        if needed > len(self._buffer):
-            if self._start:
-                self._end -= self._start
-                self._buffer[: self._end] = self._buffer[self._start : self._start + self._end]
-                self._start = 0
-            # grows with what is held, so that a small content costs little
-            wanted = min(_CAPACITY, 2 * (self._end + len(data)))
-            if len(self._buffer) < wanted:
-                self._buffer.extend(bytes(wanted - len(self._buffer)))
-        taken = min(len(data), len(self._buffer) - self._end)
-        self._buffer[self._end : self._end + taken] = data[:taken]
-        self._end += taken
-        return taken
-
-    def _cut(self, *, ended: bool) -> Iterator[bytes]:
+    def _cut(self, *, ended: bool) -> Iterator[memoryview]:
+        block = self._pieces[0] if len(self._pieces) == 1 else memoryview(b"".join(self._pieces))
         if self._boundaries is None:
-            head = bytes(memoryview(self._buffer)[self._start : self._end])
-            self._boundaries = tensor_boundaries(head, ended=ended)
-            if self._boundaries is None:
-                return
-        while self._start < self._end:
+            self._boundaries = tensor_boundaries(block, ended=ended)
+        if self._boundaries is None:
+            # a header is longer than a block
+            self._pieces, self._wanted = [block], 2 * len(block)
+            return
+        at = 0
+        while at < len(block):
             limit = self._next_limit()
-            if self._end - self._start < limit and not ended:
-                return
-            with memoryview(self._buffer)[self._start : min(self._start + limit, self._end)] as window:
-                chunk = bytes(window[: next(iter(self._fastcdc.cut_buf(window))).length])
-            self._start += len(chunk)
+            if len(block) - at < limit and not ended:
+                break
+            window = block[at : at + limit]
+            chunk = window[: next(iter(self._fastcdc.cut_buf(window))).length]
+            at += len(chunk)
             self._offset += len(chunk)
             yield chunk
+        self._pieces, self._held, self._wanted = [block[at:]], len(block) - at, _BLOCK
 
     def _next_limit(self) -> int:
         """Bytes from the last cut to the latest possible next one."""
@@ -106,7 +93,7 @@ class Chunker:
         return min(MAX_CHUNK, self._boundaries[at] - self._offset)
 
 
-def tensor_boundaries(head: bytes | bytearray, *, ended: bool) -> list[int] | None:
+def tensor_boundaries(head: bytes | bytearray | memoryview, *, ended: bool) -> list[int] | None:
     """Offsets in the content, ascending, where tensors begin and end; empty if it is not safetensors.
 
     `head` are the first bytes, and all of them if `ended`. None means that more bytes are needed.
@@ -120,7 +107,7 @@ def tensor_boundaries(head: bytes | bytearray, *, ended: bool) -> list[int] | No
         return [] if ended else None
     try:
         header = json.loads(
-            head[8 : 8 + length].decode("utf-8"),
+            bytes(head[8 : 8 + length]).decode("utf-8"),
             object_pairs_hook=_unique,
             parse_int=_natural,
             parse_float=_refuse,

@@ -65,8 +65,8 @@ def passes_through(head: bytes, *, ended: bool) -> bool | None:
 def store_content(pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter) -> Stored:
     """Store the content that `pieces` make up, of any size. What is given depends on the content alone.
 
-    Chunks of more than a few are sketched and prepared in two threads, ahead of what is written. `writer` is called
-    for the rest from the calling thread only: chunks in order, then manifest, then trees.
+    Chunks of more than a few are prepared and written by other threads, in order and one at a time; manifest and trees
+    follow from the calling thread.
     """
     chunks: list[Chunk] = []
     with _Preparation(writer) as preparation:
@@ -156,11 +156,11 @@ def _stored(sha256: bytes, chunks: list[Chunk], writer: ChunkWriter) -> Stored:
     return Stored(Pointer(sha256, manifest.size, manifest_id), data_tree)
 
 
-def _prepare(data: bytes, writer: ChunkWriter) -> "_Prepared":
+def _prepare(data: memoryview, writer: ChunkWriter) -> "_Prepared":
     return len(data), sketch(data), writer.prepare("blob", data)
 
 
-def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
     chunker = Chunker()
     for piece in pieces:
         yield from chunker.feed(piece)
@@ -225,63 +225,64 @@ _Prepared = tuple[int, int | None, Callable[[], Oid]]
 
 
 class _Preparation:
-    """Chunks on their way to the writer: sketched and prepared, in two threads once there are more than a few."""
+    """Chunks on their way to the writer.
+
+    Once there are more than a few, groups of them go through threads: two that sketch and prepare, one that writes in
+    order, one that computes the sha256 of the whole.
+    """
 
     def __init__(self, writer: ChunkWriter) -> None:
         self._writer = writer
-        self._group: list[bytes] = []
+        self._group: list[memoryview] = []
         self._size = 0
-        self._waiting: deque[tuple[Future[list[_Prepared]], Future[None]]] = deque()
-        self._pool: ThreadPoolExecutor | None = None
-        self._hashing: ThreadPoolExecutor | None = None
+        self._waiting: deque[tuple[Future[list[Chunk]], Future[None]]] = deque()
+        self._pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pool in (self._pool, self._hashing):
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+        for pool in self._pools or ():
+            pool.shutdown(cancel_futures=True)
 
     def digest(self) -> bytes:
         """The sha256 of everything, once `rest` was taken to its end."""
         return self._digest.digest()
 
-    def take(self, data: bytes) -> Iterator[Chunk]:
+    def take(self, data: memoryview) -> list[Chunk]:
         """Take the next chunk; give those that are written by now."""
         self._group.append(data)
         self._size += len(data)
-        if len(self._group) <= _FEW and (self._pool is None or self._size < _TOGETHER):
-            return
-        if self._pool is None or self._hashing is None:
-            self._pool, self._hashing = _threads(2), _threads(1)
+        if len(self._group) <= _FEW and (self._pools is None or self._size < _TOGETHER):
+            return []
+        if self._pools is None:
+            self._pools = _threads(2), _threads(1), _threads(1)
+        preparing, writing, hashing = self._pools
         group, self._group, self._size = self._group, [], 0
-        prepared = self._pool.submit(_prepare_all, group, self._writer)
-        self._waiting.append((prepared, self._hashing.submit(self._hash, group)))
-        while len(self._waiting) > _GROUPS:
-            yield from self._write()
+        prepared = preparing.submit(self._prepare, group)
+        self._waiting.append((writing.submit(lambda: _written(prepared.result())), hashing.submit(self._hash, group)))
+        return self._done() if len(self._waiting) > _GROUPS else []
 
     def rest(self) -> Iterator[Chunk]:
         """Give what is left, written."""
         while self._waiting:
-            yield from self._write()
+            yield from self._done()
         self._hash(self._group)
-        yield from _written(_prepare_all(self._group, self._writer))
+        yield from _written(self._prepare(self._group))
 
-    def _write(self) -> Iterator[Chunk]:
-        prepared, hashed = self._waiting.popleft()
+    def _done(self) -> list[Chunk]:
+        written, hashed = self._waiting.popleft()
         hashed.result()
-        return _written(prepared.result())
+        return written.result()
 
-    def _hash(self, group: list[bytes]) -> None:
+    def _prepare(self, group: list[memoryview]) -> list[_Prepared]:
+        return [_prepare(data, self._writer) for data in group]
+
+    def _hash(self, group: list[memoryview]) -> None:
         for data in group:
             self._digest.update(data)
 
 
-def _prepare_all(group: list[bytes], writer: ChunkWriter) -> list[_Prepared]:
-    return [_prepare(data, writer) for data in group]
-
-
-def _written(prepared: list[_Prepared]) -> Iterator[Chunk]:
-    return (Chunk(size, mark, write()) for size, mark, write in prepared)
+def _written(prepared: list[_Prepared]) -> list[Chunk]:
+    return [Chunk(size, mark, write()) for size, mark, write in prepared]

@@ -163,8 +163,8 @@ def _encode(level: int, size: int, chunks: Sequence[Chunk], object_format: Objec
 def _pieces(level: int, size: int, chunks: Sequence[Chunk], object_format: ObjectFormat) -> Iterator[bytes]:
     chunker = Chunker()
     for part in _encode(level, size, chunks, object_format):
-        yield from chunker.feed(part)
-    yield from chunker.finish()
+        yield from map(bytes, chunker.feed(part))
+    yield from map(bytes, chunker.finish())
 
 
 def _decode(data: bytes, object_format: ObjectFormat) -> tuple[int, Manifest]:

@@ -252,4 +252,4 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
 
 def first_chunk(content: bytes) -> bytes:
     chunker = Chunker()
-    return [*chunker.feed(content), *chunker.finish()][0]
+    return bytes([*chunker.feed(content), *chunker.finish()][0])

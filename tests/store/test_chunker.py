@@ -17,7 +17,7 @@ from tests.store.samples import noise, safetensors, table
 def cuts(data: bytes, piece: int | None = None) -> list[int]:
     """The sizes of the chunks of `data`, fed in pieces of `piece` bytes."""
     chunker = Chunker()
-    chunks: list[bytes] = []
+    chunks: list[memoryview] = []
     step = piece or max(1, len(data))
     for at in range(0, len(data), step):
         chunks += chunker.feed(data[at : at + step])
@@ -51,7 +51,7 @@ def test_cuts_do_not_depend_on_how_the_bytes_arrive(data: bytes) -> None:
 def test_cuts_do_not_depend_on_random_framing(ends: list[int]) -> None:
     data = safetensors([150_000, 250_000, 299_000])
     chunker, last = Chunker(), 0
-    chunks: list[bytes] = []
+    chunks: list[memoryview] = []
     for end in [*sorted(ends), len(data)]:
         chunks += chunker.feed(data[last : max(last, end)])
         last = max(last, end)
