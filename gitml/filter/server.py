@@ -30,8 +30,11 @@ from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest, read_manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
 
-SMUDGE_LIMIT = 1 << 20
-"""Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer: git would hold it in memory."""
+SMUDGE_LIMIT = 512 << 10
+"""Content of more bytes than this (or `ml.smudgeLimit`) leaves smudge as a pointer.
+
+Git would hold it in memory, and take twice the time that a hook takes, which fills in two files at a time.
+"""
 
 _READ = 1 << 18
 _PIPE = 1 << 20

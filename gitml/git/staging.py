@@ -29,8 +29,12 @@ from gitml.oid import Oid
 from gitml.store.odb import Kind, MissingObjectError
 from gitml.store.pointer import Pointer, format_pointer
 
-_FULL = 512 << 20
-"""Bytes of a pack after which it is finished."""
+_FULL = 1792 << 20
+"""Bytes of a pack after which it is finished: under the 2 GiB that some file systems and hosts take.
+
+Fewer packs are better: whoever sends objects of one pack copies them, while `git pack-objects` looks for deltas
+between large objects of several, which took it 36 s for 1 GiB of noise in two packs.
+"""
 _FULL_OBJECTS = 200_000
 """Objects of a pack after which it is finished: each takes some memory."""
 _PREFIX = "staged-"
