@@ -59,6 +59,18 @@ def test_cuts_do_not_depend_on_random_framing(ends: list[int]) -> None:
     assert [len(chunk) for chunk in chunks] == cuts(data)
 
 
+def test_a_buffer_that_is_used_again_may_be_fed() -> None:
+    data = noise(40 * 65536)
+    chunker, buffer = Chunker(), bytearray(65536)
+    chunks: list[memoryview] = []
+    for at in range(0, len(data), len(buffer)):
+        buffer[:] = data[at : at + len(buffer)]
+        chunks += chunker.feed(buffer)
+    buffer[:] = bytes(len(buffer))
+    chunks += chunker.finish()
+    assert b"".join(chunks) == data
+
+
 def test_content_that_is_no_safetensors_is_cut_by_fastcdc_alone() -> None:
     data = noise(3_000_000)
     assert cuts(data) == plain(data)
@@ -139,6 +151,16 @@ class TestSafetensors:
         data = with_header(header)
         assert tensor_boundaries(data, ended=True) == []
         assert cuts(data) == plain(data)
+
+    @pytest.mark.parametrize("piece", [65536, 1 << 20, 5 << 20])
+    def test_a_header_may_be_longer_than_what_is_cut_at_once(self, piece: int) -> None:
+        data = safetensors([500_000, 800_000, 300_000])
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = data[8:end] + b" " * (3 << 20)
+        long = struct.pack("<Q", len(header)) + header + data[end:]
+        assert cuts(long, piece) == cuts(long)
+        boundaries = {8 + len(header) + offset for offset in (500_000, 1_300_000)}
+        assert boundaries & {*accumulate(cuts(long, piece))} - {*accumulate(plain(long))}
 
     def test_a_header_length_beyond_the_cap_is_not_waited_for(self) -> None:
         head = struct.pack("<Q", MAX_HEADER + 1) + b"{"
