@@ -27,7 +27,7 @@ from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
 from gitml.store.content import compare_content, passes_through, read_content, store_content
 from gitml.store.datatree import write_data_tree
-from gitml.store.manifest import Manifest, read_manifest
+from gitml.store.manifest import Manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
 
 SMUDGE_LIMIT = 512 << 10
@@ -241,7 +241,7 @@ class _Filters:
         expected = self._expected(path)
         if expected is not None:
             pointer, manifest = expected
-            unequal = compare_content(content, manifest, self._repo.format)
+            unequal = compare_content(content, pointer, manifest, self._repo.format)
             if unequal is None:
                 self._reference(path, pointer, manifest)
                 return pointer
@@ -274,12 +274,10 @@ class _Filters:
             return None
         try:
             pointer = parse_pointer(found[2])
-            manifest = read_manifest(pointer.manifest, self._staging)
         except GitmlError:
             return None
-        if manifest.size != pointer.size or not all(self._staging.has(chunk.oid) for chunk in manifest.chunks):
-            return None
-        return pointer, manifest
+        manifest = self._staging.whole_manifest(pointer)
+        return None if manifest is None else (pointer, manifest)
 
     def _staged_blob(self, path: bytes) -> Oid | None:
         """What the index had at `path` when the session began to ask."""

@@ -5,6 +5,7 @@ file under gitml is handed to it. Pointers then go into the index together with 
 were read, so that `git status` has nothing to compare.
 """
 
+import hashlib
 import os
 import stat
 import struct
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gitml.errors import GitmlError, UserError
+from gitml.errors import UserError
 from gitml.git.command import GitError
 from gitml.git.index import Clean, Index, UnsupportedIndexError, record_clean
 from gitml.git.indexlock import UNTRANSLATED, is_locked, locked_index, patiently, write_index
@@ -27,9 +28,9 @@ from gitml.git.staging import Staging
 from gitml.git.statcache import StatCache, state_of
 from gitml.git.worktree import Progress
 from gitml.oid import Oid
-from gitml.store.content import SMALL, Stored, compare_content, prepare_content, store_content
+from gitml.store.content import SMALL, Stored, prepare_content, store_content
 from gitml.store.datatree import write_data_tree
-from gitml.store.manifest import Manifest, read_manifest
+from gitml.store.manifest import read_manifest
 from gitml.store.pointer import Pointer, format_pointer
 
 if TYPE_CHECKING:
@@ -236,8 +237,8 @@ class _Reader:
     def _read_one(self, path: bytes) -> _Read:
         expected = self._expected(path)
         if expected is not None:
-            found, unequal = self._steadily(path, lambda pieces: self._differs(pieces, expected))
-            if not unequal:
+            found, digest = self._steadily(path, _digest)
+            if digest == expected.sha256 and found.st_size == expected.size and self._is_here(expected):
                 self._advance(found.st_size)
                 return self._referenced(_Read(path, found, expected))
         with self._staging.storing(path) as pack:
@@ -265,22 +266,8 @@ class _Reader:
         entry = self._index.get(path)
         return None if entry is None else self._pointers.get(entry.oid)
 
-    def _differs(self, pieces: Iterator[bytes], pointer: Pointer) -> bool:
-        """Whether this is other content than that of `pointer`, or some of that is not here."""
-        manifest = self._manifest(pointer)
-        return manifest is None or compare_content(pieces, manifest, self._repo.format) is not None
-
     def _is_here(self, pointer: Pointer) -> bool:
-        return self._manifest(pointer) is not None
-
-    def _manifest(self, pointer: Pointer) -> Manifest | None:
-        """The manifest of a content all of which is here; None if some is not."""
-        try:
-            manifest = read_manifest(pointer.manifest, self._odb)
-        except GitmlError:
-            return None
-        whole = manifest.size == pointer.size and all(self._staging.has(chunk.oid) for chunk in manifest.chunks)
-        return manifest if whole else None
+        return self._staging.whole_manifest(pointer) is not None
 
     def _referenced(self, read: _Read) -> _Read:
         """Keep content that is stored already from being pruned."""
@@ -301,6 +288,13 @@ class _Reader:
     def _advance(self, size: int) -> None:
         if self._progress is not None:
             self._progress.advance(size)
+
+
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
 
 
 def _candidates(

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from types import ModuleType
 
 _PROBE = 4096
@@ -30,18 +31,13 @@ def deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
     """As `deflated`, for content in pieces, of which the first decides."""
     first = next(pieces, b"")
     if len(first) >= _PROBED_FROM and not _shrinks(first):
-        yield from _stored(_chain(first, pieces))
+        yield from _stored(chain([first], pieces))
         return
     deflater = isal().compressobj(1)
-    for piece in _chain(first, pieces):
+    for piece in chain([first], pieces):
         if part := deflater.compress(piece):
             yield part
     yield deflater.flush()
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _shrinks(data: bytes | bytearray | memoryview) -> bool:

@@ -26,6 +26,7 @@ from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, pause, upda
 from gitml.git.repository import Repository
 from gitml.git.stagedchain import parse_staged, write_staged, write_staged_tree
 from gitml.oid import Oid
+from gitml.store.manifest import Manifest, read_manifest
 from gitml.store.odb import Kind, MissingObjectError
 from gitml.store.pointer import Pointer, format_pointer
 
@@ -114,6 +115,15 @@ class Staging:
     def has(self, oid: Oid) -> bool:
         """Whether the object is here."""
         return (self._pack is not None and self._pack.holds(oid)) or self.known.has(oid)
+
+    def whole_manifest(self, pointer: Pointer) -> Manifest | None:
+        """The manifest of a content all of which is here; None if some is not."""
+        try:
+            manifest = read_manifest(pointer.manifest, self)
+        except GitmlError:
+            return None
+        whole = manifest.size == pointer.size and all(self.has(chunk.oid) for chunk in manifest.chunks)
+        return manifest if whole else None
 
     def references(self, path: bytes, manifest: Oid) -> bool:
         """Whether something keeps this content from being pruned already."""

@@ -94,13 +94,14 @@ def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Ch
 
 
 def compare_content(
-    pieces: Iterable[bytes | memoryview], manifest: Manifest, object_format: ObjectFormat
+    pieces: Iterable[bytes | memoryview], pointer: Pointer, manifest: Manifest, object_format: ObjectFormat
 ) -> tuple[int, Iterator[bytes | memoryview]] | None:
-    """None if `pieces` make up the content of `manifest`; then nothing needs to be stored.
+    """None if `pieces` make up the content of `pointer`, whose manifest this is; then nothing needs to be stored.
 
-    Else how many of its first chunks they begin with, and all bytes after those. Chunks with the same names have the
-    same bytes, as far as git trusts names; only names are computed, in two other threads.
+    Else how many of its first chunks they begin with, and all bytes after those. Only digests are computed: of each
+    chunk, in two other threads, and of the whole, because a pointer may carry the digest of something else.
     """
+    digest = hashlib.sha256()
     source = _Source(pieces)
     waiting: deque[tuple[bytes, Callable[[], Oid]]] = deque()
     equal = 0
@@ -108,13 +109,16 @@ def compare_content(
         for chunk in manifest.chunks:
             data = source.take(chunk.size)
             waiting.append((data, name(data)))
+            digest.update(data)
             while waiting and (len(waiting) > _AHEAD or equal + len(waiting) == len(manifest.chunks)):
                 if waiting[0][1]() != manifest.chunks[equal].oid:
                     return equal, chain((data for data, _ in waiting), source.rest())
                 waiting.popleft()
                 equal += 1
         more = source.take(1)
-    return (equal, chain([more], source.rest())) if more else None
+    if more or digest.digest() != pointer.sha256:
+        return equal, chain([more], source.rest())
+    return None
 
 
 def read_content(pointer: Pointer, reader: ObjectReader) -> Iterator[bytes]:

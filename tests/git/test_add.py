@@ -161,6 +161,24 @@ def test_a_fresh_file_does_not_enter_the_stat_cache(project: Path) -> None:
     assert StatCache(Repository.discover(project)).get(b"data/large", place.stat()) is None
 
 
+@pytest.mark.parametrize("command", ["git", "gitml"])
+def test_a_pointer_with_the_digest_of_something_else_is_replaced(project: Path, command: str) -> None:
+    content = noise(3_000_000)
+    write(project, {b"data/a.bin": content})
+    add(project, "data")
+    good = run_git(project, "cat-file", "blob", ":data/a.bin")
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest in good
+    (project / "bad").write_text(good.replace(digest, hashlib.sha256(b"").hexdigest()) + "\n")
+    blob = run_git(project, "hash-object", "-w", "--no-filters", "bad").strip()
+    run_git(project, "update-index", "--cacheinfo", f"100644,{blob},data/a.bin")
+    if command == "git":
+        run_git(project, "add", "data")
+    else:
+        add(project, "data")
+    assert run_git(project, "cat-file", "blob", ":data/a.bin") == good
+
+
 def test_a_file_that_changes_while_it_is_read_is_read_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(project, {b"data/large": noise(6_000_000)})
     place = project / "data/large"
