@@ -99,24 +99,22 @@ def compare_content(
     """None if `pieces` make up the content of `pointer`, whose manifest this is; then nothing needs to be stored.
 
     Else how many of its first chunks they begin with, and all bytes after those. Only digests are computed: of each
-    chunk, in two other threads, and of the whole, because a pointer may carry the digest of something else.
+    chunk, and of the whole, because a pointer may carry the digest of something else.
     """
-    digest = hashlib.sha256()
     source = _Source(pieces)
     waiting: deque[tuple[bytes, Callable[[], Oid]]] = deque()
     equal = 0
-    with _Naming(object_format, len(manifest.chunks)) as name:
+    with _Digests(object_format, len(manifest.chunks)) as digests:
         for chunk in manifest.chunks:
             data = source.take(chunk.size)
-            waiting.append((data, name(data)))
-            digest.update(data)
+            waiting.append((data, digests.take(data)))
             while waiting and (len(waiting) > _AHEAD or equal + len(waiting) == len(manifest.chunks)):
                 if waiting[0][1]() != manifest.chunks[equal].oid:
                     return equal, chain((data for data, _ in waiting), source.rest())
                 waiting.popleft()
                 equal += 1
         more = source.take(1)
-    if more or digest.digest() != pointer.sha256:
+    if more or digests.whole() != pointer.sha256:
         return equal, chain([more], source.rest())
     return None
 
@@ -196,25 +194,39 @@ class _Source:
         yield from self._pieces
 
 
-class _Naming:
-    """Computes the oids of chunks, in two threads if there are more than a few."""
+class _Digests:
+    """Computes the oids of chunks, in two threads if there are more than a few, and the sha256 of the whole in one."""
 
     def __init__(self, object_format: ObjectFormat, count: int) -> None:
         self._format = object_format
-        self._pool = _threads(2) if count > _FEW else None
+        self._digest = hashlib.sha256()
+        self._pools = (_threads(2), _threads(1)) if count > _FEW else None
 
-    def __enter__(self) -> Callable[[bytes], Callable[[], Oid]]:
-        return self._name
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        for pool in self._pools or ():
+            pool.shutdown(cancel_futures=True)
 
-    def _name(self, data: bytes) -> Callable[[], Oid]:
-        if self._pool is None:
+    def whole(self) -> bytes:
+        """The sha256 of everything, once the oid of every chunk was asked for."""
+        return self._digest.digest()
+
+    def take(self, data: bytes) -> Callable[[], Oid]:
+        """Take the next chunk; what is given waits for its oid."""
+        if self._pools is None:
+            self._digest.update(data)
             oid = self._format.oid_of("blob", data)
             return lambda: oid
-        return self._pool.submit(self._format.oid_of, "blob", data).result
+        naming, hashing = self._pools
+        named, hashed = naming.submit(self._format.oid_of, "blob", data), hashing.submit(self._digest.update, data)
+
+        def oid_of() -> Oid:
+            hashed.result()
+            return named.result()
+
+        return oid_of
 
 
 def _threads(count: int) -> "ThreadPoolExecutor":
