@@ -181,6 +181,12 @@ class PackWriter:
             return True
         return self._known is None and self._reader is not None and self._reader.has(oid)
 
+    def take_over(self, oid: Oid, entry: bytes) -> None:
+        """Add the entry of a whole object as it stands in another pack; its caller has verified it."""
+        with self._lock:
+            if oid not in self._placed:
+                self._add(oid, [entry], isal().crc32(entry, 0))
+
     def copy_pack(self, path: Path) -> bool:
         """Take over all entries of a pack as they are; False, and nothing taken, if it holds deltas."""
         index = PackIndex(path.with_suffix(".idx"), self.format)

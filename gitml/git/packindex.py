@@ -132,8 +132,15 @@ class PackIndex:
     def entries(self) -> Iterator[tuple[Oid, int, int]]:
         """Oid, CRC and offset of every entry."""
         for position in range(len(self)):
-            (crc,) = struct.unpack_from(">L", self._map, self._crcs_at + 4 * position)
-            yield Oid(self._raw(position)), crc, self.offset(position)
+            yield Oid(self._raw(position)), self.crc(position), self.offset(position)
+
+    def crc(self, position: int) -> int:
+        """The CRC-32 of the entry at a position of the index."""
+        return int(struct.unpack_from(">L", self._map, self._crcs_at + 4 * position)[0])
+
+    def oid(self, position: int) -> Oid:
+        """The oid at a position of the index."""
+        return Oid(self._raw(position))
 
     def offset(self, position: int) -> int:
         """Where in the pack the entry at a position of the index begins."""

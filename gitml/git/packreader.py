@@ -27,7 +27,7 @@ _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _OPEN_PACKS = 64
 _STORED_HEADER = 5
 _SHORTEST_STREAM = 8
-_LARGEST = 16 << 20
+LARGEST = 16 << 20
 """Bytes up to which an object is read here: none of ours is larger than a chunk."""
 
 
@@ -69,10 +69,10 @@ class PackReader:
             # a pack may be gone after a `git gc` by someone else, its objects in another
             with suppress(CorruptError, OSError, IndexError):
                 with self._open(path) as pack:
-                    kind, size, _ = _size_of(pack.read_range(offset, offset + 32))
-                    data = pack.read_range(offset, offset + _longest(size)) if kind and size <= _LARGEST else None
+                    kind, size, _ = parse_header(pack.read_range(offset, offset + 32))
+                    data = pack.read_range(offset, offset + _longest(size)) if kind and size <= LARGEST else None
                 if data is not None:
-                    found = _parse_entry(memoryview(data))
+                    found = parse_entry(memoryview(data))
                     if found is not None:
                         return found
         return self._behind.read(oid)
@@ -110,7 +110,7 @@ class PackReader:
         for placed, following in zip(run, [*run[1:], None], strict=True):
             end = len(data) if following is None else following.offset - first.offset
             try:
-                found.append(_parse_entry(data[placed.offset - first.offset : end]))
+                found.append(parse_entry(data[placed.offset - first.offset : end]))
             except CorruptError:
                 found.append(None)
         return found
@@ -160,8 +160,8 @@ def _longest(size: int) -> int:
     return size + _STORED_HEADER * (size // 0xFFFF + 4) + (size >> 12) + 80
 
 
-def _size_of(data: bytes | memoryview) -> tuple[Kind | None, int, int]:
-    """Kind (None for a delta) and size that the header of an entry states, and its length."""
+def parse_header(data: bytes | memoryview) -> tuple[Kind | None, int, int]:
+    """Kind (None for a delta) and size that the header of an entry states, and its length; raise `CorruptError`."""
     size, shift, at = data[0] & 15, 4, 1
     while data[at - 1] & 0x80:
         size |= (data[at] & 0x7F) << shift
@@ -172,11 +172,11 @@ def _size_of(data: bytes | memoryview) -> tuple[Kind | None, int, int]:
     return _KINDS.get(data[0] >> 4 & 7), size, at
 
 
-def _parse_entry(data: memoryview) -> tuple[Kind, bytes] | None:
+def parse_entry(data: memoryview) -> tuple[Kind, bytes] | None:
     """Kind and content of an entry, None for a delta; raise `CorruptError`."""
     if len(data) < 2 + _SHORTEST_STREAM:
         raise CorruptError("an entry is cut short")
-    kind, size, at = _size_of(data)
+    kind, size, at = parse_header(data)
     if kind is None:
         return None
     content = _inflate(data[at:], size)
@@ -195,7 +195,7 @@ def _inflate(data: bytes | memoryview, size: int) -> bytes | None:
         if content is not None:
             text, at = content
             return text if bytes(data[at : at + 4]) == isal_zlib.adler32(text).to_bytes(4) else None
-    if size > _LARGEST:
+    if size > LARGEST:
         return None
     try:
         return bytes(isal_zlib.decompress(data, bufsize=max(size, 1)))

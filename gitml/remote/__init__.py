@@ -1,0 +1,1 @@
+"""Git repositories in object storage: `git-remote-ml` and what looks after its stores."""

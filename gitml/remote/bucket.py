@@ -1,0 +1,451 @@
+"""A store as a few verbs on named objects: read, write, exchange, list, delete.
+
+`obstore` speaks to the services. Here are what it leaves open: conditional writes to files, which of its failures
+mean what, servers that answer ranges with the wrong status, and how a store that ignores conditions is found out.
+"""
+
+import fcntl
+import os
+import re
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
+
+from gitml.errors import ExitCode, GitmlError, UserError
+from gitml.remote.address import Address, AddressError
+
+PROBE = "conditional-writes"
+"""The object by which a store shows that it minds conditions. It stays, and is never read."""
+
+_RETRIES: Any = {
+    "max_retries": 8,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+_CLIENT: Any = {
+    # of a whole request: a piece must get through a slow line; what stalls is found by the time of one read
+    "timeout": timedelta(minutes=15),
+    "read_timeout": timedelta(seconds=60),
+    "connect_timeout": timedelta(seconds=10),
+}
+_ATTEMPTS = 4
+"""Times that what obstore does not repeat by itself is tried."""
+_REMEMBERED = 4
+"""Whole objects held for servers that give no ranges."""
+_OWN = {"single_writer", "profile", "anonymous", "allow_http"}
+"""Options that are ours and not obstore's."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Version = Mapping[str, str]
+"""What a conditional write compares; it says nothing to anybody but the store."""
+
+
+class StoreError(GitmlError):
+    """A store does not do what it was asked. Carries `detail`, what it said."""
+
+    exit_code = ExitCode.FATAL
+
+    def __init__(self, message: str, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}: {detail}", hint=hint)
+        self.detail = detail
+
+
+class UnconditionalError(UserError):
+    """A store takes writes that must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a store lists it: its key, its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Bucket:
+    """The objects below one address. Threads may use it side by side."""
+
+    def __init__(self, store: Any, url: str) -> None:
+        self.url = url
+        self.requests = 0
+        self._store = store
+        self._trace = _Trace()
+        self._whole: OrderedDict[str, bytes] = OrderedDict()
+        self._gives_ranges = True
+        self._lock = Lock()
+
+    def read(self, key: str) -> bytes | None:
+        """A whole object, None if there is none; raise `StoreError`."""
+        with self._request("GET", key) as noted:
+            result = self._get(key)
+            noted.size = len(result) if result is not None else 0
+        return result
+
+    def read_versioned(self, key: str) -> tuple[bytes, Version] | None:
+        """A whole object and its version, None if there is none; raise `StoreError`."""
+        with self._request("GET", key) as noted:
+            result = self._attempt(lambda: obstore.get(self._store, key))
+            if result is None:
+                return None
+            data = bytes(result.bytes())
+            noted.size = len(data)
+            return data, _version(result.meta)
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end` of an object; raise `StoreError`, also if it is not there or shorter."""
+        for _ in range(_ATTEMPTS):
+            data = self._read_range(key, start, end)
+            if data is not None and len(data) == end - start:
+                return data
+            if data is None:
+                break
+        found = "it is not there" if data is None else f"{len(data)} bytes of {end - start}"
+        raise StoreError(f"cannot read '{self.url}/{key}'", found, hint="git ml remote fsck says what is damaged")
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put an object, whole or not at all; raise `StoreError`. Writing what is there already changes nothing."""
+        with self._request("PUT", key) as noted:
+            noted.size = len(data)
+            self._attempt(lambda: obstore.put(self._store, key, data, use_multipart=False))
+
+    def exchange(self, key: str, data: bytes, version: Version | None) -> bool:
+        """Replace the object of this version (None: there must be none); False if it is another by now.
+
+        Raise `StoreError`. If the answer of the store is lost, True or False may both be wrong: read it again.
+        """
+        mode: Any = "create" if version is None else dict(version)
+        with self._request("PUT", key) as noted:
+            noted.size = len(data)
+            try:
+                obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                return False
+            except exceptions.NotSupportedError as error:
+                raise UnconditionalError(f"'{self.url}' knows no conditional writes: {_detail(error)}") from None
+            except (exceptions.BaseError, OSError, ValueError) as error:
+                raise self._error("write", key, error) from None
+        return True
+
+    def minds_conditions(self) -> bool:
+        """Whether the store refuses a write whose condition does not hold; takes two requests, or three."""
+        try:
+            first = self.exchange(PROBE, b"", None)
+            if first and self.exchange(PROBE, b"", None):
+                return False
+            return not self.exchange(PROBE, b"", {"e_tag": '"0000"', "version": "1"})
+        except UnconditionalError:
+            return False
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """The objects whose keys begin with the directory `prefix`; raise `StoreError`."""
+        with self._request("LIST", prefix):
+            try:
+                for batch in obstore.list(self._store, prefix):
+                    for meta in batch:
+                        yield Listed(meta["path"], meta["size"])
+            except FileNotFoundError:
+                return
+            except (exceptions.BaseError, OSError, ValueError) as error:
+                raise self._error("list", prefix, error) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; one that is not there is none that failed. Raise `StoreError`."""
+        for key in keys:
+            with self._request("DELETE", key), suppress(FileNotFoundError):
+                self._attempt(lambda key=key: obstore.delete(self._store, key))
+
+    def _get(self, key: str) -> bytes | None:
+        result = self._attempt(lambda: obstore.get(self._store, key).bytes())
+        return None if result is None else bytes(result)
+
+    def _read_range(self, key: str, start: int, end: int) -> bytes | None:
+        if self._gives_ranges:
+            try:
+                with self._request("GET", f"{key} {start}-{end}") as noted:
+                    data = self._attempt(lambda: obstore.get_range(self._store, key, start=start, end=end))
+                    noted.size = 0 if data is None else len(data)
+                return None if data is None else bytes(data)
+            except StoreError as error:
+                # a server that answers 200 to a range (rclone serve s3), or to one that is the whole object
+                if "non-partial" not in error.detail:
+                    raise
+                self._gives_ranges = False
+        with self._lock:
+            whole = self._whole.get(key)
+        if whole is None:
+            whole = self.read(key)
+            if whole is None:
+                return None
+            with self._lock:
+                self._whole[key] = whole
+                while len(self._whole) > _REMEMBERED:
+                    self._whole.popitem(last=False)
+        return whole[start:end]
+
+    def _attempt(self, ask: Any) -> Any:
+        """What `ask` gives, None if there is no such object. Repeats what can be repeated."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return ask()
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error) or "specified bucket" in str(error):
+                    raise StoreError(
+                        f"cannot read '{self.url}'", "there is no such bucket", hint="create it, or check the address"
+                    ) from None
+                return None
+            except exceptions.GenericError as error:
+                # dropped connections in the middle of a body
+                if attempt == _ATTEMPTS - 1 or "non-partial" in str(error) or _is_final(error):
+                    raise self._error("reach", "", error) from None
+                time.sleep(0.1 * 4**attempt)
+            except (exceptions.BaseError, OSError, ValueError) as error:
+                raise self._error("use", "", error) from None
+        raise AssertionError
+
+    def _error(self, verb: str, key: str, error: Exception) -> StoreError:
+        hint = None
+        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+            hint = "check the credentials: see 'Credentials' in docs/remote.md"
+        where = f"{self.url}/{key}" if key else self.url
+        return StoreError(f"cannot {verb} '{where}'", _detail(error), hint=hint)
+
+    @contextmanager
+    def _request(self, verb: str, key: str) -> Iterator["_Noted"]:
+        noted = _Noted()
+        start = time.monotonic()
+        with self._lock:
+            self.requests += 1
+        try:
+            yield noted
+        finally:
+            self._trace.write(f"{verb} {key} {noted.size} B {1000 * (time.monotonic() - start):.1f} ms")
+
+
+class DirectoryBucket(Bucket):
+    """A directory as a store. What is written is on the disk before `exchange` makes it visible."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        super().__init__(LocalStore(prefix=directory) if directory.is_dir() else MemoryStore(), url)
+        self._directory = directory
+        self._unsynced: list[str] = []
+
+    def write(self, key: str, data: bytes) -> None:
+        """As for any bucket; the directory is made where there is none."""
+        self._make()
+        super().write(key, data)
+        with self._lock:
+            self._unsynced.append(key)
+
+    def exchange(self, key: str, data: bytes, version: Version | None) -> bool:
+        """As for any bucket; under a lock of the kernel, which goes with its process."""
+        with self._request("PUT", key) as noted:
+            noted.size = len(data)
+            try:
+                self._make()
+                self._sync()
+                return self._replace(self._directory / key, data, version)
+            except OSError as error:
+                raise self._error("write", key, error) from None
+
+    def read_versioned(self, key: str) -> tuple[bytes, Version] | None:
+        """As for any bucket."""
+        data = self.read(key)
+        return None if data is None else (data, _digest(data))
+
+    def minds_conditions(self) -> bool:
+        """A file system with locks does."""
+        return True
+
+    def _make(self) -> None:
+        if isinstance(self._store, MemoryStore):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._store = LocalStore(prefix=self._directory)
+
+    def _sync(self) -> None:
+        with self._lock:
+            keys, self._unsynced = self._unsynced, []
+        for key in keys:
+            _sync_file(self._directory / key)
+        for parent in {(self._directory / key).parent for key in keys}:
+            _sync_file(parent)
+
+    def _replace(self, path: Path, data: bytes, version: Version | None) -> bool:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                current: Version | None = _digest(path.read_bytes())
+            except FileNotFoundError:
+                current = None
+            if current != version:
+                return False
+            new = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+            try:
+                with new.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.rename(path)
+            finally:
+                new.unlink(missing_ok=True)
+            os.fsync(descriptor)
+            return True
+        finally:
+            os.close(descriptor)
+
+
+def open_bucket(address: Address) -> Bucket:
+    """The bucket at an address; nothing is asked of it yet. Raise `AddressError`."""
+    if address.scheme == "file":
+        unknown = address.options.keys() - {"single_writer"}
+        if unknown:
+            raise AddressError(f"a directory has no option '{min(unknown)}'")
+        return DirectoryBucket(Path(address.path), address.url)
+    build = {"s3": _open_s3, "gs": _open_gs, "az": _open_az}[address.scheme]
+    try:
+        return Bucket(build(address), address.url)
+    except exceptions.UnknownConfigurationKeyError as error:
+        raise AddressError(f"unknown option in the address: {_detail(error)}", hint="see docs/remote.md") from None
+    except (exceptions.BaseError, ValueError, TypeError) as error:
+        raise AddressError(f"cannot use '{address.url}': {_detail(error)}") from None
+
+
+def _open_s3(address: Address) -> S3Store:
+    config: Any = {name: value for name, value in address.options.items() if name not in _OWN}
+    if address.flag("anonymous"):
+        config["skip_signature"] = True
+    return S3Store(
+        address.bucket, prefix=address.path or None, config=config, client_options=_client(address, config),
+        retry_config=_RETRIES, credential_provider=_s3_credentials(address),
+    )  # fmt: skip
+
+
+def _open_gs(address: Address) -> GCSStore:
+    config: Any = {name: value for name, value in address.options.items() if name not in _OWN}
+    if address.flag("anonymous"):
+        config["skip_signature"] = True
+    return GCSStore(
+        address.bucket, prefix=address.path or None, config=config, client_options=_client(address, config),
+        retry_config=_RETRIES,
+    )  # fmt: skip
+
+
+def _open_az(address: Address) -> AzureStore:
+    config: Any = {name: value for name, value in address.options.items() if name not in _OWN}
+    if address.flag("anonymous"):
+        config["skip_signature"] = True
+    return AzureStore(
+        address.bucket, prefix=address.path or None, config=config, client_options=_client(address, config),
+        retry_config=_RETRIES,
+    )  # fmt: skip
+
+
+def _client(address: Address, config: Mapping[str, Any]) -> Any:
+    """Settings of the HTTP client. Without TLS only to this machine, unless the user asks for it."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") if address.scheme == "s3" else ()
+    endpoint = config.get("endpoint") or next((os.environ[name] for name in names if os.environ.get(name)), "")
+    allowed = address.flag("allow_http") or (bool(endpoint) and urlsplit(endpoint).hostname in _LOOPBACK)
+    if endpoint.startswith("http://") and not allowed:
+        raise AddressError(f"'{endpoint}' is not encrypted", hint="use https, or say allow_http=true")
+    return {**_CLIENT, "allow_http": allowed}
+
+
+def _s3_credentials(address: Address) -> Any:
+    """The credentials of boto3, which knows profiles and single sign-on; None leaves the choice to obstore.
+
+    obstore reads the environment and asks the machine it runs on (web identity, container, instance).
+    """
+    profile = address.options.get("profile") or os.environ.get("AWS_PROFILE")
+    if address.flag("anonymous") or (profile is None and "AWS_ACCESS_KEY_ID" in os.environ):
+        return None
+    files = [os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+             os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")]  # fmt: skip
+    if profile is None and not any(Path(file).expanduser().exists() for file in files):
+        return None
+    try:
+        import boto3.session  # noqa: PLC0415 - 0.3 s, and only where there are profiles
+        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
+    except ImportError:
+        if profile is None:
+            return None
+        raise AddressError(
+            f"the AWS profile '{profile}' can only be read with boto3", hint="pip install 'gitml[s3]'"
+        ) from None
+    try:
+        return Boto3CredentialProvider(boto3.session.Session(profile_name=profile))
+    except Exception as error:  # botocore has many
+        raise AddressError(f"no credentials from the AWS configuration: {error}") from None
+
+
+def _version(meta: Any) -> Version:
+    """Google compares the generation, the others the ETag."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
+
+
+def _digest(data: bytes) -> Version:
+    return {"e_tag": sha256(data).hexdigest()}
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _detail(error: Exception) -> str:
+    """What a service said, in one line."""
+    text = str(error).partition("\n\nDebug source")[0]
+    code = re.search(r"<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", text, re.DOTALL)
+    if code:
+        return f"{code[1]}{': ' + code[2] if code[2] else ''}"
+    silent = re.search(r"Error performing [A-Z]+ (https?://[^/]+)\S* in .*(?:error sending request|timed out)", text)
+    if silent:
+        return f"no answer from {silent[1]}"
+    status = re.search(r"status code: (\d+ [A-Z][\w ]*)", text)
+    if status:
+        return f"the server says {status[1].strip()}"
+    return " ".join(text.split())[:300] or type(error).__name__
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again cannot help: obstore has tried long enough, or nobody is there."""
+    text = str(error)
+    return "after 8 retries" in text or "retries: 8" in text or "status code: 4" in text
+
+
+class _Noted:
+    """What a request carried."""
+
+    size = 0
+
+
+class _Trace:
+    """The requests, where `GITML_TRACE_REMOTE` asks for them: 1 for standard error, or an absolute path."""
+
+    def __init__(self) -> None:
+        self._target = os.environ.get("GITML_TRACE_REMOTE", "")
+
+    def write(self, line: str) -> None:
+        """Add a line."""
+        if self._target in ("", "0", "false"):
+            return
+        if self._target.startswith("/"):
+            with suppress(OSError), Path(self._target).open("a", encoding="utf-8") as file:
+                file.write(f"{os.getpid()} {line}\n")
+        else:
+            sys.stderr.write(f"remote: {line}\n")

@@ -1,0 +1,184 @@
+"""Bytes of packs on their way here: ranges of what is wanted, neighbours together, several at a time.
+
+What arrives is written where it stands in the pack, into a file that is as long as the pack and mostly holes. Beside it a
+journal says which ranges are there, so a download that was killed goes on where it stood.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from gitml.remote.packs import pieces
+from gitml.remote.progress import Progress
+from gitml.remote.state import Pack
+from gitml.remote.store import PARALLEL, Store
+
+GAP = 128 << 10
+"""Bytes between two wanted ranges that are rather read than skipped: a request costs more."""
+
+SMALL = 1 << 20
+"""A pack up to this size comes whole: one request, and no more after it."""
+
+Range = tuple[int, int]
+"""From the first byte to the one behind the last."""
+
+
+Request = tuple["PartialPack", str, int, int, int]
+"""What a request is for: pack, object, where that begins in the pack, and which bytes of the pack are wanted."""
+
+
+class PartialPack:
+    """What is here of one pack of a store. Close it, or use it in `with`.
+
+    A second process that wants the same pack at the same time gets a file of its own, which goes with it.
+    """
+
+    def __init__(self, place: Path, pack: Pack) -> None:
+        self.pack = pack
+        directory = place / "partial"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock()
+        self._stays = True
+        self.path = directory / f"{pack.id}.pack"
+        self._descriptor = _open(self.path)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            self._stays = False
+            self.path = directory / f"{pack.id}.{os.getpid()}-{os.urandom(4).hex()}.pack"
+            self._descriptor = _open(self.path)
+        self._journal = self.path.with_suffix(".ranges")
+        self._have = _merged(self._read_journal(), 0) if os.fstat(self._descriptor).st_size else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; what is here stays for the next."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            if not self._stays:
+                self.discard()
+
+    def discard(self) -> None:
+        """Close it and remove it."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+        self._journal.unlink(missing_ok=True)
+
+    def take(self, target: Path) -> None:
+        """Close it and give the file, which must be whole, another name."""
+        self.path.chmod(0o444)
+        self.path.rename(target)
+        self.close()
+        self._journal.unlink(missing_ok=True)
+
+    def lacks(self, wanted: Iterable[Range]) -> list[Range]:
+        """Those parts of ranges that are not here."""
+        return _without(_merged(wanted, 0), self._have)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes that are here."""
+        return os.pread(self._descriptor, end - start, start)
+
+    def write(self, start: int, data: bytes) -> None:
+        """Bytes that have come; safe from several threads."""
+        os.pwrite(self._descriptor, data, start)
+        with self._journal.open("a", encoding="ascii") as journal:
+            journal.write(f"{start} {start + len(data)}\n")
+        with self._lock:
+            self._have = _merged([*self._have, (start, start + len(data))], 0)
+
+    def _read_journal(self) -> list[Range]:
+        found = []
+        with suppress(FileNotFoundError):
+            for line in self._journal.read_text("ascii", "replace").splitlines(keepends=True):
+                parts = line.split()
+                if line.endswith("\n") and len(parts) == 2 and all(part.isdigit() for part in parts):
+                    start, end = int(parts[0]), int(parts[1])
+                    if start < end <= self.pack.size:
+                        found.append((start, end))
+        return found
+
+
+def download(store: Store, wanted: Sequence[tuple[PartialPack, Iterable[Range]]], *, label: str, shown: bool) -> None:
+    """Bring ranges of packs here; what is here already does not travel. Raise `StoreError`."""
+    requests: list[Request] = []
+    for partial, ranges in wanted:
+        lacking = _merged(partial.lacks(ranges), GAP)
+        if lacking and partial.pack.size <= SMALL:
+            lacking = [(0, partial.pack.size)]
+        for key, start, end in pieces(partial.pack.id, partial.pack.size):
+            requests += [
+                (partial, key, start, max(low, start), min(high, end))
+                for low, high in lacking
+                if low < end and start < high
+            ]
+    if not requests:
+        return
+    with Progress(label, sum(end - start for *_, start, end in requests), shown=shown) as progress:
+        _side_by_side(lambda request: _bring(store, *request, progress), requests)
+
+
+def _bring(
+    store: Store, partial: PartialPack, key: str, piece_start: int, start: int, end: int, progress: Progress
+) -> None:
+    partial.write(start, store.bucket.read_range(key, start - piece_start, end - piece_start))
+    progress.advance(end - start)
+
+
+def _side_by_side(work: Callable[[Request], None], items: Sequence[Request]) -> None:
+    threads = ThreadPoolExecutor(PARALLEL)
+    try:
+        for _ in threads.map(work, items):
+            pass
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _merged(ranges: Iterable[Range], gap: int) -> list[Range]:
+    """Ranges in order, those with at most `gap` bytes between them as one."""
+    found: list[Range] = []
+    for start, end in sorted(ranges):
+        if found and start - found[-1][1] <= gap:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
+    """What of ranges no range of `taken` covers; both in order and apart."""
+    found = []
+    number = 0
+    for start, end in ranges:
+        at = start
+        while number < len(taken) and taken[number][1] <= start:
+            number += 1
+        for low, high in islice(taken, number, None):
+            if low >= end:
+                break
+            if low > at:
+                found.append((at, low))
+            at = max(at, high)
+        if at < end:
+            found.append((at, end))
+    return found
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,288 @@
+"""`git-remote-ml`: what git starts for addresses that begin with `ml::`.
+
+Lines come in on standard input, replies go to standard output, all talk to standard error. A request that fails ends the
+process with one message; refs that do not move are named one by one.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gitml.errors import ExitCode, GitmlError, MachineError, UserError
+from gitml.git.repository import Repository
+from gitml.oid import ObjectFormat, Oid
+from gitml.protocol.pktline import PeerError
+from gitml.protocol.remote_helper import (
+    Capabilities,
+    End,
+    Fetch,
+    HelperDecoder,
+    List,
+    Option,
+    Push,
+    Request,
+    format_capabilities,
+    format_fetched,
+    format_option_reply,
+    format_pushed,
+    format_refs,
+)
+from gitml.provenance.codec import harmless
+from gitml.remote.address import Address, parse_address
+from gitml.remote.fetch import Wishes, fetch
+from gitml.remote.fold import NEVER, NOW
+from gitml.remote.landing import Landing
+from gitml.remote.push import Terms, push
+from gitml.remote.state import State
+from gitml.remote.store import Store, StoreError, require_state
+
+_BOOLEANS = {b"true": True, b"false": False, b"1": True, b"0": False, b"": True}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Talk to git until it has no more to ask; give the exit code."""
+    argv = sys.argv[1:] if arguments is None else list(arguments)
+    signal.signal(signal.SIGTERM, _interrupted)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if argv and argv[0] in ("-h", "--help"):
+        sys.stdout.write(_USAGE)
+        return ExitCode.OK
+    if not 1 <= len(argv) <= 2:
+        sys.stderr.write(_USAGE)
+        return ExitCode.USAGE
+    helper: Helper | None = None
+    try:
+        helper = Helper(argv[0], argv[-1])
+        return helper.serve(sys.stdin.fileno(), sys.stdout.buffer.raw.write)
+    except GitmlError as error:
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        machine = MachineError(error)
+        _complain(machine.message, machine.hint)
+        return machine.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    finally:
+        if helper is not None:
+            helper.close()
+
+
+_USAGE = """usage: git-remote-ml REMOTE [URL]
+
+git starts this for addresses like ml::s3://bucket/path. Use them with git clone, fetch, push, ls-remote.
+They are described in docs/remote.md.
+"""
+
+
+class Helper:
+    """One conversation about one store."""
+
+    def __init__(self, remote: str, url: str) -> None:
+        self._remote = remote
+        self._repo = Repository.discover() if os.environ.get("GIT_DIR") else None
+        self._address = parse_address(url, settings_of(self._repo, remote))
+        self._outside: tempfile.TemporaryDirectory[str] | None = None
+        if self._repo is not None:
+            place = self._repo.state_dir / "stores"
+        else:
+            self._outside = tempfile.TemporaryDirectory(prefix="git-remote-ml-")
+            place = Path(self._outside.name)
+        self._store = Store(self._address, place)
+        self._state: State | None = None
+        self._asks_format = False
+        self._asks_connectivity = False
+        self._wishes = Wishes()
+        self._terms = Terms(leases={})
+        self._landings: list[Landing] = []
+
+    def close(self) -> None:
+        """Let go of what was fetched: refs reach it by now."""
+        for landing in self._landings:
+            landing.release()
+        if self._outside is not None:
+            self._outside.cleanup()
+
+    def serve(self, source: int, reply: Callable[[bytes], object]) -> int:
+        """Answer until there is no more to answer."""
+        decoder = HelperDecoder()
+        while True:
+            request = decoder.next_request()
+            if request is None:
+                decoder.receive(os.read(source, 1 << 16))
+                continue
+            if isinstance(request, End):
+                return ExitCode.OK
+            _write_all(reply, self._answer(request))
+
+    def _answer(self, request: Request) -> bytes:
+        match request:
+            case Capabilities():
+                return format_capabilities()
+            case Option():
+                return self._set(request.name, request.value)
+            case List():
+                return self._list(request.for_push)
+            case Fetch():
+                return self._fetch(request.wants)
+            case Push():
+                return self._push(request)
+        raise AssertionError(request)
+
+    def _set(self, name: str, value: bytes) -> bytes:
+        text = value.decode("utf-8", "replace")
+        match name:
+            case "progress":
+                shown = _BOOLEANS.get(value, False)
+                self._wishes = replace(self._wishes, shown=shown)
+                self._terms = replace(self._terms, shown=shown)
+            case "verbosity":
+                if text.isdigit() and int(text) == 0:
+                    self._wishes = replace(self._wishes, shown=False)
+                    self._terms = replace(self._terms, shown=False)
+            case "object-format":
+                self._asks_format = _BOOLEANS.get(value, False)
+                if value not in _BOOLEANS and text not in ("sha1", "sha256"):
+                    return format_option_reply(True, f"no object format '{text}'")
+            case "check-connectivity":
+                self._asks_connectivity = _BOOLEANS.get(value, False)
+            case "depth":
+                if not text.isdigit() or int(text) < 1:
+                    return format_option_reply(True, f"no depth '{text}'")
+                self._wishes = replace(self._wishes, depth=int(text))
+            case "deepen-relative":
+                self._wishes = replace(self._wishes, relative=_BOOLEANS.get(value, False))
+            case "filter":
+                self._wishes = replace(self._wishes, filters=text)
+            case "from-promisor":
+                self._wishes = replace(self._wishes, from_promisor=_BOOLEANS.get(value, False))
+            case "followtags":
+                self._wishes = replace(self._wishes, follow_tags=_BOOLEANS.get(value, False))
+            case "dry-run":
+                self._terms = replace(self._terms, dry_run=_BOOLEANS.get(value, False))
+            case "atomic":
+                self._terms = replace(self._terms, atomic=_BOOLEANS.get(value, False))
+            case "cas":
+                return self._lease(value)
+            case "push-option":
+                if text not in (f"fold={NOW}", f"fold={NEVER}"):
+                    return format_option_reply(True, f"unknown push option '{text}'; known are fold=now, fold=never")
+                self._terms = replace(self._terms, fold=text.removeprefix("fold="))
+            case "cloning" | "force-if-includes" | "update-shallow" | "refetch" | "no-dependents":
+                pass  # nothing changes here: git does its part itself, or we always do it so
+            case _:
+                return format_option_reply(False)
+        return format_option_reply(True)
+
+    def _lease(self, value: bytes) -> bytes:
+        name, _, text = value.rpartition(b":")
+        try:
+            oid = Oid.parse(text)
+        except ValueError:
+            return format_option_reply(True, "no lease: it is REF:OID")
+        leases = {**self._terms.leases, name: oid if any(oid) else None}
+        self._terms = replace(self._terms, leases=leases)
+        return format_option_reply(True)
+
+    def _list(self, for_push: bool) -> bytes:
+        self._state = self._store.read()
+        if self._state is None and not for_push:
+            require_state(None, self._address)
+        state = self._state or State(self._repo.format if self._repo is not None else ObjectFormat.SHA1)
+        if self._repo is not None and self._repo.format is not state.format and not self._asks_format:
+            raise UserError(
+                f"'{self._address.url}' has {state.format.value} objects, this repository {self._repo.format.value}"
+            )
+        refs = []
+        for name, ref in sorted(state.refs.items()):
+            refs.append((name, ref.oid))
+            if ref.peeled is not None and not for_push:
+                refs.append((name + b"^{}", ref.peeled))
+        head = state.head if state.head in state.refs else None
+        return format_refs(state.format if self._asks_format else None, head, refs)
+
+    def _fetch(self, wants: Sequence[Oid]) -> bytes:
+        if self._repo is None:
+            raise UserError("there is no repository to fetch into")
+        # in a clone the repository has got its object format only now
+        self._repo = Repository.discover()
+        state = require_state(self._state if self._state is not None else self._store.read(), self._address)
+        try:
+            landing = fetch(self._repo, self._store, state, wants, self._wishes)
+        except StoreError:
+            # packs that were folded meanwhile may be gone: look again, once
+            now = require_state(self._store.read(), self._address)
+            if now.update == state.update:
+                raise
+            landing = fetch(self._repo, self._store, now, wants, self._wishes)
+        if landing is not None:
+            self._landings.append(landing)
+        partial = self._wishes.depth is not None or self._wishes.filters is not None
+        return format_fetched(connected=self._asks_connectivity and not partial)
+
+    def _push(self, request: Push) -> bytes:
+        if self._repo is None:
+            raise UserError("there is no repository to push from")
+        return format_pushed(push(self._repo, self._store, self._state, request.updates, self._terms))
+
+
+def settings_of(repo: Repository | None, remote: str) -> dict[str, str]:
+    """The options that the configuration of a remote sets: `remote.<name>.mlRegion` and so on.
+
+    What has no name of its own is set with `remote.<name>.mlOption`, as `name=value`, any number of times.
+    """
+    if repo is None or "://" in remote:
+        return {}
+    prefix = f"remote.{remote}."
+    done = repo.git.run("config", "-z", "--get-regexp", r"^remote\..*\.ml", check=False)
+    settings = {}
+    for line in os.fsdecode(done.stdout).split("\0"):
+        key, _, value = line.partition("\n")
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        if name == "mloption":
+            option, _, value = value.partition("=")
+            settings[option.strip()] = value.strip()
+        elif name in _SETTINGS:
+            settings[_SETTINGS[name]] = value
+    return settings
+
+
+_SETTINGS = {
+    "mlregion": "region",
+    "mlendpoint": "endpoint",
+    "mlprofile": "profile",
+    "mlanonymous": "anonymous",
+    "mlsinglewriter": "single_writer",
+}
+
+
+def _write_all(write: Callable[[bytes], object], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = write(view)
+        view = view[written if isinstance(written, int) else len(view) :]
+
+
+def _complain(message: str, hint: str | None) -> None:
+    for line in message.splitlines():
+        sys.stderr.write(f"fatal: {harmless(line)}\n")
+    for line in (hint or "").splitlines():
+        sys.stderr.write(f"hint: {harmless(line)}\n")
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

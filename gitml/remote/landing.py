@@ -1,0 +1,357 @@
+"""Where objects from a store become objects of the repository: every one hashed first, none visible before all are.
+
+Packs are made in an object directory of their own, which sees the repository's. A `git prune` knows its name
+(`tmp_objdir-`) as that of something to remove once it is old. Whole objects of some size are hashed here, in threads and
+with the fast SHA-1 of this machine; whatever has to do with deltas goes through `git index-pack`.
+"""
+
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from gitml.errors import CorruptError
+from gitml.git.command import Git
+from gitml.git.deflate import isal
+from gitml.git.newfile import sync_directory
+from gitml.git.pack import PackWriter
+from gitml.git.packindex import ObjectIndex
+from gitml.git.packreader import LARGEST, parse_header
+from gitml.liveness import is_alive
+from gitml.oid import ObjectFormat, Oid
+from gitml.remote.download import PartialPack
+from gitml.remote.packs import StoredIndex
+
+KEEP_MARK = b"gitml: remote "
+"""How the `.keep` file of a pack begins that refs do not reach yet; the id of the process follows."""
+
+_HASHED_HERE = 32 << 20
+"""Bytes of whole objects from which on they are hashed here and not by `git index-pack`."""
+_WORTH = 16 << 10
+"""Bytes that entries must have on average for that."""
+_BLOCK = 1 << 20
+_OFS_DELTA, _REF_DELTA = 6, 7
+_LONGEST_HEADER = 64
+_INDEX_PACK = ("-c", "core.bigFileThreshold=16m", "-c", "pack.indexVersion=2", "-c", "pack.threads=2", "index-pack")
+"""Objects of 16 MiB and more pass through in constant memory."""
+
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a pack of which some is here."""
+
+    partial: PartialPack
+    oid: Oid
+    start: int
+    end: int
+
+
+class Landing:
+    """New objects on their way into `objects_dir`. A context manager that removes what was not moved in."""
+
+    def __init__(self, git: Git, objects_dir: Path, object_format: ObjectFormat, *, promisor: bool) -> None:
+        self.format = object_format
+        self.directory = objects_dir / f"tmp_objdir-ml-{os.getpid()}-{os.urandom(4).hex()}"
+        self.objects_dir = objects_dir
+        self.promisor = promisor
+        self._git = git
+        self._kept: list[Path] = []
+
+    def __enter__(self) -> Self:
+        (self.directory / "pack").mkdir(parents=True)
+        (self.directory / "info").mkdir()
+        alternates = [os.fsencode(self.objects_dir.resolve())]
+        (self.directory / "info" / "alternates").write_bytes(b"\n".join(alternates) + b"\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets git see what has landed, and ask no promisor for the rest."""
+        return {"GIT_OBJECT_DIRECTORY": str(self.directory), "GIT_NO_LAZY_FETCH": "1"}
+
+    @cached_property
+    def index(self) -> ObjectIndex:
+        """What is here or has landed."""
+        return ObjectIndex(self.directory, self.format)
+
+    def add_entries(self, entries: Sequence[Entry], found: "StoredIndexes") -> None:
+        """Take objects of which the bytes are here; raise `CorruptError` for one that is not what its name says."""
+        plain, other = [], []
+        for entry in entries:
+            kind, size, _ = _header(entry)
+            (plain if kind is not None and size <= LARGEST else other).append(entry)
+        if sum(entry.end - entry.start for entry in plain) < _HASHED_HERE:
+            plain, other = [], list(entries)
+        if plain:
+            self._add_plain(plain)
+        if other:
+            self._index_stream(other, found)
+        self.index.refresh()
+
+    def add_pack(self, partial: PartialPack, stored: StoredIndex) -> None:
+        """Take a pack that is here as a whole; raise `CorruptError`."""
+        path = self.directory / "pack" / f"pack-{partial.pack.id}.pack"
+        try:
+            if _is_plain(partial, stored):
+                _verify_plain(partial, stored, self.format)
+                index = path.with_suffix(".idx")
+                partial.take(path)
+                index.write_bytes(stored.git_index())
+                index.chmod(0o444)
+            else:
+                _verify_digest(partial, self.format)
+                partial.take(path)
+                done = self._git.run(*_INDEX_PACK, str(path), check=False, env=self.environment)
+                if done.returncode != 0:
+                    raise CorruptError(f"pack {partial.pack.id} is damaged: {_reason(done.stderr)}")
+        except CorruptError:
+            partial.discard()
+            path.unlink(missing_ok=True)
+            raise
+        self.index.refresh()
+
+    def move_packs(self, other: "Landing", pack_ids: Iterable[str]) -> None:
+        """Give packs that were taken as a whole to another landing."""
+        for pack_id in pack_ids:
+            for part in sorted((self.directory / "pack").glob(f"pack-{pack_id}.*"), key=lambda p: p.suffix == ".idx"):
+                part.rename(other.directory / "pack" / part.name)
+        other.index.refresh()
+
+    def publish(self) -> None:
+        """Make what has landed part of the repository, durably.
+
+        `.keep` files protect it from a `git gc` beside us until `release`: refs reach it only later.
+        """
+        source, target = self.directory / "pack", self.objects_dir / "pack"
+        packs = sorted(source.glob("pack-*.pack"))
+        if not packs:
+            return
+        target.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        for pack in packs:
+            _sync(pack)
+            if self.promisor:
+                pack.with_suffix(".promisor").write_bytes(b"")
+            keep = target / f"{pack.stem}.keep"
+            if not keep.exists() and not (target / pack.name).exists():
+                keep.write_bytes(KEEP_MARK + str(os.getpid()).encode() + b"\n")
+                self._kept.append(keep)
+            for part in sorted(source.glob(f"{pack.stem}.*"), key=lambda part: part.suffix == ".idx"):
+                if part.suffix == ".idx":
+                    _sync(part)
+                part.rename(target / part.name)
+        sync_directory(target)
+
+    def hand_over(self, other: "Landing") -> None:
+        """Answer for what another has published."""
+        self._kept += other._kept
+        other._kept = []
+
+    def release(self) -> None:
+        """Let go of what was published: refs reach it, or git did not want it."""
+        for keep in self._kept:
+            keep.unlink(missing_ok=True)
+        self._kept.clear()
+
+    def _add_plain(self, entries: Sequence[Entry]) -> None:
+        with PackWriter(self.directory, self.format) as writer:
+
+            def take(entry: Entry) -> None:
+                data = entry.partial.read(entry.start, entry.end)
+                _verify_entry(data, entry.oid, entry.partial.pack.id, self.format)
+                writer.take_over(entry.oid, data)
+
+            _in_two_threads(take, entries)
+            writer.finish()
+
+    def _index_stream(self, entries: Sequence[Entry], found: "StoredIndexes") -> None:
+        command = [*_INDEX_PACK, "--stdin", "--fix-thin"]
+        with subprocess.Popen(
+            self._git.command(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=self._git.worktree or self._git.git_dir, env=self._git.environment(self.environment),
+        ) as process:  # fmt: skip
+            assert process.stdin is not None
+            assert process.stderr is not None
+            digest = hashlib.new(self.format.value, usedforsecurity=False)
+            with suppress(BrokenPipeError):
+                for part in _as_pack(entries, found):
+                    digest.update(part)
+                    process.stdin.write(part)
+                process.stdin.write(digest.digest())
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.stdin = None
+            said = process.stderr.read()
+            if process.wait() != 0:
+                raise CorruptError(f"what came from the store is damaged: {_reason(said)}")
+        self.index.refresh()
+        for entry in entries:
+            if not self.index.has(entry.oid):
+                raise CorruptError(f"pack {entry.partial.pack.id} does not hold {entry.oid} where its index says")
+
+
+class StoredIndexes:
+    """The index of each pack by its id."""
+
+    def __init__(self, indexes: Iterable[StoredIndex]) -> None:
+        self._by_id = {each.pack.id: each for each in indexes}
+
+    def __getitem__(self, pack_id: str) -> StoredIndex:
+        return self._by_id[pack_id]
+
+
+def base_of(entry: Entry, stored: StoredIndex) -> Oid | None:
+    """The object that an entry is a delta to, None for a whole object; raise `CorruptError`."""
+    data = entry.partial.read(entry.start, min(entry.start + _LONGEST_HEADER, entry.end))
+    try:
+        _, _, at = parse_header(data)
+        kind = data[0] >> 4 & 7
+        if kind == _OFS_DELTA:
+            distance, _ = _offset(data, at)
+            return stored.at(entry.start - distance)
+        if kind == _REF_DELTA:
+            return Oid(data[at : at + len(entry.oid)])
+    except (IndexError, ValueError):
+        raise CorruptError(f"pack {stored.pack.id} is damaged at {entry.start}") from None
+    return None
+
+
+def _as_pack(entries: Sequence[Entry], found: StoredIndexes) -> Iterator[bytes]:
+    """A pack of these entries but for its digest; deltas name their base."""
+    yield b"PACK" + struct.pack(">LL", 2, len(entries))
+    for entry in entries:
+        start = entry.start
+        data = entry.partial.read(start, min(start + _LONGEST_HEADER, entry.end))
+        try:
+            _, _, at = parse_header(data)
+            if data[0] >> 4 & 7 == _OFS_DELTA:
+                distance, after = _offset(data, at)
+                base = found[entry.partial.pack.id].at(start - distance)
+                yield bytes([data[0] & 0x8F | _REF_DELTA << 4]) + data[1:at] + base
+                start += after
+        except IndexError:
+            raise CorruptError(f"pack {entry.partial.pack.id} is damaged at {entry.start}") from None
+        for block in range(start, entry.end, _BLOCK):
+            yield entry.partial.read(block, min(block + _BLOCK, entry.end))
+
+
+def _offset(data: bytes, at: int) -> tuple[int, int]:
+    """How far before a delta its base begins, and where that number ends (git: gitformat-pack, OBJ_OFS_DELTA)."""
+    value = data[at] & 0x7F
+    while data[at] & 0x80:
+        at += 1
+        value = (value + 1) << 7 | data[at] & 0x7F
+    return value, at + 1
+
+
+def _header(entry: Entry) -> tuple[str | None, int, int]:
+    try:
+        return parse_header(entry.partial.read(entry.start, min(entry.start + 32, entry.end)))
+    except IndexError:
+        raise CorruptError(f"pack {entry.partial.pack.id} is damaged at {entry.start}") from None
+
+
+def _is_plain(partial: PartialPack, stored: StoredIndex) -> bool:
+    """Whether a whole pack is of some size and holds nothing but whole objects that are not very large."""
+    if partial.pack.size < max(_HASHED_HERE, _WORTH * len(stored)):
+        return False
+    for position in range(len(stored)):
+        start, end = stored.extent(position)
+        kind, size, _ = _header(Entry(partial, stored.oid(position), start, end))
+        if kind is None or size > LARGEST:
+            return False
+    return True
+
+
+def _verify_plain(partial: PartialPack, stored: StoredIndex, object_format: ObjectFormat) -> None:
+    """Everything `git index-pack` would check of a pack without deltas, against the index that came with it."""
+    head = partial.read(0, 12)
+    ends = sorted(stored.extent(position) for position in range(len(stored)))
+    tiled = all(before[1] == after[0] for before, after in zip(ends, ends[1:], strict=False))
+    if head != b"PACK" + struct.pack(">LL", 2, len(stored)) or not tiled or (ends and ends[0][0] != 12):
+        raise CorruptError(f"pack {partial.pack.id} is not what its index says")
+
+    def check(position: int) -> None:
+        start, end = stored.extent(position)
+        data = partial.read(start, end)
+        _verify_entry(data, stored.oid(position), partial.pack.id, object_format)
+        if isal().crc32(data) != stored.crc(position):
+            raise CorruptError(f"pack {partial.pack.id} has another checksum than its index at {start}")
+
+    with ThreadPoolExecutor(1) as digesting:
+        whole = digesting.submit(_verify_digest, partial, object_format)
+        _in_two_threads(check, sorted(range(len(stored)), key=lambda position: stored.extent(position)[0]))
+        whole.result()
+
+
+def _verify_entry(data: bytes, oid: Oid, pack_id: str, object_format: ObjectFormat) -> None:
+    from isal import isal_zlib  # noqa: PLC0415 - what reads nothing does without the library for 30 ms
+
+    try:
+        kind, size, at = parse_header(data)
+        inflater = isal_zlib.decompressobj()
+        # never more than the header promised: a few bytes may hold gigabytes of zeros
+        content = inflater.decompress(memoryview(data)[at:], size + 1)
+        if kind is None or not inflater.eof or inflater.unused_data or len(content) != size:
+            raise ValueError  # noqa: TRY301
+    except Exception:  # IsalError is known to its stub as nothing
+        raise CorruptError(f"object {oid} in pack {pack_id} is damaged") from None
+    if object_format.oid_of(kind, content) != oid:
+        raise CorruptError(f"object {oid} in pack {pack_id} is another")
+
+
+def _verify_digest(partial: PartialPack, object_format: ObjectFormat) -> None:
+    digest = hashlib.new(object_format.value, usedforsecurity=False)
+    end = partial.pack.size - object_format.size
+    for start in range(0, end, _BLOCK):
+        digest.update(partial.read(start, min(start + _BLOCK, end)))
+    if digest.hexdigest() != partial.pack.id or partial.read(end, partial.pack.size) != digest.digest():
+        raise CorruptError(f"pack {partial.pack.id} is damaged: its digest is {digest.hexdigest()}")
+
+
+def _in_two_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+    threads = ThreadPoolExecutor(2)
+    try:
+        for _ in threads.map(work, items):
+            pass
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _sweep(packs: Path) -> None:
+    """Remove `.keep` files of processes that were killed."""
+    for keep in packs.glob("*.keep"):
+        with suppress(OSError, ValueError):
+            text = keep.read_bytes()
+            if text.startswith(KEEP_MARK) and not is_alive(int(text.removeprefix(KEEP_MARK))):
+                keep.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(said: bytes) -> str:
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].removeprefix("fatal: ") if lines else "git index-pack failed"

@@ -1,0 +1,165 @@
+"""How a pack lies in a store: as one object or in pieces, with an index that says what is where.
+
+The index is git's own (version 2) of the pack, then one byte for the kind of each object in the order of the index,
+four bytes for its size, and the SHA-256 of all before. Hides both forms (docs/remote.md).
+"""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from gitml.errors import CorruptError
+from gitml.git.packindex import PackIndex
+from gitml.oid import ObjectFormat, Oid
+from gitml.remote.state import Pack
+from gitml.store.odb import Kind
+
+PACKS = "packs"
+"""Where packs are, below the address."""
+
+PIECE = 16 << 20
+"""Bytes of a piece; packs up to this size are one object."""
+
+LARGE = 0xFFFFFFFF
+"""The size of an object of 4 GiB or more, in an index."""
+
+_NUMBERS: dict[str, int] = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
+_KINDS: dict[int, Kind] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+_DIGEST = 32
+_HEADER = 12
+
+
+def index_key(pack_id: str) -> str:
+    """Where the index of a pack is."""
+    return f"{PACKS}/{pack_id}.index"
+
+
+def pieces(pack_id: str, size: int) -> list[tuple[str, int, int]]:
+    """The objects that hold a pack of `size` bytes: key, and which bytes of the pack it has."""
+    if size <= PIECE:
+        return [(f"{PACKS}/{pack_id}.pack", 0, size)]
+    return [
+        (f"{PACKS}/{pack_id}/{number:05}", start, min(start + PIECE, size))
+        for number, start in enumerate(range(0, size, PIECE))
+    ]
+
+
+def keys(pack_id: str, size: int) -> list[str]:
+    """All objects of a pack."""
+    return [index_key(pack_id), *(key for key, _, _ in pieces(pack_id, size))]
+
+
+def pack_of(key: str) -> str | None:
+    """The id of the pack that an object below `packs/` belongs to, None if it is none of ours."""
+    name = key.removeprefix(f"{PACKS}/").partition("/")[0].partition(".")[0]
+    return name if len(name) in (40, 64) and not name.strip("0123456789abcdef") else None
+
+
+def format_index(index: bytes, objects: Mapping[Oid, tuple[Kind, int]], object_format: ObjectFormat) -> bytes:
+    """The index of a pack in a store: git's own, with kind and size of each object."""
+    count = struct.unpack_from(">L", index, 8 + 4 * 255)[0]
+    at = 8 + 1024
+    width = object_format.size
+    ordered = [objects[Oid(index[at + width * n : at + width * (n + 1)])] for n in range(count)]
+    body = b"".join(
+        [
+            index,
+            bytes(_NUMBERS[kind] for kind, _ in ordered),
+            struct.pack(f">{count}L", *(min(size, LARGE) for _, size in ordered)),
+        ]
+    )
+    return body + sha256(body).digest()
+
+
+class StoredIndex:
+    """What a pack holds and where, from a file that has its index. Raise `CorruptError` for one that is not right."""
+
+    def __init__(self, path: Path, pack: Pack, object_format: ObjectFormat) -> None:
+        self.pack = pack
+        self.path = path
+        try:
+            self._index = PackIndex(path, object_format)
+        except CorruptError as error:
+            raise CorruptError(f"the index of pack {pack.id} is damaged: {error.message}") from None
+        self._width = object_format.size
+        count = len(self._index)
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _DIGEST - 5 * count, 0))
+            self._tail = file.read(5 * count)
+        if len(self._tail) != 5 * count or count != pack.objects:
+            raise CorruptError(f"the index of pack {pack.id} does not have {pack.objects} objects")
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def find(self, oid: Oid) -> int | None:
+        """The position of an object, None if the pack does not hold it."""
+        return self._index.find(oid)
+
+    def oid(self, position: int) -> Oid:
+        """The object at a position."""
+        return self._index.oid(position)
+
+    def kind(self, position: int) -> Kind:
+        """What it is."""
+        return _KINDS[self._tail[position]]
+
+    def size(self, position: int) -> int:
+        """Bytes of its content; `LARGE` for 4 GiB and more."""
+        return int.from_bytes(self._tail[len(self) + 4 * position : len(self) + 4 * position + 4])
+
+    def of_kinds(self, *kinds: Kind) -> Iterator[Oid]:
+        """All objects of these kinds."""
+        numbers = {_NUMBERS[kind] for kind in kinds}
+        return (self.oid(position) for position in range(len(self)) if self._tail[position] in numbers)
+
+    def crc(self, position: int) -> int:
+        """The CRC-32 of its entry."""
+        return self._index.crc(position)
+
+    def extent(self, position: int) -> tuple[int, int]:
+        """Which bytes of the pack an object takes; raise `CorruptError` if it has none."""
+        start = self._index.offset(position)
+        if not _HEADER <= start < self._offsets[-1]:
+            raise CorruptError(f"the index of pack {self.pack.id} is damaged")
+        return start, self._offsets[bisect_right(self._offsets, start)]
+
+    def at(self, offset: int) -> Oid:
+        """The object that begins at an offset of the pack; raise `CorruptError`."""
+        position = self._positions.get(offset)
+        if position is None:
+            raise CorruptError(f"pack {self.pack.id} is damaged: nothing begins at {offset}")
+        return self.oid(position)
+
+    def git_index(self) -> bytes:
+        """Git's own index of the pack."""
+        return self.path.read_bytes()[: -(_DIGEST + 5 * len(self))]
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        end = self.pack.size - self._width
+        return [*sorted(offset for offset in self._positions if offset < end), end]
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {self._index.offset(position): position for position in range(len(self))}
+
+
+def check_index(data: bytes, pack: Pack, object_format: ObjectFormat) -> None:
+    """Raise `CorruptError` unless `data` is the index of `pack`."""
+    count = pack.objects
+    width = object_format.size
+    ours = _DIGEST + 5 * count
+    if len(data) < ours + 2 * width + 1032 or sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+        raise CorruptError(f"the index of pack {pack.id} is damaged", hint="git ml remote fsck says what is lost")
+    fanout = struct.unpack_from(">256L", data, 8)
+    if list(fanout) != sorted(fanout) or fanout[-1] != count:
+        raise CorruptError(f"the index of pack {pack.id} does not have {count} objects")
+    kinds = data[len(data) - ours : len(data) - ours + count]
+    if kinds.strip(b"\1\2\3\4"):
+        raise CorruptError(f"the index of pack {pack.id} names kinds that git has not")
+    if data[-ours - 2 * width : -ours - width].hex() != pack.id:
+        raise CorruptError(f"the index of pack {pack.id} is that of another pack")

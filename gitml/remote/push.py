@@ -1,0 +1,334 @@
+"""From a repository into a store: packs first, then the refs in one conditional write.
+
+If somebody else was quicker, the new state is judged again and the same packs are offered again. A push that is killed
+leaves packs that nobody refers to; the next one finds them and does not send them again.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
+from gitml.git.packindex import ObjectIndex, PackIndex
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.protocol.remote_helper import Update
+from gitml.remote.fetch import note_seen
+from gitml.remote.fold import AUTO, to_fold
+from gitml.remote.judge import Move, choose_head, judge
+from gitml.remote.packs import format_index, pieces
+from gitml.remote.state import Kind, Pack, Ref, State
+from gitml.remote.store import Store
+from gitml.remote.upload import Outgoing, upload
+from gitml.remote.walk import named, read_shallow
+from gitml.store.odb import Kind as ObjectKind
+
+_ROUNDS = 100
+"""Times that others may be quicker."""
+
+_WHOLE = 8 << 20
+"""Bytes from which on a pack of the repository goes as it is, if all of it is wanted."""
+
+_BORROWED = 64 << 20
+"""Bytes of packs whose objects are not here that are read from the store to be folded."""
+
+_OURS = (b"refs/ml/", b"refs/heads/gitml/")
+_PACK_LIMIT = 1 << 30
+_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How git wants it: what it sets by options."""
+
+    leases: Mapping[bytes, Oid | None]
+    """Values that refs must have (None: no such ref)."""
+    atomic: bool = False
+    dry_run: bool = False
+    fold: str = AUTO
+    shown: bool = False
+    """Show progress."""
+
+
+def push(
+    repo: Repository, store: Store, state: State | None, updates: Sequence[Update], terms: Terms
+) -> list[tuple[bytes, str | None]]:
+    """Move refs of a store that was last read as `state`; give for each None or why it did not move.
+
+    Raise `StoreError`, `UnconditionalError` and others of `GitmlError` where nothing moved.
+    """
+    return _Push(repo, store, terms).run(state, updates)
+
+
+class _Push:
+    """One push."""
+
+    def __init__(self, repo: Repository, store: Store, terms: Terms) -> None:
+        self._repo = repo
+        self._store = store
+        self._terms = terms
+        self._sent: _Sent | None = None
+
+    def run(self, state: State | None, updates: Sequence[Update]) -> list[tuple[bytes, str | None]]:
+        names = [update.target for update in updates]
+        moves = self._resolve(updates)
+        current = State(self._repo.format) if state is None else state
+        if current.format is not self._repo.format:
+            raise UserError(
+                f"'{self._store.address.url}' has {current.format.value} objects, "
+                f"this repository {self._repo.format.value}"
+            )
+        for number in range(_ROUNDS):
+            reasons = judge(current, moves, self._terms.leases, self._ancestry)
+            if self._terms.atomic and any(reasons):
+                return [(name, reason or "atomic push failed") for name, reason in zip(names, reasons, strict=True)]
+            accepted = [move for move, reason in zip(moves, reasons, strict=True) if reason is None]
+            changes = {move.name: move.new for move in accepted if current.refs.get(move.name) != move.new}
+            if self._terms.dry_run or not changes:
+                return list(zip(names, reasons, strict=True))
+            if self._sent is None or self._sent.sweeps != current.sweeps:
+                self._store.require_conditions()
+                self._sent = self._send(current, changes)
+            self._refuse_doomed(current, self._sent)
+            new = current.changed(
+                refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded],
+                now=int(time.time()), head=choose_head(current, [n for n, ref in changes.items() if ref], self._head),
+            )  # fmt: skip
+            if self._store.write(new):
+                note_seen(self._store, [pack.id for pack in self._sent.packs], new)
+                shutil.rmtree(self._outgoing, ignore_errors=True)
+                return list(zip(names, reasons, strict=True))
+            time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
+            current = self._store.read() or State(self._repo.format)
+        raise BusyError(f"others push to '{self._store.address.url}' all the time", hint="try again")
+
+    def _resolve(self, updates: Sequence[Update]) -> list[Move]:
+        """The objects that sources name."""
+        sources = [update.source for update in updates if update.source is not None]
+        asked = b"".join(os.fsencode(f"{source}\n{source}^{{}}\n") for source in sources)
+        lines = self._repo.git.output("cat-file", "--batch-check", input=asked, env=_NO_FETCH).splitlines()
+        answers = iter(lines)
+        moves = []
+        for update in updates:
+            if update.source is None:
+                moves.append(Move(update.target, None, None, update.force))
+                continue
+            found, peeled = next(answers).split(), next(answers).split()
+            kind = _KINDS.get(found[1]) if len(found) == 3 else None
+            if kind is None:
+                raise MissingDataError(f"'{update.source}' names no object here")
+            ref = Ref(Oid.parse(found[0]), Oid.parse(peeled[0]) if kind == "tag" and len(peeled) == 3 else None)
+            moves.append(Move(update.target, ref, kind, update.force))
+        return moves
+
+    @property
+    def _head(self) -> bytes | None:
+        done = self._repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False)
+        return done.stdout.strip() or None
+
+    @property
+    def _ancestry(self) -> "_Ancestry":
+        return _Ancestry(self._repo)
+
+    @property
+    def _outgoing(self) -> Path:
+        return self._store.place / "outgoing"
+
+    def _refuse_doomed(self, state: State, sent: "_Sent") -> None:
+        doomed = {each.id for each in state.dropped if each.doomed}
+        for pack in sent.packs:
+            if pack.id in doomed:
+                raise BusyError(
+                    f"pack {pack.id} of '{self._store.address.url}' is just being removed",
+                    hint="push again when git ml remote gc is through",
+                )
+
+    def _send(self, state: State, changes: Mapping[bytes, Ref | None]) -> "_Sent":
+        """Put into the store what it lacks for `changes`."""
+        tips = [ref.oid for ref in changes.values() if ref is not None]
+        ancestry = self._ancestry
+        there = [oid for oid in sorted(state.tips()) if ancestry.has(oid)]
+        needed, missing = named(self._repo.git, tips, without=there, environment=_NO_FETCH)
+        self._check_whole(state, needed, missing)
+        if not needed:
+            return _Sent(state.sweeps, (), ())
+        kind = Kind.DATA if all(name.startswith(_OURS) for name in changes) else Kind.CODE
+        whole = list(self._whole_packs(needed))
+        packs = [self._as_it_is(path, kind) for path in whole]
+        for path in whole:
+            for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries():
+                needed.pop(oid, None)
+        folded: list[Pack] = []
+        if needed:
+            made, folded = self._make_packs(state, needed, kind)
+            packs += made
+        upload(self._store, packs, shown=self._terms.shown)
+        return _Sent(state.sweeps, tuple(each.pack for each in packs), tuple(folded))
+
+    def _check_whole(self, state: State, needed: Mapping[Oid, bytes], missing: Iterable[Oid]) -> None:
+        """What is not here must be there: raise `MissingDataError` for a hole that a push would make."""
+        shallow = read_shallow(self._repo.common_dir / "shallow") & needed.keys()
+        absent = set(missing)
+        for oid in shallow:
+            absent |= _parents(self._repo, oid)
+        absent -= needed.keys()
+        if not absent:
+            return
+        for index in self._store.indexes(state.packs, self._repo.format):
+            absent = {oid for oid in absent if index.find(oid) is None}
+        if absent:
+            hint = "git fetch --unshallow brings the rest of the history" if shallow else "fetch it first"
+            raise MissingDataError(
+                f"{len(absent)} objects that the push needs are neither here nor there, {min(absent)} for one", hint=hint
+            )
+
+    def _whole_packs(self, needed: Mapping[Oid, bytes]) -> Iterable[Path]:
+        """Packs of this repository with nothing in them but what is needed."""
+        for path in sorted((self._repo.objects_dir / "pack").glob("pack-*.pack")):
+            with suppress(FileNotFoundError, CorruptError):
+                if path.stat().st_size < _WHOLE:
+                    continue
+                index = PackIndex(path.with_suffix(".idx"), self._repo.format)
+                if len(index) <= len(needed) and all(oid in needed for oid, _, _ in index.entries()):
+                    yield path
+
+    def _as_it_is(self, path: Path, kind: Kind) -> Outgoing:
+        index = path.with_suffix(".idx").read_bytes()
+        oids = [oid for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries()]
+        pack_id = index[-2 * self._repo.format.size : -self._repo.format.size].hex()
+        pack = Pack(pack_id, path.stat().st_size, len(oids), kind)
+        return Outgoing(pack, path, format_index(index, self._describe(oids), self._repo.format))
+
+    def _make_packs(self, state: State, needed: dict[Oid, bytes], kind: Kind) -> tuple[list[Outgoing], list[Pack]]:
+        """Packs of these objects, with those of packs of the store that are folded into them."""
+        place = self._outgoing / _name_of(needed)
+        if not (place / "done").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            self._pack(needed, place, self._terms.shown)
+            (place / "done").touch()
+        made = [self._as_it_is(path, kind) for path in sorted(place.glob("*.pack"))]
+        if len(made) != 1:
+            return made, []
+        folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold)
+        joined = self._fold(state, needed, folded, place.with_suffix(".folded")) if folded else None
+        return (made, []) if joined is None else (self._all_as_they_are(joined, kind), folded)
+
+    def _all_as_they_are(self, place: Path, kind: Kind) -> list[Outgoing]:
+        return [self._as_it_is(path, kind) for path in sorted(place.glob("*.pack"))]
+
+    def _fold(self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], place: Path) -> Path | None:
+        """One pack of what is needed and what packs of the store hold; None if that would take too much."""
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        here = ObjectIndex(self._repo.objects_dir, self._repo.format)
+        objects = dict(needed)
+        absent: list[Pack] = []
+        for index in self._store.indexes(folded, self._repo.format):
+            oids = [index.oid(position) for position in range(len(index))]
+            objects.update((oid, b"") for oid in oids if oid not in objects)
+            if not all(here.has(oid) for oid in oids):
+                absent.append(index.pack)
+        environment = dict(_NO_FETCH)
+        if absent:
+            if sum(pack.size for pack in absent) > _BORROWED:
+                return None
+            environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(self._borrow(absent, place))
+        # names, by which git finds the relatives of an object; all history is walked for them
+        tips = [oid for oid in state.tips() if here.has(oid)]
+        with suppress(GitmlError):
+            names, _ = named(self._repo.git, tips, environment=_NO_FETCH)
+            objects.update((oid, name) for oid, name in names.items() if objects.get(oid) == b"")
+        self._pack(objects, place, shown=False, environment=environment)
+        return place
+
+    def _borrow(self, packs: Iterable[Pack], place: Path) -> Path:
+        """Packs of the store in an object directory that goes away; each is checked."""
+        directory = place / "objects"
+        (directory / "pack").mkdir(parents=True)
+        for pack in packs:
+            path = directory / "pack" / f"pack-{pack.id}.pack"
+            with path.open("wb") as file:
+                for key, start, end in pieces(pack.id, pack.size):
+                    file.write(self._store.bucket.read_range(key, 0, end - start))
+            done = self._repo.git.run("index-pack", str(path), check=False)
+            if done.returncode != 0:
+                raise CorruptError(
+                    f"pack {pack.id} of '{self._store.address.url}' is damaged", hint="git ml remote fsck says more"
+                )
+        return directory
+
+    def _pack(
+        self,
+        objects: Mapping[Oid, bytes],
+        place: Path,
+        shown: bool,
+        environment: Mapping[str, str] = _NO_FETCH,
+    ) -> None:
+        self._repo.git.run(
+            "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false", "-c", f"pack.packSizeLimit={_PACK_LIMIT}",
+            "pack-objects", "--progress" if shown else "-q", "--delta-base-offset", str(place / "pack"),
+            input=b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items()),
+            env=environment, show=shown,
+        )  # fmt: skip
+
+    def _describe(self, oids: Sequence[Oid]) -> dict[Oid, tuple[ObjectKind, int]]:
+        """Kind and size of objects."""
+        asked = b"".join(oid.hex().encode() + b"\n" for oid in oids)
+        lines = self._repo.git.output("cat-file", "--batch-check", input=asked, env=_NO_FETCH).splitlines()
+        found = {}
+        for oid, line in zip(oids, lines, strict=True):
+            parts = line.split()
+            if len(parts) != 3:
+                raise MissingDataError(f"object {oid} went while it was pushed", hint="push again")
+            found[oid] = (_KINDS[parts[1]], int(parts[2]))
+        return found
+
+
+_KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What was put into the store, for a state after so many sweeps."""
+
+    sweeps: int
+    packs: tuple[Pack, ...]
+    folded: tuple[Pack, ...]
+
+
+class _Ancestry:
+    """What git says of objects here."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._index = ObjectIndex(repo.objects_dir, repo.format)
+
+    def has(self, oid: Oid) -> bool:
+        """Whether an object is here."""
+        return self._index.has(oid)
+
+    def commit_of(self, oid: Oid) -> Oid | None:
+        """The commit that an object is or stands for."""
+        return self._repo.try_resolve(f"{oid}^{{commit}}")
+
+    def is_ancestor(self, old: Oid, new: Oid) -> bool:
+        """Whether `new` reaches `old`."""
+        return self._repo.git.succeeds("merge-base", "--is-ancestor", old.hex(), new.hex())
+
+
+def _parents(repo: Repository, commit: Oid) -> set[Oid]:
+    """The parents that a commit names, wherever history ends here."""
+    head = repo.git.output("cat-file", "commit", commit.hex()).partition(b"\n\n")[0]
+    return {Oid.parse(line[7:]) for line in head.splitlines() if line.startswith(b"parent ")}
+
+
+def _name_of(objects: Iterable[Oid]) -> str:
+    """A name for a set of objects: the same set is packed once."""
+    return hashlib.sha256(b"".join(sorted(objects))).hexdigest()[:20]

@@ -1,0 +1,229 @@
+"""The state of a store: its refs and the packs that hold their objects, as one value with one form as bytes.
+
+Every change is a new value. Hides the form (docs/remote.md) and what is refused in one that others wrote: a store is
+only as honest as whoever may write to it.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from gitml.errors import CorruptError, UserError
+from gitml.oid import ObjectFormat, Oid
+from gitml.provenance.codec import bytes_of, pretty, text_of
+
+FORMAT = 1
+"""The layout this program reads and writes."""
+
+
+class Kind(Enum):
+    """What a pack holds; packs of different kinds are not joined."""
+
+    CODE = "code"
+    DATA = "data"
+    """Pushed with nothing but refs below `refs/ml/`: a clone of the code needs none of it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pack:
+    """A pack in the store: `id` is the digest at its end, in hex; `size` in bytes, `objects` their number."""
+
+    id: str
+    size: int
+    objects: int
+    kind: Kind = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A pack that is no longer in use, on its way out; `since` in seconds since 1970, `doomed` once files may go."""
+
+    id: str
+    size: int
+    since: int
+    doomed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of a ref; `peeled` is what an annotated tag stands for in the end."""
+
+    oid: Oid
+    peeled: Oid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All refs of a store, the branch that HEAD is (None if there is none yet), its packs."""
+
+    format: ObjectFormat
+    head: bytes | None = None
+    refs: Mapping[bytes, Ref] = field(default_factory=dict)
+    packs: tuple[Pack, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    sweeps: int = 0
+    """How often objects may have gone; who counts on what was there before has to look again."""
+    update: str = ""
+    """Random; tells whose write a state is."""
+
+    def tips(self) -> set[Oid]:
+        """What the refs name."""
+        return {ref.oid for ref in self.refs.values()}
+
+    def changed(
+        self,
+        *,
+        refs: Mapping[bytes, Ref | None],
+        added: Iterable[Pack],
+        removed: Iterable[str],
+        now: int,
+        head: bytes | None = None,
+    ) -> "State":
+        """With refs moved (None: deleted), packs added and others dropped. `head` is taken if there is no branch yet.
+
+        A pack that is added is not dropped any longer.
+        """
+        moved = {name: ref for name, ref in {**self.refs, **refs}.items() if ref is not None}
+        new = {pack.id: pack for pack in added}
+        gone = set(removed) - new.keys()
+        packs = {pack.id: pack for pack in self.packs if pack.id not in gone} | new
+        dropped = [each for each in self.dropped if each.id not in new]
+        dropped += [Dropped(pack.id, pack.size, now) for pack in self.packs if pack.id in gone]
+        return replace(
+            self,
+            head=self.head if self.head in moved or head is None else head,
+            refs=moved,
+            packs=tuple(sorted(packs.values(), key=lambda pack: pack.id)),
+            dropped=tuple(dropped),
+            update=secrets.token_hex(8),
+        )
+
+    def swept(self, dropped: Iterable[Dropped]) -> "State":
+        """With other packs on their way out."""
+        return replace(self, dropped=tuple(dropped), sweeps=self.sweeps + 1, update=secrets.token_hex(8))
+
+
+def format_state(state: State) -> bytes:
+    """The one form of a state."""
+    return pretty(
+        {
+            "format": FORMAT,
+            "object_format": state.format.value,
+            "head": None if state.head is None else text_of(state.head),
+            "refs": {
+                text_of(name): {"oid": ref.oid.hex(), **({"peeled": ref.peeled.hex()} if ref.peeled else {})}
+                for name, ref in state.refs.items()
+            },
+            "packs": [
+                {"id": pack.id, "size": pack.size, "objects": pack.objects, "kind": pack.kind.value}
+                for pack in state.packs
+            ],
+            "dropped": [
+                {"id": each.id, "size": each.size, "since": each.since, **({"doomed": True} if each.doomed else {})}
+                for each in state.dropped
+            ],
+            "sweeps": state.sweeps,
+            "update": state.update,
+        }
+    )
+
+
+def parse_state(data: bytes, where: str) -> State:
+    """The state in an object called `where`.
+
+    Raise `CorruptError` for what no writer of ours wrote, `UserError` for one of a later format.
+    """
+    try:
+        document = json.loads(data)
+        if not isinstance(document, dict):
+            raise TypeError("not an object")  # noqa: TRY301
+        if document.get("format") != FORMAT:
+            if isinstance(document.get("format"), int) and document["format"] > FORMAT:
+                raise UserError(
+                    f"'{where}' has format {document['format']}, this gitml reads {FORMAT}",
+                    hint="install a newer gitml: pip install --upgrade gitml",
+                )
+            raise ValueError("no format")  # noqa: TRY301
+        object_format = ObjectFormat(document["object_format"])
+        return State(
+            format=object_format,
+            head=None if document["head"] is None else _ref_name(document["head"]),
+            refs={_ref_name(name): _ref(value, object_format) for name, value in document["refs"].items()},
+            packs=tuple(_pack(value, object_format) for value in document["packs"]),
+            dropped=tuple(_dropped(value, object_format) for value in document["dropped"]),
+            sweeps=_number(document["sweeps"]),
+            update=_text(document["update"]),
+        )
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        detail = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise CorruptError(
+            f"'{where}' is damaged: {detail}", hint="git ml remote fsck says what can still be read"
+        ) from None
+
+
+def is_ref_name(name: bytes) -> bool:
+    """Whether git takes a name for a ref (git: check-ref-format), below `refs/`."""
+    parts = name.split(b"/")
+    return (
+        len(parts) > 2
+        and parts[0] == b"refs"
+        and all(part and not part.startswith(b".") and not part.endswith(b".lock") for part in parts)
+        and not name.endswith(b".")
+        and b".." not in name
+        and b"@{" not in name
+        and not any(byte < 0x21 or byte in b"~^:?*[\\\x7f" for byte in name)
+    )
+
+
+def _ref_name(value: Any) -> bytes:
+    name = bytes_of(_text(value))
+    if not is_ref_name(name):
+        raise ValueError(f"{value!r} is no name for a ref")
+    return name
+
+
+def _ref(value: Any, object_format: ObjectFormat) -> Ref:
+    peeled = value.get("peeled")
+    return Ref(_oid(value["oid"], object_format), None if peeled is None else _oid(peeled, object_format))
+
+
+def _pack(value: Any, object_format: ObjectFormat) -> Pack:
+    return Pack(
+        _oid(value["id"], object_format).hex(),
+        _number(value["size"]),
+        _number(value["objects"]),
+        Kind(value["kind"]),
+    )
+
+
+def _dropped(value: Any, object_format: ObjectFormat) -> Dropped:
+    return Dropped(
+        _oid(value["id"], object_format).hex(),
+        _number(value["size"]),
+        _number(value["since"]),
+        value.get("doomed") is True,
+    )
+
+
+def _oid(value: Any, object_format: ObjectFormat) -> Oid:
+    oid = Oid.parse(_text(value))
+    if len(oid) != object_format.size:
+        raise ValueError(f"{value!r} is no {object_format.value} name")
+    return oid
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is no number of bytes or objects")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
