@@ -13,7 +13,9 @@ def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     """No test sees the user's home, configuration, hooks or inherited git variables."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        if name.startswith(("GIT_", "GITML", "XDG_", "PYTHON", "VIRTUAL_ENV", "CONDA")) or name in {"CI", "EMAIL"}:
+        if name.startswith(
+            ("GIT_", "GITML", "XDG_", "PYTHON", "VIRTUAL_ENV", "CONDA", "AWS_", "AZURE_", "GOOGLE_")
+        ) or name in {"CI", "EMAIL"}:
             monkeypatch.delenv(name)
     templates = home / "git-templates"
     templates.mkdir()

@@ -31,10 +31,10 @@ def _file(top: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
 
 @contextmanager
 def _daemon(top: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = ["git", "daemon", "--export-all", "--enable=receive-pack", "--reuseaddr", "--listen=127.0.0.1",
                f"--port={port}", f"--base-path={top}", str(top)]  # fmt: skip
-    with _process(command, port):
+    with process(command, port):
         yield f"git://127.0.0.1:{port}"
 
 
@@ -48,7 +48,7 @@ def _ssh(top: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own / name)], check=True)
     shutil.copy(own / "user.pub", own / "authorized")
-    port = _free_port()
+    port = free_port()
     (own / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {own}/host\nAuthorizedKeysFile {own}/authorized\n"
         f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
@@ -61,7 +61,7 @@ def _ssh(top: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         f"ssh -F none -i '{own}/user' -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
         " -o LogLevel=ERROR",
     )
-    with _process([sshd, "-D", "-e", "-f", str(own / "sshd_config")], port):
+    with process([sshd, "-D", "-e", "-f", str(own / "sshd_config")], port):
         yield f"ssh://127.0.0.1:{port}{top}"
 
 
@@ -76,7 +76,7 @@ def _http(top: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
         with _standard_library_http(top, backend) as url:
             yield url
         return
-    port = _free_port()
+    port = free_port()
     configuration = top / "lighttpd.conf"
     configuration.write_text(
         'server.modules = ("mod_setenv", "mod_cgi", "mod_alias")\n'
@@ -87,7 +87,7 @@ def _http(top: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
         f'    "GIT_PROJECT_ROOT" => "{top}", "GIT_HTTP_EXPORT_ALL" => "", "REMOTE_USER" => "ada",\n'
         f'    "HOME" => "{os.environ["HOME"]}", "PATH" => "{os.environ["PATH"]}")\n}}\n'
     )
-    with _process([lighttpd, "-D", "-f", str(configuration)], port):
+    with process([lighttpd, "-D", "-f", str(configuration)], port):
         yield f"http://127.0.0.1:{port}/git"
 
 
@@ -143,14 +143,14 @@ def _standard_library_http(top: Path, backend: Path) -> Iterator[str]:
             thread.join()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _process(command: list[str], port: int) -> Iterator[None]:
+def process(command: list[str], port: int) -> Iterator[None]:
     """Run a server until the block ends; it is ready once its port answers."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Bytes of packs on their way here: ranges of what is wanted, neighbours together, several at a time.
 
-What arrives is written where it stands in the pack, into a file that is as long as the pack and mostly holes. Beside it a
-journal says which ranges are there, so a download that was killed goes on where it stood.
+What arrives is written where it stands in the pack, into a file that is as long as the pack and mostly holes. Beside it
+a journal says which ranges are there, so a download that was killed goes on where it stood.
 """
 
 import fcntl

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from gitml.errors import CorruptError, MissingDataError
@@ -50,44 +49,68 @@ def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wi
     """
     objects = Path(os.environ.get("GIT_OBJECT_DIRECTORY") or repo.objects_dir)
     promisor = wishes.filters is not None or wishes.from_promisor
-    with Landing(repo.git, objects, repo.format, promisor=promisor) as landing:
-        fetching = _Fetch(repo, store, state, landing, wishes)
+
+    def landing() -> Landing:
+        return Landing(repo.git, objects, repo.format, promisor=promisor)
+
+    with landing() as scout, landing() as final:
+        fetching = _Fetch(repo, store, state, wishes, scout, final)
         try:
             fetching.run(wants)
         finally:
             fetching.close()
         store.forget(state.packs)
-        return landing
+        return final
 
 
 class _Fetch:
-    """One fetch: what of which pack is here."""
+    """One fetch: what of which pack is here.
 
-    def __init__(self, repo: Repository, store: Store, state: State, landing: Landing, wishes: Wishes) -> None:
+    Commits and trees land in `scout`, for git to walk. When it is known what is needed, just that lands in `final`.
+    """
+
+    def __init__(
+        self, repo: Repository, store: Store, state: State, wishes: Wishes, scout: Landing, final: Landing
+    ) -> None:
         self._repo = repo
         self._store = store
         self._state = state
-        self._landing = landing
         self._wishes = wishes
+        self._scout = scout
+        self._final = final
         self._indexes: list[StoredIndex] = []
         self._loaded: set[Kind] = set()
         self._partials: dict[str, PartialPack] = {}
         self._entries: dict[Oid, Entry] = {}
         """What came in ranges."""
         self._whole: list[StoredIndex] = []
-        """Packs that came whole."""
+        """Packs that came whole, and landed in `scout`."""
         self._shallow = read_shallow(repo.common_dir / "shallow")
         self._new_shallow = self._shallow
 
     def run(self, wants: Sequence[Oid]) -> None:
         self._load(Kind.CODE)
-        self._bring(self._scouted(wants) | {oid for oid in wants if not self._landing.index.has(oid)})
+        lacking = {oid for oid in wants if not self._scout.index.has(oid)}
+        self._bring(self._scouted(wants) | {oid for oid in lacking if self._kind(oid) != "blob"})
         if self._wishes.depth is not None:
             self._cut(wants, self._wishes.depth)
-        reached = self._complete(wants)
+        blobs = {oid for oid in lacking if self._kind(oid) == "blob"}
+        reached = frozenset(wants)
+        if lacking != blobs or not lacking or self._wishes.depth is not None:
+            found, missing = self._complete([oid for oid in wants if oid not in blobs])
+            reached |= found
+            blobs |= missing
         if self._wishes.follow_tags:
-            self._follow_tags(reached)
-        self._publish(reached, wants)
+            reached |= self._follow_tags(reached)
+        self._land(reached | blobs, blobs)
+        if self._new_shallow != self._shallow:
+            write_shallow(self._repo.common_dir / "shallow", self._new_shallow)
+        elif not self._shallow and self._wishes.filters is None and not self._wishes.from_promisor:
+            self._note_seen()
+        for partial in self._partials.values():
+            # a promisor is asked for one object after the other: a small pack stays for the next
+            if not (self._wishes.from_promisor and partial.pack.size <= SMALL):
+                partial.discard()
 
     def close(self) -> None:
         for partial in self._partials.values():
@@ -128,11 +151,11 @@ class _Fetch:
             kinds: tuple[ObjectKind, ...] = (
                 ("commit", "tag") if shallow or index.pack.kind is Kind.DATA else ("commit", "tag", "tree")
             )
-            wanted.update(oid for oid in index.of_kinds(*kinds) if not self._landing.index.has(oid))
+            wanted.update(oid for oid in index.of_kinds(*kinds) if not self._scout.index.has(oid))
         return wanted
 
-    def _complete(self, wants: Sequence[Oid]) -> Reached:
-        """Bring what the wanted objects reach, until nothing is missing."""
+    def _complete(self, wants: Sequence[Oid]) -> tuple[frozenset[Oid], set[Oid]]:
+        """Bring commits and trees until none is missing; give what the walk reached, and the blobs it did not find."""
         asked: set[Oid] = set()
         while True:
             try:
@@ -144,7 +167,7 @@ class _Fetch:
                     oid
                     for index in self._indexes
                     for oid in index.of_kinds("commit", "tag")
-                    if not self._landing.index.has(oid)
+                    if not self._scout.index.has(oid)
                 }
                 if not lacking:
                     raise CorruptError(
@@ -154,12 +177,13 @@ class _Fetch:
                 self._bring(lacking)
                 continue
             missing = {oid for oid in reached.missing if not self._is_left_out(oid)}
-            if not missing:
-                return reached
-            if missing <= asked:
-                raise CorruptError(f"object {min(missing)} came and cannot be read", hint="git fsck says why")
-            asked |= missing
-            self._bring(missing)
+            graph = {oid for oid in missing if self._kind(oid) != "blob"}
+            if not graph:
+                return reached.objects, missing
+            if graph <= asked:
+                raise CorruptError(f"object {min(graph)} came and cannot be read", hint="git fsck says why")
+            asked |= graph
+            self._bring(graph)
 
     def _reach(self, wants: Sequence[Oid]) -> Reached:
         environment = self._environment()
@@ -168,6 +192,19 @@ class _Fetch:
         return reach(
             self._repo.git, wants, environment=environment, without_refs=not whole, filters=self._wishes.filters
         )
+
+    def _kind(self, oid: Oid) -> ObjectKind:
+        """What an object of the store is; raise `MissingDataError`."""
+        index, position = self._require(oid)
+        return index.kind(position)
+
+    def _require(self, oid: Oid) -> tuple[StoredIndex, int]:
+        found = self._find(oid)
+        if found is None:
+            raise MissingDataError(
+                f"'{self._store.address.url}' does not have an object that is wanted: not our ref {oid}"
+            )
+        return found
 
     def _is_left_out(self, oid: Oid) -> bool:
         """Whether a missing blob is larger than a filter allows: git cannot know, the index of its pack can."""
@@ -178,9 +215,9 @@ class _Fetch:
         return found is not None and found[0].size(found[1]) >= min(limit, LARGE)
 
     def _environment(self) -> dict[str, str]:
-        environment = dict(self._landing.environment)
+        environment = dict(self._scout.environment)
         if self._new_shallow != self._shallow:
-            path = self._landing.directory / "shallow"
+            path = self._scout.directory / "shallow"
             path.write_bytes(b"".join(oid.hex().encode() + b"\n" for oid in sorted(self._new_shallow)))
             environment["GIT_SHALLOW_FILE"] = str(path) if self._new_shallow else ""
         return environment
@@ -188,59 +225,70 @@ class _Fetch:
     def _cut(self, wants: Sequence[Oid], depth: int) -> None:
         self._new_shallow = shallow_after(
             self._repo.git, wants, depth, relative=self._wishes.relative, old=self._shallow,
-            environment=self._landing.environment,
+            environment=self._scout.environment,
         )  # fmt: skip
 
-    def _follow_tags(self, reached: Reached) -> None:
-        """Annotated tags of what came; git would ask for them next."""
+    def _follow_tags(self, reached: frozenset[Oid]) -> frozenset[Oid]:
+        """Bring annotated tags of what came, and give them; git would ask for them next."""
         tags = {
             ref.oid
             for ref in self._state.refs.values()
-            if ref.peeled is not None and ref.peeled in reached.objects and not self._landing.index.has(ref.oid)
+            if ref.peeled is not None and ref.peeled in reached and self._find(ref.oid) is not None
         }
-        self._bring({oid for oid in tags if self._find(oid) is not None})
+        self._bring({oid for oid in tags if not self._scout.index.has(oid)})
+        return frozenset(tags)
+
+    def _land(self, needed: frozenset[Oid], blobs: set[Oid]) -> None:
+        """Take what is needed, and that only: what merely came along would look to git as if it were here for good."""
+        self._scout.move_packs(self._final, [index.pack.id for index in self._whole])
+        wanted = {oid for oid in self._entries if oid in needed and not self._final.index.has(oid)} | blobs
+        self._take(wanted, self._final)
+        self._final.publish()
 
     def _bring(self, oids: Iterable[Oid]) -> None:
-        """Take objects from packs; of deltas their bases too, unless those are here."""
+        """Take commits, trees and tags, to be looked at."""
+        self._entries |= self._take(oids, self._scout)
+
+    def _take(self, oids: Iterable[Oid], landing: Landing) -> dict[Oid, Entry]:
+        """Take objects from packs, of deltas their bases too unless those are here; give what came in ranges."""
         wanted: dict[str, dict[Oid, Range]] = {}
         by_id: dict[str, StoredIndex] = {}
         for oid in oids:
-            found = self._find(oid)
-            if found is None:
-                raise MissingDataError(
-                    f"'{self._store.address.url}' does not have an object that is wanted: not our ref {oid}"
-                )
-            index, position = found
+            index, position = self._require(oid)
             by_id[index.pack.id] = index
             wanted.setdefault(index.pack.id, {})[oid] = index.extent(position)
-        whole = [by_id[id] for id, ranges in wanted.items() if _is_most(by_id[id], ranges.values())]
+        whole = [by_id[name] for name, ranges in wanted.items() if _is_most(by_id[name], ranges.values())]
+        self._download(
+            [
+                (by_id[name], [(0, by_id[name].pack.size)] if by_id[name] in whole else ranges.values())
+                for name, ranges in wanted.items()
+            ]
+        )
         for index in whole:
             del wanted[index.pack.id]
-        self._download([(index, [(0, index.pack.size)]) for index in whole])
-        for index in whole:
-            self._landing.add_pack(self._partials.pop(index.pack.id), index)
-        self._whole += whole
-        self._download([(by_id[id], ranges.values()) for id, ranges in wanted.items()])
+            landing.add_pack(self._partials.pop(index.pack.id), index)
+            if landing is self._scout:
+                self._whole.append(index)
         entries: dict[Oid, Entry] = {}
-        for id, ranges in wanted.items():
-            entries |= self._with_bases(by_id[id], ranges)
+        for name, ranges in wanted.items():
+            entries |= self._with_bases(by_id[name], ranges, landing)
         if entries:
             try:
-                self._landing.add_entries(list(entries.values()), StoredIndexes(by_id.values()))
+                landing.add_entries(list(entries.values()), StoredIndexes(by_id.values()))
             except CorruptError:
-                for id in wanted:
-                    self._partials.pop(id).discard()
+                for name in wanted:
+                    self._partials.pop(name).discard()
                 raise
-            self._entries |= entries
+        return entries
 
-    def _with_bases(self, index: StoredIndex, ranges: dict[Oid, Range]) -> dict[Oid, Entry]:
+    def _with_bases(self, index: StoredIndex, ranges: dict[Oid, Range], landing: Landing) -> dict[Oid, Entry]:
         partial = self._partials[index.pack.id]
         found: dict[Oid, Entry] = {}
         waiting = {oid: Entry(partial, oid, *extent) for oid, extent in ranges.items()}
         while waiting:
             found |= waiting
             bases = {base_of(entry, index) for entry in waiting.values()} - found.keys() - {None}
-            needed = [base for base in bases if base is not None and not self._landing.index.has(base)]
+            needed = [base for base in bases if base is not None and not landing.index.has(base)]
             waiting = {}
             for base in needed:
                 position = index.find(base)
@@ -259,50 +307,6 @@ class _Fetch:
         if partial is None:
             partial = self._partials[index.pack.id] = PartialPack(self._store.place, index.pack)
         return partial
-
-    def _publish(self, reached: Reached, wants: Sequence[Oid]) -> None:
-        tags = {ref.oid for ref in self._state.refs.values()} if self._wishes.follow_tags else set()
-        needed = reached.objects | tags | set(wants)
-        whole = {oid for oid in self._entries if any(index.find(oid) is not None for index in self._whole)}
-        if self._entries.keys() - needed or whole:
-            self._land_again(needed - whole)
-        else:
-            self._landing.publish()
-        if self._new_shallow != self._shallow:
-            write_shallow(self._repo.common_dir / "shallow", self._new_shallow)
-        elif not self._shallow and self._wishes.filters is None and not self._wishes.from_promisor:
-            self._note_seen()
-        for partial in self._partials.values():
-            partial.discard()
-
-    def _land_again(self, needed: set[Oid] | frozenset[Oid]) -> None:
-        """Take only what is needed: commits of other branches would look to git as if they were here for good."""
-        entries = {oid: entry for oid, entry in self._entries.items() if oid in needed}
-        with Landing(
-            self._repo.git, self._landing.objects_dir, self._repo.format, promisor=self._landing.promisor
-        ) as clean:
-            self._landing.move_packs(clean, [index.pack.id for index in self._whole])
-            waiting = dict(entries)
-            while waiting:
-                found = {base_of(entry, self._index_of(entry)) for entry in waiting.values()}
-                waiting = {
-                    base: self._entries[base]
-                    for base in found
-                    if base is not None and base in self._entries and base not in entries
-                    if not clean.index.has(base)
-                }
-                entries |= waiting
-            if entries:
-                clean.add_entries(list(entries.values()), self._by_id)
-            clean.publish()
-            self._landing.hand_over(clean)
-
-    def _index_of(self, entry: Entry) -> StoredIndex:
-        return self._by_id[entry.partial.pack.id]
-
-    @cached_property
-    def _by_id(self) -> StoredIndexes:
-        return StoredIndexes(self._indexes)
 
     def _seen(self) -> set[str]:
         with suppress(FileNotFoundError):

@@ -1,21 +1,20 @@
 """`git-remote-ml`: what git starts for addresses that begin with `ml::`.
 
-Lines come in on standard input, replies go to standard output, all talk to standard error. A request that fails ends the
-process with one message; refs that do not move are named one by one.
+Lines come in on standard input, replies go to standard output, all talk to standard error. A request that fails ends
+the process with one message; refs that do not move are named one by one.
 """
 
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gitml.errors import ExitCode, GitmlError, MachineError, UserError
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
-from gitml.protocol.pktline import PeerError
 from gitml.protocol.remote_helper import (
     Capabilities,
     End,
@@ -32,13 +31,14 @@ from gitml.protocol.remote_helper import (
     format_refs,
 )
 from gitml.provenance.codec import harmless
-from gitml.remote.address import Address, parse_address
+from gitml.remote.address import parse_address
+from gitml.remote.bucket import StoreError
 from gitml.remote.fetch import Wishes, fetch
 from gitml.remote.fold import NEVER, NOW
 from gitml.remote.landing import Landing
 from gitml.remote.push import Terms, push
 from gitml.remote.state import State
-from gitml.remote.store import Store, StoreError, require_state
+from gitml.remote.store import Store, require_state
 
 _BOOLEANS = {b"true": True, b"false": False, b"1": True, b"0": False, b"": True}
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     helper: Helper | None = None
     try:
         helper = Helper(argv[0], argv[-1])
-        return helper.serve(sys.stdin.fileno(), sys.stdout.buffer.raw.write)
+        return helper.serve(sys.stdin.fileno(), sys.stdout.fileno())
     except GitmlError as error:
         _complain(error.message, error.hint)
         return error.exit_code
@@ -111,8 +111,8 @@ class Helper:
         if self._outside is not None:
             self._outside.cleanup()
 
-    def serve(self, source: int, reply: Callable[[bytes], object]) -> int:
-        """Answer until there is no more to answer."""
+    def serve(self, source: int, target: int) -> int:
+        """Answer what comes from one descriptor to the other, until no more comes."""
         decoder = HelperDecoder()
         while True:
             request = decoder.next_request()
@@ -121,7 +121,7 @@ class Helper:
                 continue
             if isinstance(request, End):
                 return ExitCode.OK
-            _write_all(reply, self._answer(request))
+            _write_all(target, self._answer(request))
 
     def _answer(self, request: Request) -> bytes:
         match request:
@@ -266,11 +266,9 @@ _SETTINGS = {
 }
 
 
-def _write_all(write: Callable[[bytes], object], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        written = write(view)
-        view = view[written if isinstance(written, int) else len(view) :]
+def _write_all(target: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(target, data) :]
 
 
 def _complain(message: str, hint: str | None) -> None:

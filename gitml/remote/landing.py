@@ -1,8 +1,8 @@
 """Where objects from a store become objects of the repository: every one hashed first, none visible before all are.
 
 Packs are made in an object directory of their own, which sees the repository's. A `git prune` knows its name
-(`tmp_objdir-`) as that of something to remove once it is old. Whole objects of some size are hashed here, in threads and
-with the fast SHA-1 of this machine; whatever has to do with deltas goes through `git index-pack`.
+(`tmp_objdir-`) as that of something to remove once it is old. Whole objects of some size are hashed here, in threads
+and with the fast SHA-1 of this machine; whatever has to do with deltas goes through `git index-pack`.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -93,7 +94,8 @@ class Landing:
 
     def add_entries(self, entries: Sequence[Entry], found: "StoredIndexes") -> None:
         """Take objects of which the bytes are here; raise `CorruptError` for one that is not what its name says."""
-        plain, other = [], []
+        plain: list[Entry] = []
+        other: list[Entry] = []
         for entry in entries:
             kind, size, _ = _header(entry)
             (plain if kind is not None and size <= LARGEST else other).append(entry)
@@ -158,11 +160,6 @@ class Landing:
                     _sync(part)
                 part.rename(target / part.name)
         sync_directory(target)
-
-    def hand_over(self, other: "Landing") -> None:
-        """Answer for what another has published."""
-        self._kept += other._kept
-        other._kept = []
 
     def release(self) -> None:
         """Let go of what was published: refs reach it, or git did not want it."""
@@ -234,22 +231,45 @@ def base_of(entry: Entry, stored: StoredIndex) -> Oid | None:
 
 
 def _as_pack(entries: Sequence[Entry], found: StoredIndexes) -> Iterator[bytes]:
-    """A pack of these entries but for its digest; deltas name their base."""
+    """A pack of these entries but for its digest.
+
+    A delta says where its base is if that is in the pack, and names it otherwise: of bases that are named, git asks a
+    promisor for those it does not see in the repository (git: index-pack.c, fix_unresolved_deltas).
+    """
     yield b"PACK" + struct.pack(">LL", 2, len(entries))
-    for entry in entries:
+    at = 12
+    placed: dict[Oid, int] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.partial.pack.id, entry.start)):
         start = entry.start
-        data = entry.partial.read(start, min(start + _LONGEST_HEADER, entry.end))
-        try:
-            _, _, at = parse_header(data)
-            if data[0] >> 4 & 7 == _OFS_DELTA:
-                distance, after = _offset(data, at)
-                base = found[entry.partial.pack.id].at(start - distance)
-                yield bytes([data[0] & 0x8F | _REF_DELTA << 4]) + data[1:at] + base
-                start += after
-        except IndexError:
-            raise CorruptError(f"pack {entry.partial.pack.id} is damaged at {entry.start}") from None
+        head = b""
+        base = base_of(entry, found[entry.partial.pack.id])
+        if base is not None:
+            head, length = _delta_header(entry, base, at - placed[base] if base in placed else None)
+            start += length
+            yield head
         for block in range(start, entry.end, _BLOCK):
             yield entry.partial.read(block, min(block + _BLOCK, entry.end))
+        placed[entry.oid] = at
+        at += len(head) + entry.end - start
+
+
+def _delta_header(entry: Entry, base: Oid, distance: int | None) -> tuple[bytes, int]:
+    """How a delta begins whose base is that far before it, or named; and how long its header is where it stands."""
+    data = entry.partial.read(entry.start, min(entry.start + _LONGEST_HEADER, entry.end))
+    _, _, at = parse_header(data)
+    length = _offset(data, at)[1] if data[0] >> 4 & 7 == _OFS_DELTA else at + len(base)
+    kind = _REF_DELTA if distance is None else _OFS_DELTA
+    number = bytes([data[0] & 0x8F | kind << 4]) + data[1:at]
+    return number + (base if distance is None else _format_offset(distance)), length
+
+
+def _format_offset(distance: int) -> bytes:
+    """The number that `_offset` reads."""
+    digits = [distance & 0x7F]
+    while distance := distance >> 7:
+        distance -= 1
+        digits.append(0x80 | distance & 0x7F)
+    return bytes(reversed(digits))
 
 
 def _offset(data: bytes, at: int) -> tuple[int, int]:
@@ -284,7 +304,7 @@ def _verify_plain(partial: PartialPack, stored: StoredIndex, object_format: Obje
     """Everything `git index-pack` would check of a pack without deltas, against the index that came with it."""
     head = partial.read(0, 12)
     ends = sorted(stored.extent(position) for position in range(len(stored)))
-    tiled = all(before[1] == after[0] for before, after in zip(ends, ends[1:], strict=False))
+    tiled = all(before[1] == after[0] for before, after in pairwise(ends))
     if head != b"PACK" + struct.pack(">LL", 2, len(stored)) or not tiled or (ends and ends[0][0] != 12):
         raise CorruptError(f"pack {partial.pack.id} is not what its index says")
 
@@ -310,7 +330,7 @@ def _verify_entry(data: bytes, oid: Oid, pack_id: str, object_format: ObjectForm
         # never more than the header promised: a few bytes may hold gigabytes of zeros
         content = inflater.decompress(memoryview(data)[at:], size + 1)
         if kind is None or not inflater.eof or inflater.unused_data or len(content) != size:
-            raise ValueError  # noqa: TRY301
+            raise ValueError
     except Exception:  # IsalError is known to its stub as nothing
         raise CorruptError(f"object {oid} in pack {pack_id} is damaged") from None
     if object_format.oid_of(kind, content) != oid:

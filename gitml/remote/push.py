@@ -185,7 +185,8 @@ class _Push:
         if absent:
             hint = "git fetch --unshallow brings the rest of the history" if shallow else "fetch it first"
             raise MissingDataError(
-                f"{len(absent)} objects that the push needs are neither here nor there, {min(absent)} for one", hint=hint
+                f"{len(absent)} objects that the push needs are neither here nor there, {min(absent)} for one",
+                hint=hint,
             )
 
     def _whole_packs(self, needed: Mapping[Oid, bytes]) -> Iterable[Path]:
@@ -271,11 +272,11 @@ class _Push:
         shown: bool,
         environment: Mapping[str, str] = _NO_FETCH,
     ) -> None:
+        listed = b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items())
         self._repo.git.run(
-            "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false", "-c", f"pack.packSizeLimit={_PACK_LIMIT}",
-            "pack-objects", "--progress" if shown else "-q", "--delta-base-offset", str(place / "pack"),
-            input=b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items()),
-            env=environment, show=shown,
+            "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false",
+            "-c", f"pack.packSizeLimit={_PACK_LIMIT}", "pack-objects", "--progress" if shown else "-q",
+            "--delta-base-offset", str(place / "pack"), input=listed, env=environment, show=shown,
         )  # fmt: skip
 
     def _describe(self, oids: Sequence[Oid]) -> dict[Oid, tuple[ObjectKind, int]]:

@@ -139,14 +139,14 @@ def parse_state(data: bytes, where: str) -> State:
     try:
         document = json.loads(data)
         if not isinstance(document, dict):
-            raise TypeError("not an object")  # noqa: TRY301
+            raise TypeError("not an object")
         if document.get("format") != FORMAT:
             if isinstance(document.get("format"), int) and document["format"] > FORMAT:
                 raise UserError(
                     f"'{where}' has format {document['format']}, this gitml reads {FORMAT}",
                     hint="install a newer gitml: pip install --upgrade gitml",
                 )
-            raise ValueError("no format")  # noqa: TRY301
+            raise ValueError("no format")
         object_format = ObjectFormat(document["object_format"])
         return State(
             format=object_format,

@@ -73,7 +73,7 @@ class Store:
                 return
         if not self.bucket.minds_conditions():
             raise UnconditionalError(
-                f"'{self.address.url}' ignores conditional writes (If-Match), so of two pushes at once one would be lost",
+                f"'{self.address.url}' ignores conditional writes (If-Match): of two pushes at once one would be lost",
                 hint="use another store; or, if nobody else ever pushes there, add ?single_writer=true to the address "
                 "(git config remote.NAME.mlSingleWriter true)",
             )

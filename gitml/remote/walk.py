@@ -129,7 +129,7 @@ def write_shallow(path: Path, commits: frozenset[Oid]) -> None:
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
         raise GitmlError(f"'{lock}' exists", hint="another fetch is under way; if none is, remove the file") from None
-    with open(descriptor, "wb") as file:
+    with os.fdopen(descriptor, "wb") as file:
         file.write(b"".join(oid.hex().encode() + b"\n" for oid in sorted(commits)))
     if commits:
         lock.rename(path)

@@ -30,9 +30,16 @@ A, B = Oid(b"\xaa" * 20), Oid(b"\xbb" * 20)
 CONVERSATION = (
     b"capabilities\noption progress true\noption cas refs/heads/main:"
     + b"0" * 40
-    + b'\noption push-option "with \\"quotes\\" and \\303\\251"\noption object-format\nlist for-push\n'
+    + b'\noption push-option "with \\"quotes\\" and \\303\\251"\n'
+    b"option object-format\nlist for-push\n"
     b"push refs/heads/main:refs/heads/main\npush +HEAD~1:refs/tags/v1\npush :refs/heads/old\n\n"
-    b"list\nfetch " + b"aa" * 20 + b" HEAD\nfetch " + b"aa" * 20 + b" refs/heads/main\nfetch " + b"bb" * 20 + b" x\n\n\n"
+    b"list\nfetch "
+    + b"aa" * 20
+    + b" HEAD\nfetch "
+    + b"aa" * 20
+    + b" refs/heads/main\nfetch "
+    + b"bb" * 20
+    + b" x\n\n\n"
 )
 REQUESTS: list[Request] = [
     Capabilities(),

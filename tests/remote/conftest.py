@@ -1,0 +1,75 @@
+"""Stores of every kind for the tests of the remote helper; servers run once for all tests of a process."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.project import Project
+from tests.stores import KEY, SECRET, address, make_bucket, serve_moto, serve_rclone
+
+NewStore = Callable[[str], str]
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with serve_moto() as endpoint:
+        make_bucket(endpoint, "bucket")
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    top = tmp_path_factory.mktemp("rclone")
+    (top / "bucket").mkdir()
+    with serve_rclone(top) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
+    """Gives the address of a new store of a kind: `file`, `moto`, `rclone`."""
+
+    def new(kind: str) -> str:
+        name = secrets.token_hex(6)
+        if kind == "file":
+            return f"ml::file://{tmp_path}/store-{name}"
+        endpoint = request.getfixturevalue(kind)
+        return address(endpoint, "bucket", name, "&single_writer=true" if kind == "rclone" else "")
+
+    return new
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Project:
+    """A repository with one commit."""
+    path = tmp_path / "work"
+    path.mkdir()
+    project = Project(path)
+    project.git("init", "-q")
+    project.write("file", "one\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "one")
+    return project
+
+
+def commit(project: Project, text: str, name: str = "file") -> str:
+    """One more commit; gives its oid."""
+    project.write(name, text)
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", text.strip() or "change")
+    return project.head()
+
+
+def clone(url: str, path: Path, *options: str) -> Project:
+    """A clone of a store."""
+    here = Project(path.parent)
+    here.git("clone", "-q", *options, url, str(path))
+    return Project(path)
