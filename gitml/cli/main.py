@@ -29,6 +29,7 @@ COMMANDS = {
     "push": ("push", "Send data and runs that a remote lacks"),
     "fetch": ("fetch", "Bring content and runs here"),
     "pull": ("pull", "Bring content here and fill in files"),
+    "remote": ("remote", "Look after repositories in object storage"),
     "ls": ("ls", "List the files stored as chunks"),
     "cat": ("cat", "Print a file of any commit"),
     "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),

@@ -42,8 +42,8 @@ class Wishes:
     """Show progress."""
 
 
-def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wishes: Wishes) -> Landing | None:
-    """Bring what is wanted; give what holds it until refs reach it (`Landing.release`), None if all was here.
+def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wishes: Wishes) -> Landing:
+    """Bring what is wanted; give what holds it until refs reach it (`Landing.release`).
 
     Raise `StoreError`, `CorruptError`, and `MissingDataError` for what the store has not got. Then nothing changed.
     """

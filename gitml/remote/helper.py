@@ -223,8 +223,7 @@ class Helper:
             if now.update == state.update:
                 raise
             landing = fetch(self._repo, self._store, now, wants, self._wishes)
-        if landing is not None:
-            self._landings.append(landing)
+        self._landings.append(landing)
         partial = self._wishes.depth is not None or self._wishes.filters is not None
         return format_fetched(connected=self._asks_connectivity and not partial)
 

@@ -22,10 +22,11 @@ from gitml.protocol.remote_helper import Update
 from gitml.remote.fetch import note_seen
 from gitml.remote.fold import AUTO, to_fold
 from gitml.remote.judge import Move, choose_head, judge
-from gitml.remote.packs import format_index, pieces
+from gitml.remote.outgoing import Outgoing, as_it_is, make_packs, packs_in
+from gitml.remote.packs import pieces
 from gitml.remote.state import Kind, Pack, Ref, State
 from gitml.remote.store import Store
-from gitml.remote.upload import Outgoing, upload
+from gitml.remote.upload import upload
 from gitml.remote.walk import named, read_shallow
 from gitml.store.odb import Kind as ObjectKind
 
@@ -39,7 +40,6 @@ _BORROWED = 64 << 20
 """Bytes of packs whose objects are not here that are read from the store to be folded."""
 
 _OURS = (b"refs/ml/", b"refs/heads/gitml/")
-_PACK_LIMIT = 1 << 30
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
 
 
@@ -160,7 +160,7 @@ class _Push:
             return _Sent(state.sweeps, (), ())
         kind = Kind.DATA if all(name.startswith(_OURS) for name in changes) else Kind.CODE
         whole = list(self._whole_packs(needed))
-        packs = [self._as_it_is(path, kind) for path in whole]
+        packs = [as_it_is(self._repo, path, kind) for path in whole]
         for path in whole:
             for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries():
                 needed.pop(oid, None)
@@ -199,32 +199,22 @@ class _Push:
                 if len(index) <= len(needed) and all(oid in needed for oid, _, _ in index.entries()):
                     yield path
 
-    def _as_it_is(self, path: Path, kind: Kind) -> Outgoing:
-        index = path.with_suffix(".idx").read_bytes()
-        oids = [oid for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries()]
-        pack_id = index[-2 * self._repo.format.size : -self._repo.format.size].hex()
-        pack = Pack(pack_id, path.stat().st_size, len(oids), kind)
-        return Outgoing(pack, path, format_index(index, self._describe(oids), self._repo.format))
-
     def _make_packs(self, state: State, needed: dict[Oid, bytes], kind: Kind) -> tuple[list[Outgoing], list[Pack]]:
         """Packs of these objects, with those of packs of the store that are folded into them."""
         place = self._outgoing / _name_of(needed)
         if not (place / "done").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
-            self._pack(needed, place, self._terms.shown)
+            make_packs(self._repo, needed, place, shown=self._terms.shown)
             (place / "done").touch()
-        made = [self._as_it_is(path, kind) for path in sorted(place.glob("*.pack"))]
-        if len(made) != 1:
-            return made, []
-        folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold)
-        joined = self._fold(state, needed, folded, place.with_suffix(".folded")) if folded else None
-        return (made, []) if joined is None else (self._all_as_they_are(joined, kind), folded)
+        made = packs_in(self._repo, place, kind)
+        folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold) if len(made) == 1 else []
+        joined = self._fold(state, needed, folded, kind, place.with_suffix(".folded")) if folded else None
+        return (made, []) if joined is None else (joined, folded)
 
-    def _all_as_they_are(self, place: Path, kind: Kind) -> list[Outgoing]:
-        return [self._as_it_is(path, kind) for path in sorted(place.glob("*.pack"))]
-
-    def _fold(self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], place: Path) -> Path | None:
+    def _fold(
+        self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind, place: Path
+    ) -> list[Outgoing] | None:
         """One pack of what is needed and what packs of the store hold; None if that would take too much."""
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -236,7 +226,7 @@ class _Push:
             objects.update((oid, b"") for oid in oids if oid not in objects)
             if not all(here.has(oid) for oid in oids):
                 absent.append(index.pack)
-        environment = dict(_NO_FETCH)
+        environment: dict[str, str] = {}
         if absent:
             if sum(pack.size for pack in absent) > _BORROWED:
                 return None
@@ -246,8 +236,8 @@ class _Push:
         with suppress(GitmlError):
             names, _ = named(self._repo.git, tips, environment=_NO_FETCH)
             objects.update((oid, name) for oid, name in names.items() if objects.get(oid) == b"")
-        self._pack(objects, place, shown=False, environment=environment)
-        return place
+        make_packs(self._repo, objects, place, environment=environment)
+        return packs_in(self._repo, place, kind, environment)
 
     def _borrow(self, packs: Iterable[Pack], place: Path) -> Path:
         """Packs of the store in an object directory that goes away; each is checked."""
@@ -264,32 +254,6 @@ class _Push:
                     f"pack {pack.id} of '{self._store.address.url}' is damaged", hint="git ml remote fsck says more"
                 )
         return directory
-
-    def _pack(
-        self,
-        objects: Mapping[Oid, bytes],
-        place: Path,
-        shown: bool,
-        environment: Mapping[str, str] = _NO_FETCH,
-    ) -> None:
-        listed = b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items())
-        self._repo.git.run(
-            "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false",
-            "-c", f"pack.packSizeLimit={_PACK_LIMIT}", "pack-objects", "--progress" if shown else "-q",
-            "--delta-base-offset", str(place / "pack"), input=listed, env=environment, show=shown,
-        )  # fmt: skip
-
-    def _describe(self, oids: Sequence[Oid]) -> dict[Oid, tuple[ObjectKind, int]]:
-        """Kind and size of objects."""
-        asked = b"".join(oid.hex().encode() + b"\n" for oid in oids)
-        lines = self._repo.git.output("cat-file", "--batch-check", input=asked, env=_NO_FETCH).splitlines()
-        found = {}
-        for oid, line in zip(oids, lines, strict=True):
-            parts = line.split()
-            if len(parts) != 3:
-                raise MissingDataError(f"object {oid} went while it was pushed", hint="push again")
-            found[oid] = (_KINDS[parts[1]], int(parts[2]))
-        return found
 
 
 _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}

@@ -101,6 +101,10 @@ class State:
             update=secrets.token_hex(8),
         )
 
+    def rewritten(self, *, added: Iterable[Pack], removed: Iterable[str], now: int) -> "State":
+        """With packs in the place of others that held more: some of their objects are gone."""
+        return replace(self.changed(refs={}, added=added, removed=removed, now=now), sweeps=self.sweeps + 1)
+
     def swept(self, dropped: Iterable[Dropped]) -> "State":
         """With other packs on their way out."""
         return replace(self, dropped=tuple(dropped), sweeps=self.sweeps + 1, update=secrets.token_hex(8))

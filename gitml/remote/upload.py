@@ -3,23 +3,12 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 from gitml.errors import GitmlError
+from gitml.remote.outgoing import Outgoing
 from gitml.remote.packs import PACKS, index_key, pieces
 from gitml.remote.progress import Progress
-from gitml.remote.state import Pack
 from gitml.remote.store import PARALLEL, Store
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A pack here that goes into a store: the file, and its index in the form of stores."""
-
-    pack: Pack
-    path: Path
-    index: bytes
 
 
 def upload(store: Store, outgoing: Iterable[Outgoing], *, shown: bool) -> None:

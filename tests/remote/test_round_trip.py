@@ -17,7 +17,7 @@ def test_what_is_pushed_is_cloned(kind: str, new_store: NewStore, work: Project,
     work.git("tag", "-a", "-m", "first", "v1", "HEAD~2")
     work.git("tag", "light")
     work.git("push", "-q", url, "main", "--tags")
-    listed = dict(reversed(line.split("\t")) for line in work.git("ls-remote", url).splitlines())
+    listed = {name: oid for oid, name in (line.split("\t") for line in work.git("ls-remote", url).splitlines())}
     assert listed == {
         "HEAD": work.head(),
         "refs/heads/main": work.head(),

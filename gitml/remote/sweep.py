@@ -1,0 +1,147 @@
+"""What a store need not keep: packs that are no longer in use, and in packs objects that no ref reaches any more.
+
+A pack leaves in steps. It is dropped, after the grace period doomed, its files are deleted, then it is forgotten; each
+step but the deletion is a conditional write of the state. A pusher that meets its own pack on the way out takes it
+back, or is told to try again (gitml.remote.push), so nothing that a ref reaches is ever deleted, whatever the clocks
+say. The grace period is for readers that have read an older state.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gitml.errors import BusyError
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.remote.fetch import Wishes, fetch
+from gitml.remote.outgoing import Outgoing, make_packs, packs_in
+from gitml.remote.packs import PACKS, keys, pack_of
+from gitml.remote.scratch import bring_graph, scratch_repository
+from gitml.remote.state import Dropped, Kind, Pack, State
+from gitml.remote.store import Store, require_state
+from gitml.remote.upload import upload
+from gitml.remote.walk import named
+
+_ROUNDS = 20
+_WORTHWHILE = 0.2
+"""Share of a pack that no ref reaches, from which on it is written anew without."""
+_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did, or would do."""
+
+    deleted: tuple[Dropped, ...]
+    """Packs that are gone."""
+    waiting: tuple[Dropped, ...]
+    """Packs whose grace period is not over."""
+    rewritten: tuple[Pack, ...]
+    """Packs that were written anew without what no ref reaches; they wait now."""
+    unreached: int
+    """Bytes in packs that no ref reaches, as they were found."""
+
+
+def sweep(store: Store, *, grace: float, dry_run: bool, shown: bool) -> Swept:
+    """Let go of what was dropped more than `grace` seconds ago, drop what no ref reaches.
+
+    Raise `BusyError` if others are always quicker, `StoreError`, `CorruptError`.
+    """
+    for number in range(_ROUNDS):
+        state = require_state(store.read(), store.address)
+        if not dry_run:
+            store.require_conditions()
+        now = int(time.time())
+        rewritten, made, unreached = _without_unreached(store, state, dry_run=dry_run, shown=shown)
+        after = state
+        if made or rewritten:
+            after = state.rewritten(
+                added=[each.pack for each in made], removed=[pack.id for pack in rewritten], now=now
+            )
+        known = {each.id for each in after.dropped} | {pack.id for pack in after.packs}
+        strays = _strays(store, known)
+        listed = [
+            replace(each, doomed=each.doomed or now - each.since >= grace)
+            for each in (*after.dropped, *(Dropped(name, size, now) for name, size in sorted(strays.items())))
+        ]
+        doomed = tuple(each for each in listed if each.doomed)
+        waiting = tuple(each for each in listed if not each.doomed)
+        result = Swept(doomed, waiting, tuple(rewritten), unreached)
+        if dry_run or (not listed and not rewritten):
+            return result
+        if store.write(after.swept(listed)):
+            _delete(store, doomed)
+            return result
+        time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
+    raise BusyError(f"others push to '{store.address.url}' all the time", hint="try again")
+
+
+def _delete(store: Store, doomed: Sequence[Dropped]) -> None:
+    """Delete the files of packs that are doomed, then forget them."""
+    if not doomed:
+        return
+    for each in doomed:
+        # by listing, not by size: of a pack that was never whole some pieces may be there
+        pieces = {listed.key for listed in store.bucket.list(f"{PACKS}/{each.id}")}
+        store.bucket.delete(sorted(pieces | set(keys(each.id, 0))))
+    gone = {each.id for each in doomed}
+    for number in range(_ROUNDS):
+        state = require_state(store.read(), store.address)
+        if store.write(state.swept([each for each in state.dropped if each.id not in gone or not each.doomed])):
+            return
+        time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
+
+
+def _strays(store: Store, known: set[str]) -> dict[str, int]:
+    """Packs that are there and not in the state, with their sizes: of pushes under way, killed, or refused."""
+    found: dict[str, int] = {}
+    for listed in store.bucket.list(PACKS):
+        name = pack_of(listed.key)
+        if name is not None and name not in known:
+            found[name] = found.get(name, 0) + (0 if listed.key.endswith(".index") else listed.size)
+    return found
+
+
+def _without_unreached(
+    store: Store, state: State, *, dry_run: bool, shown: bool
+) -> tuple[list[Pack], list[Outgoing], int]:
+    """Packs that hold much that no ref reaches, those that take their place (in the store already), and how much."""
+    with scratch_repository(state.format) as repo:
+        reached = bring_graph(repo, store, state, shown=shown)
+        live = reached.objects | reached.missing
+        rewritten: list[Pack] = []
+        kept: dict[Kind, set[Oid]] = {}
+        unreached = 0
+        for index in store.indexes(state.packs, state.format):
+            dead, alive = 0, set()
+            for position in range(len(index)):
+                oid = index.oid(position)
+                if oid in live:
+                    alive.add(oid)
+                else:
+                    start, end = index.extent(position)
+                    dead += end - start
+            unreached += dead
+            if dead and dead >= _WORTHWHILE * index.pack.size:
+                rewritten.append(index.pack)
+                kept.setdefault(index.pack.kind, set()).update(alive)
+        if dry_run or not rewritten:
+            return rewritten, [], unreached
+        made = [each for kind, oids in kept.items() for each in _pack(repo, store, state, kind, oids, shown=shown)]
+        upload(store, made, shown=shown)
+        return rewritten, made, unreached
+
+
+def _pack(repo: Repository, store: Store, state: State, kind: Kind, oids: set[Oid], *, shown: bool) -> list[Outgoing]:
+    """Packs of objects of a store."""
+    if not oids:
+        return []
+    wanted = sorted(oids)
+    for start in range(0, len(wanted), _BATCH):
+        fetch(repo, store, state, wanted[start : start + _BATCH], Wishes(from_promisor=True, shown=shown)).release()
+    names, _ = named(repo.git, sorted(state.tips()), environment={"GIT_NO_LAZY_FETCH": "1"})
+    place = repo.git_dir / f"outgoing-{kind.value}"
+    place.mkdir()
+    make_packs(repo, {oid: names.get(oid, b"") for oid in wanted}, place)
+    return packs_in(repo, place, kind)
