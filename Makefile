@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -29,15 +29,25 @@ $(VENV)/for-demo: $(VENV)/made pyproject.toml
 	@$(COMPILE)
 	@touch $@
 
+$(VENV)/for-demo-remote: $(VENV)/made pyproject.toml
+	@echo "installing gitml, scikit-learn and an S3 server"
+	@$(PIP) install --editable '.[demo]'
+	@$(COMPILE)
+	@touch $@ $(VENV)/for-demo
+
 $(VENV)/for-development: $(VENV)/made pyproject.toml
 	@echo "installing gitml and the tools of its developers"
 	@$(PIP) install --editable '.[dev]'
 	@$(COMPILE)
-	@touch $@ $(VENV)/for-demo
+	@touch $@ $(VENV)/for-demo $(VENV)/for-demo-remote
 
 .PHONY: demo
 demo: $(VENV)/for-demo  ## the story of gitml, told with real commands; KEEP=1 keeps its directory
 	@$(BIN)/python -m demo.story
+
+.PHONY: demo-remote
+demo-remote: $(VENV)/for-demo-remote  ## its second half: the same project in a bucket, without a git server
+	@$(BIN)/python -m demo.remote_story
 
 .PHONY: test
 test: $(VENV)/for-development  ## all tests

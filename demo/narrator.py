@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,12 +135,30 @@ def stage(keep: bool) -> Iterator[Narrator]:
             shutil.rmtree(root, ignore_errors=True)
 
 
+def told(opening: str, tell: Callable[[Narrator], None]) -> int:
+    """Tell a story; give the exit code. `KEEP=1` in the environment keeps its directory."""
+    started = time.monotonic()
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    try:
+        with stage(keep) as narrator:
+            print(opening)
+            tell(narrator)
+            print(f"The story took {time.monotonic() - started:.0f} s.", end=" ")
+            print(f"It is all in {narrator.root}" if keep else "Its directory is removed now; KEEP=1 keeps it.")
+    except StoryError as error:
+        print(f"\nthe demo failed at {error}\n(KEEP=1 keeps its directory)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def _environment(root: Path) -> dict[str, str]:
-    """What the commands of the story see: this Python first on PATH, a home below `root`, nothing of CI or git."""
+    """What the commands of a story see: this Python first on PATH, a home below `root`, nothing of CI, git, clouds."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("GIT", "XDG_")) and name not in {"CI", "EMAIL", "VIRTUAL_ENV"}
+        if not name.startswith(("GIT", "XDG_", "AWS_")) and name not in {"CI", "EMAIL", "VIRTUAL_ENV"}
     }
     home = root / "home"
     home.mkdir()

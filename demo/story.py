@@ -6,143 +6,20 @@ Set KEEP=1 to keep the directory and look around in it.
 
 import csv
 import io
-import json
 import os
 import random
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from demo.narrator import PATIENCE, Narrator, StoryError, stage
-
-EXTRA = Path(__file__).resolve().parent / "data"
-
-
-class Clone:
-    """One repository of the story, and what can be asked of it."""
-
-    def __init__(self, narrator: Narrator, directory: Path) -> None:
-        self.narrator = narrator
-        self.directory = directory
-
-    def show(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command in front of the reader."""
-        return self.narrator.show(self.directory, *command, succeeds=succeeds)
-
-    def git(self, *arguments: str) -> str:
-        """What git answers."""
-        return self.narrator.ask(self.directory, "git", *arguments)
-
-    def ml(self, *arguments: str) -> Any:
-        """The JSON that `git ml` answers."""
-        return json.loads(self.git("ml", *arguments, "--json"))
-
-    def stages(self) -> dict[str, Any]:
-        """What `git ml status` says of each stage."""
-        return {each["name"]: each for each in self.ml("status")["stages"]}
-
-    def states(self) -> dict[str, str]:
-        """The state of each stage."""
-        return {name: each["state"] for name, each in self.stages().items()}
-
-    def all_fresh(self) -> bool:
-        """Whether there is nothing to do."""
-        return set(self.states().values()) == {"fresh"}
-
-    def is_clean(self) -> bool:
-        """Whether git sees no change in the worktree."""
-        return self.git("status", "--porcelain") == ""
-
-    def content(self, *directories: str) -> dict[str, bytes]:
-        """The bytes of every file below some directories of the worktree."""
-        return {
-            path.relative_to(self.directory).as_posix(): path.read_bytes()
-            for directory in directories
-            for path in sorted((self.directory / directory).rglob("*"))
-            if path.is_file()
-        }
-
-    def executions(self) -> set[str]:
-        """Every task ever executed here, as the path where the run cache notes it."""
-        if not self.git("for-each-ref", "refs/ml/runs"):
-            return set()
-        listed = self.git("ls-tree", "-r", "--name-only", "refs/ml/runs").splitlines()
-        return {path for path in listed if path.startswith("runs/") and "/task/" in path}
-
-    def executed_during(self, action: Callable[[], None]) -> list[str]:
-        """The stages of the tasks that were executed while `action` was done, sorted."""
-        before = self.executions()
-        action()
-        notes = [self.git("cat-file", "blob", f"refs/ml/runs:{path}") for path in self.executions() - before]
-        return sorted(json.loads(note)["stage"] for note in notes)
-
-    def add(self, kind: str, name: str) -> None:
-        """Copy a file of the demo's own data into the repository."""
-        shutil.copy(EXTRA / kind / name, self.directory / kind / name)
-        self.narrator.note(self.directory, f"cp …/{name} {kind}/")
-
-    def replace(self, name: str, old: str, new: str) -> None:
-        """Edit a file as the reader would with an editor."""
-        path = self.directory / name
-        text = path.read_text()
-        if old not in text:
-            raise StoryError(f"'{name}' has no '{old}' to edit")
-        path.write_text(text.replace(old, new))
-        self.narrator.note(self.directory, f"edit {name}    # {old.strip()}  →  {' '.join(new.split())}")
-
-    def commit(self, message: str, *, wait: bool = True) -> str:
-        """Commit everything, wait for the results unless told otherwise; give the user's own commit."""
-        self.show("git", "add", ".")
-        self.show("git", "commit", "-q", "-m", message)
-        mine = self.git("log", "-1", "--format=%h", f"--grep=^{message}$")
-        if wait:
-            self.wait()
-        return mine
-
-    def wait(self) -> None:
-        """Wait for the runner."""
-        self.show("git", "ml", "wait", succeeds=False)
-
-    def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait until `condition` gives something true, and give that."""
-        end = time.monotonic() + PATIENCE
-        while not (value := condition()):
-            if time.monotonic() > end:
-                raise StoryError(f"waited {PATIENCE:.0f} s in vain")
-            time.sleep(0.05)
-        return value
-
-    def runner_after(self, stage_name: str, datums: int) -> int | None:
-        """The process id of the runner once it has finished that many datums of a stage."""
-        home = self.directory / ".git" / "ml"
-        try:
-            state = json.loads((home / "runs" / (home / "latest").read_text().strip() / "state.json").read_text())
-        except FileNotFoundError:
-            return None
-        done = state["stages"].get(stage_name, {}).get("done", 0)
-        return int(state["pid"]) if state["status"] == "running" and done >= datums else None
+from demo.clone import EXTRA, Clone
+from demo.narrator import Narrator, told
 
 
 def main() -> int:
     """Tell the story; give the exit code."""
-    started = time.monotonic()
-    keep = os.environ.get("KEEP", "") not in ("", "0")
-    try:
-        with stage(keep) as narrator:
-            print("Everything below is plain git. What runs by itself is started by git's hooks.")
-            tell(narrator)
-            print(f"The story took {time.monotonic() - started:.0f} s.", end=" ")
-            print(f"It is all in {narrator.root}" if keep else "Its directory is removed now; KEEP=1 keeps it.")
-    except StoryError as error:
-        print(f"\nthe demo failed at {error}\n(KEEP=1 keeps its directory)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return told("Everything below is plain git. What runs by itself is started by git's hooks.", tell)
 
 
 def tell(narrator: Narrator) -> None:
@@ -308,15 +185,7 @@ def elsewhere(project: Clone) -> None:
         colleague.content(*directories) == project.content(*directories) and colleague.is_clean(),
         "the clone has every file, byte for byte",
     )
-    known = colleague.executions()
-    report = colleague.ml("run")
-    narrator.claim(
-        colleague.all_fresh()
-        and report["published"] is None
-        and colleague.executions() == known
-        and all(each["ran"] == 0 for each in report["stages"]),
-        "every stage is fresh there, and there is nothing to run",
-    )
+    narrator.claim(colleague.has_nothing_to_run(), "every stage is fresh there, and there is nothing to run")
     narrator.say(
         "server.git is a bare repository as any git host has it. Large files went there as chunks, which git packs "
         "against earlier versions; the record of all runs went along."

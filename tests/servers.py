@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from demo.loopback import free_port, process
 
 KINDS = ("file", "daemon", "ssh", "http")
 
@@ -141,38 +141,3 @@ def _standard_library_http(top: Path, backend: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def process(command: list[str], port: int) -> Iterator[None]:
-    """Run a server until the block ends; it is ready once its port answers."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    said: list[bytes] = []
-    drain = threading.Thread(target=said.extend, args=(process.stderr,))
-    drain.start()
-    try:
-        while not _answers(port):
-            assert process.poll() is None, f"{command[0]} ended: {b''.join(said).decode(errors='replace')}"
-            threading.Event().wait(0.01)
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        drain.join(timeout=5)
-        process.stderr.close()
-
-
-def _answers(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

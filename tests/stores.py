@@ -5,14 +5,15 @@ moto minds conditional writes; rclone ignores them, and answers ranges with stat
 
 import shutil
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port, process
+from demo.loopback import free_port, make_bucket, moto, process
+
+__all__ = ["KEY", "KINDS", "SECRET", "address", "make_bucket", "serve_moto", "serve_rclone"]
 
 KINDS = ("file", "moto", "rclone")
 KEY, SECRET = "accesskey1", "secretkey1"
@@ -22,9 +23,8 @@ KEY, SECRET = "accesskey1", "secretkey1"
 def serve_moto() -> Iterator[str]:
     """Moto's S3 server; gives its endpoint."""
     pytest.importorskip("moto")
-    port = free_port()
-    with process([sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
-        yield f"http://127.0.0.1:{port}"
+    with moto() as endpoint:
+        yield endpoint
 
 
 @contextmanager
@@ -38,13 +38,6 @@ def serve_rclone(top: Path) -> Iterator[str]:
                "--config", str(top / "no.conf"), str(top)]  # fmt: skip
     with process(command, port):
         yield f"http://127.0.0.1:{port}"
-
-
-def make_bucket(endpoint: str, name: str) -> None:
-    """Make a bucket; moto takes anybody's word."""
-    request = urllib.request.Request(f"{endpoint}/{name}", method="PUT")
-    with urllib.request.urlopen(request):
-        pass
 
 
 def address(endpoint: str, bucket: str, prefix: str, options: str = "") -> str:

@@ -20,6 +20,9 @@ from gitml.oid import Oid
 PRUNED = "refs/ml/pruned"
 """In a repository whose data was pruned once (gitml.care), to those who push there: what it had may be gone."""
 
+NOTHING_THERE = "there is no repository at"
+"""How the remote helper (gitml.remote) says that a store is empty: to a clone a mistake, to the first push none."""
+
 _SETTING = "mlNamespace"
 _OURS = re.compile(r"\+?\^?refs/(ml|heads/gitml)/.*")
 
@@ -111,13 +114,26 @@ def list_refs_at(repo: Repository, address: str, *patterns: str) -> dict[str, Oi
     """The refs of a remote that match one of the patterns, without any all; raise `FetchError`."""
     done = repo.git.run("ls-remote", "--refs", "--", address, *patterns, check=False, env={"LC_ALL": "C"})
     if done.returncode != 0:
+        if NOTHING_THERE.encode() in done.stderr:
+            return {}
         raise FetchError(address, last_line(done.stderr))
     found = (line.split(b"\t", 1) for line in done.stdout.splitlines())
     return {os.fsdecode(name): Oid.parse(oid) for oid, name in found}
 
 
+def data_remote(repo: Repository) -> str | None:
+    """The remote that has data and runs for all others (`ml.dataRemote`), None where each has its own.
+
+    Raise `UserError` if there is no such remote.
+    """
+    name = repo.config("ml.dataRemote")
+    if name is not None and name not in repo.git.lines("remote"):
+        raise UserError(f"ml.dataRemote is '{name}', and there is no such remote", hint=f"git remote add {name} URL")
+    return name
+
+
 def fetching_remotes(repo: Repository) -> list[str]:
-    """The remotes to ask for content: first that of the branch, then origin, then the others."""
+    """The remotes to ask for content: first that for data, then that of the branch, then origin, then the others."""
     settings = repo.git.run(
         "config", "-z", "--type=bool", "--get-regexp", r"^remote\..*\.(promisor|skipfetchall)$", check=False
     ).stdout
@@ -134,7 +150,8 @@ def fetching_remotes(repo: Repository) -> list[str]:
     ]
     branch = repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout
     own = repo.config(f"branch.{os.fsdecode(branch).rstrip()}.remote") if branch else None
-    return sorted(names, key=lambda name: (name != own, name != "origin"))
+    data = data_remote(repo)
+    return sorted(names, key=lambda name: (name != data, name != own, name != "origin"))
 
 
 def fetch_data(repo: Repository, remote: str, *, progress: bool | None = None) -> None:
