@@ -15,6 +15,7 @@ from gitml.git.checkout import fill_in
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
+from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers, wait_for_sessions
 from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
@@ -105,6 +106,7 @@ def _fill_in(repo: Repository, *, insist: bool) -> None:
 
 
 def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
+    _bring_runs(repo)
     _fill_in(repo, insist=True)
     if list(arguments[:1]) == ["1"]:
         return  # a squash: the user's commit is still to come
@@ -116,9 +118,20 @@ def _post_merge(repo: Repository, arguments: Sequence[str]) -> None:
 
 def _post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
     if list(arguments[:1]) == ["rebase"]:
+        _bring_runs(repo)
         _fill_in(repo, insist=True)
         with GitOdb(repo.git, repo.format) as odb:
             _look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
+
+
+def _bring_runs(repo: Repository) -> None:
+    """Bring runs from the remote for data, where there is one: the branches came from another, without them."""
+    try:
+        place = data_remote(repo)
+        if place is not None and repo.config_bool("ml.autoFetch", True):
+            fetch_runs(repo, place)
+    except FetchError as error:
+        say(error.message)
 
 
 def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, safe, show, show_json, size, talk
 from gitml.errors import ExitCode, UserError
 from gitml.git.refs import list_refs
-from gitml.git.remotes import fetching_remotes
+from gitml.git.remotes import data_remote, fetching_remotes
 from gitml.git.transfer import PushedRef, Sent, push_data
 
 
@@ -47,7 +47,8 @@ def _pushed(context: Context, remote: str, refs: list[str]) -> list[PushedRef]:
     if refs:
         named = {ref: context.repo.resolve(f"{ref}^{{commit}}") for ref in refs}
     else:
-        named = {"HEAD": context.commit(), **list_refs(context.repo.git, f"refs/remotes/{remote}/")}
+        seen = "refs/remotes/" if remote == data_remote(context.repo) else f"refs/remotes/{remote}/"
+        named = {"HEAD": context.commit(), **list_refs(context.repo.git, seen)}
     return [PushedRef(name, oid, name, None) for name, oid in named.items()]
 
 

@@ -154,11 +154,9 @@ def gc(
     if done.deleted:
         show(f"{count(len(done.deleted), 'pack')}, {size(sum(each.size for each in done.deleted))}, {would}deleted")
     if done.waiting:
-        youngest = max(each.since for each in done.waiting) + grace * _DAY
+        last = day(max(max(each.since for each in done.waiting) + grace * _DAY, time.time()))
         waiting = size(sum(each.size for each in done.waiting))
-        show(
-            f"{count(len(done.waiting), 'pack')}, {waiting}, will go with a gc after {day(max(youngest, time.time()))}"
-        )
+        show(f"{count(len(done.waiting), 'pack')}, {waiting}, will go with a gc after {last}")
     if not (done.rewritten or done.deleted or done.waiting):
         talk("nothing to free")
     elif done.waiting and not dry_run:

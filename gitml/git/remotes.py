@@ -16,12 +16,10 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.protocol.remote_helper import NOTHING_THERE
 
 PRUNED = "refs/ml/pruned"
 """In a repository whose data was pruned once (gitml.care), to those who push there: what it had may be gone."""
-
-NOTHING_THERE = "there is no repository at"
-"""How the remote helper (gitml.remote) says that a store is empty: to a clone a mistake, to the first push none."""
 
 _SETTING = "mlNamespace"
 _OURS = re.compile(r"\+?\^?refs/(ml|heads/gitml)/.*")

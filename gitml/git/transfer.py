@@ -27,6 +27,7 @@ from gitml.git.remotes import (
     CUSTOM,
     PRUNED,
     FetchError,
+    data_remote,
     last_line,
     list_refs_at,
     list_remote,
@@ -120,19 +121,25 @@ def push_data(
 ) -> Sent:
     """Send what the pushed refs need to a remote, before they move.
 
-    `remote` and `url` are as git gives them to pre-push; without a name both are the URL. `merge_runs` makes the
-    local run cache the union with the one at a commit and gives the result. With `everything` no commit counts as
-    being on the remote: what others pushed without data is sent too. Content that is neither here nor there is
+    `remote` and `url` are as git gives them to pre-push; without a name both are the URL. Data and runs go to the
+    remote `ml.dataRemote` instead, where that is set. `merge_runs` makes the local run cache the union with the one at
+    a commit and gives the result. With `everything` no commit counts as being on the remote: what others pushed
+    without data is sent too. Content that is neither here nor there is
     reported then; otherwise `UncoveredError` is raised before anything was sent. Raise `TransferError` if the remote
     refuses.
     """
     target = _target(repo, remote, url)
     # `git push --mirror` carries our refs itself: then data goes ahead, and nothing of theirs is touched
     own_refs = any(each.remote_name.startswith(("refs/ml/", BRANCHES.root + "/")) for each in pushed)
+    place = target
+    elsewhere = data_remote(repo)
+    if elsewhere is not None and elsewhere != target.name:
+        place, own_refs = _target(repo, elsewhere, ""), False
     with GitOdb(repo.git, repo.format) as odb:
         adopt_leftovers(repo, odb)
-        push = _Push(repo, DataLog(repo, odb), odb, target, dry_run=dry_run, own_refs=own_refs)
-        carried = [each.local for each in pushed if each.local is not None and each.remote_name.startswith(HEADS)]
+        push = _Push(repo, DataLog(repo, odb), odb, place, dry_run=dry_run, own_refs=own_refs)
+        reaching = [] if place is not target else [each.local for each in pushed if each.remote_name.startswith(HEADS)]
+        carried = [oid for oid in reaching if oid is not None]
         items = push.log.pointers(_new_commits(repo, target, pushed, everything))
         if not items and not push.runs_differ():
             return push.sent

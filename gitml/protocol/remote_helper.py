@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from gitml.oid import ObjectFormat, Oid
 from gitml.protocol.pktline import PeerError
 
+NOTHING_THERE = "there is no repository at"
+"""How the helper says on standard error that a store is empty: to a clone a mistake, to the first push none."""
+
 _LONGEST_LINE = 1 << 20
 """Bytes of a line that git never comes near; more is not git."""
 

@@ -97,12 +97,12 @@ class Bucket:
     def read_versioned(self, key: str) -> tuple[bytes, Version] | None:
         """A whole object and its version, None if there is none; raise `StoreError`."""
         with self._request("GET", key) as noted:
-            result = self._attempt(lambda: obstore.get(self._store, key))
-            if result is None:
+            found = self._attempt(lambda: _whole(obstore.get(self._store, key)))
+            if found is None:
                 return None
-            data = bytes(result.bytes())
+            data, meta = found
             noted.size = len(data)
-            return data, _version(result.meta)
+            return data, _version(meta)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """The bytes from `start` to `end` of an object; raise `StoreError`, also if it is not there or shorter."""
@@ -152,14 +152,12 @@ class Bucket:
     def list(self, prefix: str) -> Iterator[Listed]:
         """The objects whose keys begin with the directory `prefix`; raise `StoreError`."""
         with self._request("LIST", prefix):
-            try:
-                for batch in obstore.list(self._store, prefix):
-                    for meta in batch:
-                        yield Listed(meta["path"], meta["size"])
-            except FileNotFoundError:
-                return
-            except (exceptions.BaseError, OSError, ValueError) as error:
-                raise self._error("list", prefix, error) from None
+            found = self._attempt(
+                lambda: [
+                    Listed(meta["path"], meta["size"]) for batch in obstore.list(self._store, prefix) for meta in batch
+                ]
+            )
+        yield from found or ()
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; one that is not there is none that failed. Raise `StoreError`."""
@@ -238,7 +236,7 @@ class DirectoryBucket(Bucket):
     """A directory as a store. What is written is on the disk before `exchange` makes it visible."""
 
     def __init__(self, directory: Path, url: str) -> None:
-        super().__init__(LocalStore(prefix=directory) if directory.is_dir() else MemoryStore(), url)
+        super().__init__(_local(directory) if directory.is_dir() else MemoryStore(), url)
         self._directory = directory
         self._unsynced: list[str] = []
 
@@ -272,7 +270,7 @@ class DirectoryBucket(Bucket):
     def _make(self) -> None:
         if isinstance(self._store, MemoryStore):
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._store = LocalStore(prefix=self._directory)
+            self._store = _local(self._directory)
 
     def _sync(self) -> None:
         with self._lock:
@@ -390,6 +388,14 @@ def _s3_credentials(address: Address) -> Any:
         raise AddressError(f"no credentials from the AWS configuration: {error}") from None
 
 
+def _whole(result: Any) -> tuple[bytes, Any]:
+    return bytes(result.bytes()), result.meta
+
+
+def _local(directory: Path) -> LocalStore:
+    return LocalStore(prefix=directory, automatic_cleanup=True)
+
+
 def _version(meta: Any) -> Version:
     """Google compares the generation, the others the ETag."""
     return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
@@ -425,7 +431,7 @@ def _detail(error: Exception) -> str:
 def _is_final(error: Exception) -> bool:
     """Whether asking again cannot help: obstore has tried long enough, or nobody is there."""
     text = str(error)
-    return "after 8 retries" in text or "retries: 8" in text or "status code: 4" in text
+    return "after 8 retries" in text or re.search(r"\bretries: 8\b", text) is not None or "status code: 4" in text
 
 
 class _Noted:

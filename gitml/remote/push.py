@@ -36,6 +36,9 @@ _ROUNDS = 100
 _WHOLE = 8 << 20
 """Bytes from which on a pack of the repository goes as it is, if all of it is wanted."""
 
+_MANY = 200
+"""Objects of a push from which on the packs of the store are searched for them, whichever commits they came with."""
+
 _BORROWED = 64 << 20
 """Bytes of packs whose objects are not here that are read from the store to be folded."""
 
@@ -158,6 +161,13 @@ class _Push:
         self._check_whole(state, needed, missing)
         if not needed:
             return _Sent(state.sweeps, (), ())
+        if len(needed) > _MANY:
+            # contents may be there with other commits; a sweep that takes them away makes this push begin anew
+            for index in self._store.indexes(state.packs, self._repo.format):
+                for oid in [oid for oid in needed if index.find(oid) is not None]:
+                    del needed[oid]
+            if not needed:
+                return _Sent(state.sweeps, (), ())
         kind = Kind.DATA if all(name.startswith(_OURS) for name in changes) else Kind.CODE
         whole = list(self._whole_packs(needed))
         packs = [as_it_is(self._repo, path, kind) for path in whole]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat
+from gitml.protocol.remote_helper import NOTHING_THERE
 from gitml.remote.address import Address
 from gitml.remote.bucket import Bucket, StoreError, UnconditionalError, Version, open_bucket
 from gitml.remote.packs import StoredIndex, check_index, index_key
@@ -125,5 +126,5 @@ class Store:
 def require_state(state: State | None, address: Address) -> State:
     """The state; raise `UserError` if there is no repository."""
     if state is None:
-        raise UserError(f"there is no repository at '{address.url}'", hint="the first git push makes one")
+        raise UserError(f"{NOTHING_THERE} '{address.url}'", hint="the first git push makes one")
     return state
