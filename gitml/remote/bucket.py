@@ -124,20 +124,26 @@ class Bucket:
     def exchange(self, key: str, data: bytes, version: Version | None) -> bool:
         """Replace the object of this version (None: there must be none); False if it is another by now.
 
-        Raise `StoreError`. If the answer of the store is lost, True or False may both be wrong: read it again.
+        Raise `StoreError`. If an answer of the store is lost, the write is tried again: False may be wrong, and after
+        an error nobody knows; read it again.
         """
         mode: Any = "create" if version is None else dict(version)
         with self._request("PUT", key) as noted:
             noted.size = len(data)
-            try:
-                obstore.put(self._store, key, data, mode=mode, use_multipart=False)
-            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-                return False
-            except exceptions.NotSupportedError as error:
-                raise UnconditionalError(f"'{self.url}' knows no conditional writes: {_detail(error)}") from None
-            except (exceptions.BaseError, OSError, ValueError) as error:
-                raise self._error("write", key, error) from None
-        return True
+            for attempt in range(_ATTEMPTS):
+                try:
+                    obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+                    return True
+                except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                    return False
+                except exceptions.NotSupportedError as error:
+                    raise UnconditionalError(f"'{self.url}' knows no conditional writes: {_detail(error)}") from None
+                except (exceptions.BaseError, OSError, ValueError) as error:
+                    # an answer that broke off: whatever it was, the condition still protects the object
+                    if attempt == _ATTEMPTS - 1 or type(error) is not exceptions.GenericError or _is_final(error):
+                        raise self._error("write", key, error) from None
+                    time.sleep(0.1 * 4**attempt)
+        raise AssertionError
 
     def minds_conditions(self) -> bool:
         """Whether the store refuses a write whose condition does not hold; takes two requests, or three."""
@@ -422,6 +428,9 @@ def _detail(error: Exception) -> str:
     silent = re.search(r"Error performing [A-Z]+ (https?://[^/]+)\S* in .*(?:error sending request|timed out)", text)
     if silent:
         return f"no answer from {silent[1]}"
+    broken = re.search(r"Error performing [A-Z]+ (https?://[^/]+).*body error", text)
+    if broken:
+        return f"the answer of {broken[1]} breaks off"
     status = re.search(r"status code: (\d+ [A-Z][\w ]*)", text)
     if status:
         return f"the server says {status[1].strip()}"
