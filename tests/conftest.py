@@ -60,3 +60,8 @@ def repo(tmp_path: Path) -> Path:
     where.mkdir()
     run_git(where, "init", "-q")
     return where
+
+
+def git_takes_ref(name: bytes) -> bool:
+    """Whether git takes this name for a ref."""
+    return subprocess.run([b"git", b"check-ref-format", name], check=False).returncode == 0

@@ -24,7 +24,10 @@ GAP = 128 << 10
 """Bytes between two wanted ranges that are rather read than skipped: a request costs more."""
 
 SMALL = 1 << 20
-"""A pack up to this size comes whole: one request, and no more after it."""
+"""A pack up to this size comes whole rather than in more than two requests."""
+
+_TINY = 64 << 10
+"""A pack up to this size always comes whole: then what is wanted of it later is here."""
 
 Range = tuple[int, int]
 """From the first byte to the one behind the last."""
@@ -120,7 +123,7 @@ def download(store: Store, wanted: Sequence[tuple[PartialPack, Iterable[Range]]]
     requests: list[Request] = []
     for partial, ranges in wanted:
         lacking = _merged(partial.lacks(ranges), GAP)
-        if lacking and partial.pack.size <= SMALL:
+        if lacking and partial.pack.size <= (SMALL if len(lacking) > 2 else _TINY):
             lacking = [(0, partial.pack.size)]
         for key, start, end in pieces(partial.pack.id, partial.pack.size):
             requests += [

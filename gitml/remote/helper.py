@@ -155,9 +155,10 @@ class Helper:
             case "check-connectivity":
                 self._asks_connectivity = _BOOLEANS.get(value, False)
             case "depth":
-                if not text.isdigit() or int(text) < 1:
+                if not text.isdigit():
                     return format_option_reply(True, f"no depth '{text}'")
-                self._wishes = replace(self._wishes, depth=int(text))
+                # 0 takes a depth back: git fetches tags after the rest
+                self._wishes = replace(self._wishes, depth=int(text) or None)
             case "deepen-relative":
                 self._wishes = replace(self._wishes, relative=_BOOLEANS.get(value, False))
             case "filter":

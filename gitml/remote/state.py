@@ -174,7 +174,7 @@ def is_ref_name(name: bytes) -> bool:
     """Whether git takes a name for a ref (git: check-ref-format), below `refs/`."""
     parts = name.split(b"/")
     return (
-        len(parts) > 2
+        len(parts) > 1
         and parts[0] == b"refs"
         and all(part and not part.startswith(b".") and not part.endswith(b".lock") for part in parts)
         and not name.endswith(b".")

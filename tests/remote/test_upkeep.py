@@ -1,0 +1,214 @@
+"""Stores over time: folding, and `git ml remote info`, `fsck`, `gc`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitml.remote.fold import LARGEST, LOWEST, WIDTH, level_of, to_fold
+from gitml.remote.state import Kind, Pack
+from tests.end_to_end.project import Project
+from tests.remote.conftest import NewStore, clone, commit
+
+
+@pytest.fixture
+def url(new_store: NewStore) -> str:
+    return new_store("file")
+
+
+def directory(url: str) -> Path:
+    return Path(url.removeprefix("ml::file://"))
+
+
+def info(work: Project, url: str) -> Any:
+    return json.loads(work.ml("remote", "info", url, "--json").stdout)
+
+
+def files(url: str) -> set[str]:
+    return {str(path.relative_to(directory(url))) for path in directory(url).rglob("*") if path.is_file()}
+
+
+def test_levels() -> None:
+    assert [level_of(size) for size in (0, LOWEST - 1, LOWEST, 8 * LOWEST - 1, 8 * LOWEST)] == [0, 0, 1, 1, 2]
+    assert level_of(LARGEST) is None
+
+
+def test_the_eighth_pack_of_a_level_takes_the_others() -> None:
+    small = [Pack(f"{number:040x}", 1000, 3, Kind.CODE) for number in range(WIDTH - 1)]
+    assert to_fold(small[1:], Kind.CODE, 1000) == []
+    assert to_fold(small, Kind.CODE, 1000) == small
+    assert to_fold(small, Kind.DATA, 1000) == []
+    assert to_fold(small, Kind.CODE, 1000, "never") == []
+    assert to_fold(small[:2], Kind.CODE, 1000, "now") == small[:2]
+
+
+def test_folding_goes_on_with_the_next_level() -> None:
+    small = [Pack(f"{number:040x}", LOWEST // 2, 3, Kind.CODE) for number in range(7)]
+    middle = [Pack(f"{number:040x}", 2 * LOWEST, 3, Kind.CODE) for number in range(10, 17)]
+    assert to_fold([*small, *middle], Kind.CODE, LOWEST // 2) == [*small, *middle]
+
+
+def test_sixty_pushes_leave_few_packs(work: Project, url: str, tmp_path: Path) -> None:
+    for number in range(60):
+        commit(work, f"{number}\n" * 50, f"dir/{number % 7}")
+        work.git("push", "-q", url, "main")
+    assert len(info(work, url)["packs"]) < WIDTH
+    other = clone(url, tmp_path / "other")
+    assert other.head() == work.head()
+    other.git("fsck", "--strict")
+    assert "all good" in work.ml("remote", "fsck", "--deep", url).stderr
+
+
+def test_folding_what_others_pushed(work: Project, url: str, tmp_path: Path) -> None:
+    """The folding push has none of the objects that it folds."""
+    work.git("push", "-q", url, "main")
+    other = clone(url, tmp_path / "other")
+    for number in range(6):
+        commit(other, f"{number}\n")
+        other.git("push", "-q", url, f"HEAD:refs/heads/theirs-{number}")
+    commit(work, "ours\n")
+    work.git("push", "-q", url, "main")
+    assert len(info(work, url)["packs"]) == 1
+    whole = clone(url, tmp_path / "whole", "--mirror")
+    whole.git("fsck", "--strict")
+    assert whole.head("theirs-5") == other.head()
+
+
+def test_data_and_code_stay_apart(work: Project, url: str, tmp_path: Path) -> None:
+    work.git("push", "-q", url, "main")
+    work.git("push", "-q", url, "HEAD:refs/ml/data/" + work.head())
+    work.git("checkout", "-q", "--orphan", "data")
+    commit(work, "data\n", "chunk")
+    work.git("push", "-q", url, "HEAD:refs/ml/data/" + work.head())
+    work.git("push", "-q", "-o", "fold=now", url, "HEAD~0:refs/ml/runs")
+    assert sorted(pack["kind"] for pack in info(work, url)["packs"]) == ["code", "data"]
+    trace = tmp_path / "trace"
+    Project(tmp_path).git("clone", "-q", url, "code", GITML_TRACE_REMOTE=str(trace))
+    assert len(trace.read_text().splitlines()) == 3, "a clone of the code read something of the data"
+
+
+def test_gc_deletes_what_was_folded_after_the_grace_period(work: Project, url: str) -> None:
+    for number in range(3):
+        commit(work, f"{number}\n")
+        work.git("push", "-q", url, "main")
+    commit(work, "last\n")
+    work.git("push", "-q", "-o", "fold=now", url, "main")
+    assert len(info(work, url)["packs"]) == 1
+    assert len(info(work, url)["dropped"]) == 3
+    before = files(url)
+    said = work.ml("remote", "gc", url)
+    assert "3 packs" in said.stdout
+    assert files(url) == before
+    assert "3 packs" in work.ml("remote", "gc", "--grace", "0", "--dry-run", url).stdout
+    assert files(url) == before
+    work.ml("remote", "gc", "--grace", "0", url)
+    [pack] = info(work, url)["packs"]
+    assert files(url) == {"refs.json", f"packs/{pack['id']}.pack", f"packs/{pack['id']}.index"}
+    assert "nothing to free" in work.ml("remote", "gc", "--grace", "0", url).stderr
+
+
+def test_gc_finds_what_killed_pushes_left(work: Project, url: str) -> None:
+    work.git("push", "-q", url, "main")
+    packs = directory(url) / "packs"
+    (packs / f"{'ab' * 20}.pack").write_bytes(b"x" * 100)
+    (packs / ("cd" * 20)).mkdir()
+    (packs / ("cd" * 20) / "00001").write_bytes(b"y" * 100)
+    (packs / "not-ours").write_bytes(b"z")
+    work.ml("remote", "gc", url)
+    assert len(info(work, url)["dropped"]) == 2
+    work.ml("remote", "gc", "--grace", "0", url)
+    assert {path.name for path in packs.iterdir()} & {f"{'ab' * 20}.pack", "cd" * 20} == set()
+    assert (packs / "not-ours").exists()
+    assert "all good" in work.ml("remote", "fsck", url).stderr
+
+
+def test_gc_frees_what_a_deleted_branch_had(work: Project, url: str, tmp_path: Path) -> None:
+    import hashlib
+
+    work.git("push", "-q", url, "main")
+    work.git("checkout", "-q", "-b", "side")
+    work.write("large", hashlib.shake_128(b"large").digest(300_000))
+    commit(work, "side\n")
+    work.git("push", "-q", "-o", "fold=now", url, "side")
+    work.git("push", "-q", url, ":side")
+    done = json.loads(work.ml("remote", "gc", "--grace", "0", "--json", url).stdout)
+    assert done["unreached"] > 300_000
+    assert len(done["rewritten"]) == 1
+    work.ml("remote", "gc", "--grace", "0", url)
+    assert sum(path.stat().st_size for path in directory(url).rglob("*") if path.is_file()) < 10_000
+    clone(url, tmp_path / "other", "--mirror").git("fsck", "--strict")
+    assert "all good" in work.ml("remote", "fsck", "--deep", url).stderr
+
+
+def test_a_push_takes_back_what_it_needs(work: Project, url: str, tmp_path: Path) -> None:
+    """The same pack again, while it waits to be deleted."""
+    work.git("push", "-q", url, "main")
+    tip = commit(work, "side\n")
+    work.git("push", "-q", url, "main:side")
+    work.git("push", "-q", url, ":side")
+    work.ml("remote", "gc", url)
+    assert len(info(work, url)["dropped"]) == 1
+    work.git("push", "-q", url, f"{tip}:refs/heads/again")
+    assert info(work, url)["dropped"] == []
+    work.ml("remote", "gc", "--grace", "0", url)
+    clone(url, tmp_path / "other", "--mirror").git("fsck", "--strict")
+
+
+def test_a_push_waits_for_a_deletion_of_its_own_pack(work: Project, url: str) -> None:
+    work.git("push", "-q", url, "main")
+    commit(work, "side\n")
+    work.git("push", "-q", url, "main:side")
+    work.git("push", "-q", url, ":side")
+    work.ml("remote", "gc", url)
+    state = json.loads((directory(url) / "refs.json").read_text())
+    for each in state["dropped"]:
+        each["doomed"] = True
+    (directory(url) / "refs.json").write_text(json.dumps(state))
+    done = work.run("git", "push", url, "main:again", check=False)
+    assert done.returncode != 0
+    assert "is just being removed" in done.stderr
+    work.ml("remote", "gc", url)  # what began to delete was killed: the next one ends it
+    work.git("push", "-q", url, "main:again")
+    assert "all good" in work.ml("remote", "fsck", "--deep", url).stderr
+
+
+@pytest.mark.parametrize("damage", ["missing pack", "missing index", "short pack", "flipped byte", "lost object"])
+def test_fsck_finds(work: Project, url: str, damage: str) -> None:
+    for number in range(3):
+        commit(work, f"{number}\n" * 100)
+    work.git("push", "-q", url, "main")
+    [pack] = (directory(url) / "packs").glob("*.pack")
+    match damage:
+        case "missing pack":
+            pack.unlink()
+        case "missing index":
+            pack.with_suffix(".index").unlink()
+        case "short pack":
+            pack.write_bytes(pack.read_bytes()[:-1])
+        case "flipped byte":
+            data = bytearray(pack.read_bytes())
+            data[len(data) // 2] ^= 1
+            pack.write_bytes(data)
+        case "lost object":
+            state = json.loads((directory(url) / "refs.json").read_text())
+            state["refs"]["refs/heads/other"] = {"oid": "12" * 20}
+            (directory(url) / "refs.json").write_text(json.dumps(state))
+    (work.path / ".git" / "ml").rename(work.path / "kept-here")
+    done = work.ml("remote", "fsck", "--deep", "--json", url, check=False)
+    assert done.returncode == (6 if damage in ("short pack", "flipped byte") else 5)
+    assert len(json.loads(done.stdout)["faults"]) == 1
+    said = work.ml("remote", "fsck", "--deep", url, check=False)
+    assert "1 fault" in said.stderr
+    assert "git push --mirror" in said.stderr
+
+
+def test_remotes_by_name(work: Project, url: str) -> None:
+    work.git("remote", "add", "storage", url)
+    work.git("push", "-q", "storage", "main")
+    assert "HEAD is refs/heads/main" in work.ml("remote", "info").stdout
+    assert "HEAD is refs/heads/main" in work.ml("remote", "info", "storage").stdout
+    work.git("remote", "add", "forge", "https://example.org/x")
+    done = work.ml("remote", "gc", "forge", check=False)
+    assert done.returncode == 128
+    assert "no repository in object storage" in done.stderr
