@@ -204,7 +204,7 @@ def test_names_of_every_kind(work: Project, url: str, tmp_path: Path) -> None:
 def test_other_objects_than_commits(work: Project, url: str, tmp_path: Path) -> None:
     blob, tree = work.head("HEAD:file"), work.head("HEAD^{tree}")
     work.git("push", "-q", url, "main", f"{blob}:refs/tags/blob", f"{tree}:refs/tags/tree")
-    code, said = push(work, url, f"{blob}:refs/heads/blob")
+    code, _ = push(work, url, f"{blob}:refs/heads/blob")
     assert code != 0
     other = clone(url, tmp_path / "other")
     assert other.git("cat-file", "-t", "blob") == "blob"
