@@ -6,7 +6,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore, clone, commit
-from tests.stores import KINDS
+from tests.stores import KINDS, address
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,3 +61,59 @@ def _noise(size: int, seed: bytes) -> bytes:
     import hashlib
 
     return hashlib.shake_128(seed).digest(size)
+
+
+def test_a_store_that_ignores_conditions_is_refused(rclone: str, work: Project, tmp_path: Path) -> None:
+    url = address(rclone, "bucket", "unconditional")
+    trace = tmp_path / "trace"
+    done = work.run("git", "push", url, "main", check=False, extra={"GITML_TRACE_REMOTE": str(trace)})
+    assert done.returncode != 0
+    assert "ignores conditional writes (If-Match): of two pushes at once one would be lost" in done.stderr
+    assert "single_writer=true" in done.stderr
+    assert not any("refs.json" in line and " PUT " in line for line in trace.read_text().splitlines())
+    work.git("remote", "add", "origin", url)
+    work.git("config", "remote.origin.mlSingleWriter", "true")
+    work.git("push", "-q", "origin", "main")
+    assert clone(url, tmp_path / "other").head() == work.head()
+
+
+def test_requests_of_pushes_to_s3(moto: str, work: Project, tmp_path: Path) -> None:
+    """The first of a clone tries whether conditions are minded, and is still a small push."""
+    url = address(moto, "bucket", "counted")
+    work.git("push", "-q", url, "main")
+    other = clone(url, tmp_path / "other")
+    counts = []
+    for number in range(3):
+        commit(other, f"{number}\n")
+        trace = tmp_path / f"trace-{number}"
+        other.git("push", "-q", GITML_TRACE_REMOTE=str(trace))
+        counts.append(len(trace.read_text().splitlines()))
+    assert counts == [6, 4, 4]
+    trace = tmp_path / "trace-pull"
+    work.git("pull", "-q", url, "main", GITML_TRACE_REMOTE=str(trace))
+    assert work.head() == other.head()
+    assert len(trace.read_text().splitlines()) <= 7
+
+
+def test_settings_of_a_remote(moto: str, work: Project, tmp_path: Path) -> None:
+    work.git("remote", "add", "origin", "ml::s3://bucket/settings")
+    work.git("config", "remote.origin.mlEndpoint", moto)
+    work.git("config", "remote.origin.mlRegion", "us-east-1")
+    work.git("config", "--add", "remote.origin.mlOption", "virtual_hosted_style_request=false")
+    work.git("push", "-q", "origin", "main")
+    assert clone(address(moto, "bucket", "settings"), tmp_path / "other").head() == work.head()
+    work.git("config", "--add", "remote.origin.mlOption", "colour=red")
+    done = work.run("git", "fetch", "origin", check=False)
+    assert done.returncode != 0
+    assert "unknown option" in done.stderr
+    assert "colour" in done.stderr
+
+
+def test_no_credentials_and_no_bucket(moto: str, work: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = work.run("git", "ls-remote", address(moto, "no-such-bucket", "x"), check=False)
+    assert done.returncode == 128
+    assert "there is no such bucket" in done.stderr
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    done = work.run("git", "ls-remote", address(moto, "bucket", "x"), check=False)
+    assert done.returncode == 128
+    assert "nobody" in done.stderr
