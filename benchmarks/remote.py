@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import obstore
@@ -120,55 +121,64 @@ def large(lab: Lab) -> None:
     git(work, "ml", "add", "data")
     lab.commit(work, "model")
     pack = max((work / ".git" / "objects" / "pack").glob("*.pack"), key=lambda path: path.stat().st_size)
-    size = lab.size // MIB
     for kind in ("rclone", "directory"):
         with ExitStack() as stack:
-            if kind == "rclone":
-                (lab.top / "served" / BUCKET).mkdir(parents=True)
-                endpoint = stack.enter_context(serve_rclone(lab.top / "served"))
-                url = address(endpoint, BUCKET, "ours", "&single_writer=true")
-                store: S3Store | LocalStore = S3Store(
-                    BUCKET, prefix="peer", endpoint=endpoint, region="us-east-1", access_key_id=KEY,
-                    secret_access_key=SECRET, client_options={"allow_http": True},
-                )  # fmt: skip
-                places = lab.top / "served" / BUCKET
-            else:
-                places = lab.top / "directory"
-                (places / "peer").mkdir(parents=True)
-                url = f"ml::file://{places}/ours"
-                store = LocalStore(places / "peer")
+            places = lab.top / kind / BUCKET
+            places.mkdir(parents=True)
+            endpoint = stack.enter_context(serve_rclone(places.parent)) if kind == "rclone" else ""
+            large_in(lab, kind, endpoint, work, pack)
+        shutil.rmtree(places)
 
-            def send(url: str = url, places: Path = places) -> tuple[float, str]:
-                shutil.rmtree(places / "ours", ignore_errors=True)
-                shutil.rmtree(work / ".git" / "ml" / "stores", ignore_errors=True)
-                return with_peak(*timed(work, f"git push -q '{url}' main 'refs/ml/data/*:refs/ml/data/*'"))
 
-            def put(store: S3Store | LocalStore = store, places: Path = places) -> tuple[float, str]:
-                shutil.rmtree(places / "peer", ignore_errors=True)
-                (places / "peer").mkdir()
-                start = time.perf_counter()
-                obstore.put(store, "pack", pack)
-                return time.perf_counter() - start, ""
+def large_in(lab: Lab, kind: str, endpoint: str, work: Path, pack: Path) -> None:
+    """Push and clone of `work`, and copies of its pack, to and from one kind of store."""
+    places = lab.top / kind / BUCKET
+    names = (f"run{number}" for number in count())
+    last = ""
 
-            def clone(url: str = url) -> tuple[float, str]:
-                shutil.rmtree(lab.top / "clone.git", ignore_errors=True)
-                found = timed(lab.top, f"git clone -q --mirror '{url}' clone.git")
-                return with_peak(*found)
+    def url() -> str:
+        if endpoint:
+            return address(endpoint, BUCKET, last, "&single_writer=true")
+        return f"ml::file://{places}/{last}"
 
-            def get(store: S3Store | LocalStore = store) -> tuple[float, str]:
-                target = lab.top / "got"
-                target.unlink(missing_ok=True)
-                start = time.perf_counter()
-                with target.open("wb") as file:
-                    for part in obstore.get(store, "pack"):
-                        file.write(part)
-                return time.perf_counter() - start, ""
+    def store() -> S3Store | LocalStore:
+        if not endpoint:
+            return LocalStore(places)
+        return S3Store(
+            BUCKET, endpoint=endpoint, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )  # fmt: skip
 
-            compared(f"{kind}: push of {size} MiB; peer: obstore.put", lab.runs, send, put, "<= 1.4")
-            compared(f"{kind}: clone of {size} MiB; peer: obstore.get", lab.runs, clone, get, "<= 1.4")
-            git(lab.top / "clone.git", "cat-file", "-e", "refs/heads/main^{tree}")
-            shutil.rmtree(places)
-            shutil.rmtree(lab.top / "clone.git")
+    def send() -> tuple[float, str]:
+        nonlocal last
+        if last:
+            shutil.rmtree(places / last)
+        last = next(names)
+        return with_peak(*timed(work, f"git push -q '{url()}' main 'refs/ml/data/*:refs/ml/data/*'"))
+
+    def put() -> tuple[float, str]:
+        start = time.perf_counter()
+        obstore.put(store(), "peer", pack)
+        return time.perf_counter() - start, ""
+
+    def clone() -> tuple[float, str]:
+        shutil.rmtree(lab.top / "clone.git", ignore_errors=True)
+        return with_peak(*timed(lab.top, f"git clone -q --mirror '{url()}' clone.git"))
+
+    def get() -> tuple[float, str]:
+        target = lab.top / "got"
+        target.unlink(missing_ok=True)
+        start = time.perf_counter()
+        with target.open("wb") as file:
+            for part in obstore.get(store(), "peer"):
+                file.write(part)
+        return time.perf_counter() - start, ""
+
+    size = lab.size // MIB
+    compared(f"{kind}: push of {size} MiB; peer: obstore.put", lab.runs, send, put, "<= 1.4")
+    compared(f"{kind}: clone of {size} MiB; peer: obstore.get", lab.runs, clone, get, "<= 1.4")
+    git(lab.top / "clone.git", "cat-file", "-e", "refs/heads/main^{tree}")
+    shutil.rmtree(lab.top / "clone.git")
 
 
 def with_peak(seconds: float, memory: dict[str, int]) -> tuple[float, str]:
