@@ -49,6 +49,9 @@ _OWN = {"single_writer", "profile", "anonymous", "allow_http"}
 """Options that are ours and not obstore's."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (bucket|container) does not exist", re.IGNORECASE)
+"""How S3, Google and Azure say that there is no bucket."""
+
 Version = Mapping[str, str]
 """What a conditional write compares; it says nothing to anybody but the store."""
 
@@ -205,10 +208,8 @@ class Bucket:
             try:
                 return ask()
             except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error) or "specified bucket" in str(error):
-                    raise StoreError(
-                        f"cannot read '{self.url}'", "there is no such bucket", hint="create it, or check the address"
-                    ) from None
+                if _NO_BUCKET.search(str(error)):
+                    raise self._error("read", "", error) from None
                 return None
             except exceptions.GenericError as error:
                 # dropped connections in the middle of a body
@@ -221,6 +222,10 @@ class Bucket:
 
     def _error(self, verb: str, key: str, error: Exception) -> StoreError:
         hint = None
+        if _NO_BUCKET.search(str(error)):
+            return StoreError(
+                f"cannot {verb} '{self.url}'", "there is no such bucket", hint="create it, or check the address"
+            )
         if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             hint = "check the credentials: see 'Credentials' in docs/remote.md"
         where = f"{self.url}/{key}" if key else self.url
@@ -424,7 +429,7 @@ def _detail(error: Exception) -> str:
     text = str(error).partition("\n\nDebug source")[0]
     code = re.search(r"<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", text, re.DOTALL)
     if code:
-        return f"{code[1]}{': ' + code[2] if code[2] else ''}"
+        return f"{code[1]}{': ' + code[2].partition('RequestId')[0].strip() if code[2] else ''}"
     silent = re.search(r"Error performing [A-Z]+ (https?://[^/]+)\S* in .*(?:error sending request|timed out)", text)
     if silent:
         return f"no answer from {silent[1]}"
