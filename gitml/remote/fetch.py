@@ -57,6 +57,9 @@ def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wi
         fetching = _Fetch(repo, store, state, wishes, scout, final)
         try:
             fetching.run(wants)
+        except (CorruptError, MissingDataError):
+            fetching.distrust()
+            raise
         finally:
             fetching.close()
         store.forget(state.packs)
@@ -115,6 +118,12 @@ class _Fetch:
     def close(self) -> None:
         for partial in self._partials.values():
             partial.close()
+
+    def distrust(self) -> None:
+        """Forget what is kept of the packs: what is wrong with them may be mended when somebody asks again."""
+        for partial in self._partials.values():
+            partial.discard()
+        self._store.forget_indexes(index.pack for index in self._indexes)
 
     def _load(self, kind: Kind) -> None:
         if kind not in self._loaded:
@@ -243,6 +252,7 @@ class _Fetch:
         self._scout.move_packs(self._final, [index.pack.id for index in self._whole])
         wanted = {oid for oid in self._entries if oid in needed and not self._final.index.has(oid)} | blobs
         self._take(wanted, self._final)
+        self._final.require_blobs(blobs)
         self._final.publish()
 
     def _bring(self, oids: Iterable[Oid]) -> None:

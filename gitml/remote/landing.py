@@ -39,6 +39,8 @@ _HASHED_HERE = 32 << 20
 """Bytes of whole objects from which on they are hashed here and not by `git index-pack`."""
 _WORTH = 16 << 10
 """Bytes that entries must have on average for that."""
+_SPARE = 64 << 10
+"""Bytes by which an entry may be longer than its object."""
 _BLOCK = 1 << 20
 _OFS_DELTA, _REF_DELTA = 6, 7
 _LONGEST_HEADER = 64
@@ -97,8 +99,7 @@ class Landing:
         plain: list[Entry] = []
         other: list[Entry] = []
         for entry in entries:
-            kind, size, _ = _header(entry)
-            (plain if kind is not None and size <= LARGEST else other).append(entry)
+            (plain if _is_whole(entry) else other).append(entry)
         if sum(entry.end - entry.start for entry in plain) < _HASHED_HERE:
             plain, other = [], list(entries)
         if plain:
@@ -115,7 +116,7 @@ class Landing:
                 _verify_plain(partial, stored, self.format)
                 index = path.with_suffix(".idx")
                 partial.take(path)
-                index.write_bytes(stored.git_index())
+                index.write_bytes(stored.own_index(self.format))
                 index.chmod(0o444)
             else:
                 _verify_digest(partial, self.format)
@@ -128,6 +129,13 @@ class Landing:
             path.unlink(missing_ok=True)
             raise
         self.index.refresh()
+
+    def require_blobs(self, oids: Iterable[Oid]) -> None:
+        """Raise `CorruptError` unless all of these are blobs: what is none would have to be walked."""
+        asked = b"".join(oid.hex().encode() + b"\n" for oid in oids)
+        found = self._git.output("cat-file", "--batch-check=%(objecttype)", input=asked, env=self.environment)
+        if not set(found.split()) <= {b"blob"}:
+            raise CorruptError("an index of the store calls an object a blob that is none")
 
     def move_packs(self, other: "Landing", pack_ids: Iterable[str]) -> None:
         """Give packs that were taken as a whole to another landing."""
@@ -294,10 +302,15 @@ def _is_plain(partial: PartialPack, stored: StoredIndex) -> bool:
         return False
     for position in range(len(stored)):
         start, end = stored.extent(position)
-        kind, size, _ = _header(Entry(partial, stored.oid(position), start, end))
-        if kind is None or size > LARGEST:
+        if not _is_whole(Entry(partial, stored.oid(position), start, end)):
             return False
     return True
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether an entry is a whole object, of a size that is read into memory."""
+    kind, size, _ = _header(entry)
+    return kind is not None and size <= LARGEST and entry.end - entry.start <= LARGEST + _SPARE
 
 
 def _verify_plain(partial: PartialPack, stored: StoredIndex, object_format: ObjectFormat) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gitml.errors import CorruptError
 from gitml.git.packindex import PackIndex
+from gitml.git.packindex import format_index as format_git_index
 from gitml.oid import ObjectFormat, Oid
 from gitml.remote.state import Pack
 from gitml.store.odb import Kind
@@ -30,6 +31,7 @@ _NUMBERS: dict[str, int] = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _KINDS: dict[int, Kind] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _DIGEST = 32
 _HEADER = 12
+_HEADER_OF_INDEX = 8 + 1024
 
 
 def index_key(pack_id: str) -> str:
@@ -61,7 +63,7 @@ def pack_of(key: str) -> str | None:
 def format_index(index: bytes, objects: Mapping[Oid, tuple[Kind, int]], object_format: ObjectFormat) -> bytes:
     """The index of a pack in a store: git's own, with kind and size of each object."""
     count = struct.unpack_from(">L", index, 8 + 4 * 255)[0]
-    at = 8 + 1024
+    at = _HEADER_OF_INDEX
     width = object_format.size
     ordered = [objects[Oid(index[at + width * n : at + width * (n + 1)])] for n in range(count)]
     body = b"".join(
@@ -89,7 +91,7 @@ class StoredIndex:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - _DIGEST - 5 * count, 0))
             self._tail = file.read(5 * count)
-        if len(self._tail) != 5 * count or count != pack.objects:
+        if len(self._tail) != 5 * count or count != pack.objects or self._tail[:count].strip(b"\1\2\3\4"):
             raise CorruptError(f"the index of pack {pack.id} does not have {pack.objects} objects")
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ class StoredIndex:
         return self._index.oid(position)
 
     def kind(self, position: int) -> Kind:
-        """What it is."""
+        """What it is, as the index says."""
         return _KINDS[self._tail[position]]
 
     def size(self, position: int) -> int:
@@ -135,8 +137,13 @@ class StoredIndex:
         return self.oid(position)
 
     def git_index(self) -> bytes:
-        """Git's own index of the pack."""
+        """Git's own index of the pack, as it came."""
         return self.path.read_bytes()[: -(_DIGEST + 5 * len(self))]
+
+    def own_index(self, object_format: ObjectFormat) -> bytes:
+        """Git's own index of the pack, made anew of its entries: what they do not say is not believed."""
+        entries = {oid: (offset, crc) for oid, crc, offset in self._index.entries()}
+        return format_git_index(object_format, entries, bytes.fromhex(self.pack.id))
 
     @cached_property
     def _offsets(self) -> list[int]:
@@ -153,7 +160,7 @@ def check_index(data: bytes, pack: Pack, object_format: ObjectFormat) -> None:
     count = pack.objects
     width = object_format.size
     ours = _DIGEST + 5 * count
-    if len(data) < ours + 2 * width + 1032 or sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+    if len(data) < ours + 2 * width + _HEADER_OF_INDEX or sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
         raise CorruptError(f"the index of pack {pack.id} is damaged", hint="git ml remote fsck says what is lost")
     fanout = struct.unpack_from(">256L", data, 8)
     if list(fanout) != sorted(fanout) or fanout[-1] != count:
@@ -161,5 +168,17 @@ def check_index(data: bytes, pack: Pack, object_format: ObjectFormat) -> None:
     kinds = data[len(data) - ours : len(data) - ours + count]
     if kinds.strip(b"\1\2\3\4"):
         raise CorruptError(f"the index of pack {pack.id} names kinds that git has not")
+    offsets_at = _HEADER_OF_INDEX + count * (width + 4)
+    large_at = offsets_at + 4 * count
+    large, rest = divmod(len(data) - ours - 2 * width - large_at, 8)
+    if (
+        rest
+        or large < 0
+        or any(
+            offset & 0x80000000 and offset & 0x7FFFFFFF >= large
+            for offset in struct.unpack_from(f">{count}L", data, offsets_at)
+        )
+    ):
+        raise CorruptError(f"the index of pack {pack.id} says of objects that they are nowhere")
     if data[-ours - 2 * width : -ours - width].hex() != pack.id:
         raise CorruptError(f"the index of pack {pack.id} is that of another pack")

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
+from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex, PackIndex
 from gitml.git.repository import Repository
+from gitml.liveness import is_alive
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import Update
 from gitml.remote.fetch import note_seen
@@ -24,7 +26,8 @@ from gitml.remote.fold import AUTO, to_fold
 from gitml.remote.judge import Move, choose_head, judge
 from gitml.remote.outgoing import Outgoing, as_it_is, make_packs, packs_in
 from gitml.remote.packs import pieces
-from gitml.remote.state import Kind, Pack, Ref, State
+from gitml.remote.scaffold import is_scaffold
+from gitml.remote.state import LARGEST, Kind, Pack, Ref, State
 from gitml.remote.store import Store
 from gitml.remote.upload import upload
 from gitml.remote.walk import named, read_shallow
@@ -77,6 +80,8 @@ class _Push:
         self._store = store
         self._terms = terms
         self._sent: _Sent | None = None
+        self._places: list[Path] = []
+        """Directories of packs that were made."""
 
     def run(self, state: State | None, updates: Sequence[Update]) -> list[tuple[bytes, str | None]]:
         names = [update.target for update in updates]
@@ -105,7 +110,7 @@ class _Push:
             )  # fmt: skip
             if self._store.write(new):
                 note_seen(self._store, [pack.id for pack in self._sent.packs], new)
-                shutil.rmtree(self._outgoing, ignore_errors=True)
+                self._remove_places()
                 return list(zip(names, reasons, strict=True))
             time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
             current = self._store.read() or State(self._repo.format)
@@ -142,6 +147,14 @@ class _Push:
     @property
     def _outgoing(self) -> Path:
         return self._store.place / "outgoing"
+
+    def _remove_places(self) -> None:
+        """Remove the packs that were made, and those that killed pushes were making."""
+        for place in self._places:
+            shutil.rmtree(place, ignore_errors=True)
+        for other in self._outgoing.glob("*-*"):
+            if not is_alive(int(other.name.partition("-")[0])):
+                shutil.rmtree(other, ignore_errors=True)
 
     def _refuse_doomed(self, state: State, sent: "_Sent") -> None:
         doomed = {each.id for each in state.dropped if each.doomed}
@@ -200,34 +213,40 @@ class _Push:
             )
 
     def _whole_packs(self, needed: Mapping[Oid, bytes]) -> Iterable[Path]:
-        """Packs of this repository with nothing in them but what is needed."""
+        """Packs of this repository with nothing in them but what is needed, and what kept that before."""
         for path in sorted((self._repo.objects_dir / "pack").glob("pack-*.pack")):
             with suppress(FileNotFoundError, CorruptError):
-                if path.stat().st_size < _WHOLE:
+                if not _WHOLE <= path.stat().st_size <= LARGEST:
                     continue
                 index = PackIndex(path.with_suffix(".idx"), self._repo.format)
-                if len(index) <= len(needed) and all(oid in needed for oid, _, _ in index.entries()):
-                    yield path
+                extra = {oid for oid, _, _ in index.entries() if oid not in needed}
+                if len(extra) > len(index) // 2:
+                    continue
+                if extra:
+                    with GitOdb(self._repo.git, self._repo.format) as odb:
+                        if not is_scaffold(extra, needed, odb):
+                            continue
+                yield path
 
     def _make_packs(self, state: State, needed: dict[Oid, bytes], kind: Kind) -> tuple[list[Outgoing], list[Pack]]:
         """Packs of these objects, with those of packs of the store that are folded into them."""
         place = self._outgoing / _name_of(needed)
-        if not (place / "done").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            make_packs(self._repo, needed, place, shown=self._terms.shown)
-            (place / "done").touch()
+        self._places.append(place)
+        if not place.exists():
+            new = self._new_place()
+            make_packs(self._repo, needed, new, shown=self._terms.shown)
+            with suppress(OSError):  # another push of the same objects was quicker
+                new.rename(place)
         made = packs_in(self._repo, place, kind)
         folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold) if len(made) == 1 else []
-        joined = self._fold(state, needed, folded, kind, place.with_suffix(".folded")) if folded else None
+        joined = self._fold(state, needed, folded, kind) if folded else None
         return (made, []) if joined is None else (joined, folded)
 
     def _fold(
-        self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind, place: Path
+        self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind
     ) -> list[Outgoing] | None:
         """One pack of what is needed and what packs of the store hold; None if that would take too much."""
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        place = self._new_place()
         here = ObjectIndex(self._repo.objects_dir, self._repo.format)
         objects = dict(needed)
         absent: list[Pack] = []
@@ -248,6 +267,13 @@ class _Push:
             objects.update((oid, name) for oid, name in names.items() if objects.get(oid) == b"")
         make_packs(self._repo, objects, place, environment=environment)
         return packs_in(self._repo, place, kind, environment)
+
+    def _new_place(self) -> Path:
+        """A new directory for packs, which goes when the push is through, or with the next after a kill."""
+        place = self._outgoing / f"{os.getpid()}-{os.urandom(4).hex()}"
+        place.mkdir(parents=True)
+        self._places.append(place)
+        return place
 
     def _borrow(self, packs: Iterable[Pack], place: Path) -> Path:
         """Packs of the store in an object directory that goes away; each is checked."""

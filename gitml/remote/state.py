@@ -18,6 +18,9 @@ from gitml.provenance.codec import bytes_of, pretty, text_of
 FORMAT = 1
 """The layout this program reads and writes."""
 
+LARGEST = 1 << 40
+"""Bytes of a pack at most: whoever reads one counts its pieces."""
+
 
 class Kind(Enum):
     """What a pack holds; packs of different kinds are not joined."""
@@ -144,8 +147,8 @@ def parse_state(data: bytes, where: str) -> State:
         document = json.loads(data)
         if not isinstance(document, dict):
             raise TypeError("not an object")
-        if document.get("format") != FORMAT:
-            if isinstance(document.get("format"), int) and document["format"] > FORMAT:
+        if type(document.get("format")) is not int or document["format"] != FORMAT:
+            if type(document.get("format")) is int and document["format"] > FORMAT:
                 raise UserError(
                     f"'{where}' has format {document['format']}, this gitml reads {FORMAT}",
                     hint="install a newer gitml: pip install --upgrade gitml",
@@ -199,7 +202,7 @@ def _ref(value: Any, object_format: ObjectFormat) -> Ref:
 def _pack(value: Any, object_format: ObjectFormat) -> Pack:
     return Pack(
         _oid(value["id"], object_format).hex(),
-        _number(value["size"]),
+        _number(value["size"], LARGEST),
         _number(value["objects"]),
         Kind(value["kind"]),
     )
@@ -208,7 +211,7 @@ def _pack(value: Any, object_format: ObjectFormat) -> Pack:
 def _dropped(value: Any, object_format: ObjectFormat) -> Dropped:
     return Dropped(
         _oid(value["id"], object_format).hex(),
-        _number(value["size"]),
+        _number(value["size"], LARGEST),
         _number(value["since"]),
         value.get("doomed") is True,
     )
@@ -221,8 +224,8 @@ def _oid(value: Any, object_format: ObjectFormat) -> Oid:
     return oid
 
 
-def _number(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+def _number(value: Any, largest: int = (1 << 63) - 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
         raise ValueError(f"{value!r} is no number of bytes or objects")
     return value
 

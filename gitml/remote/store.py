@@ -97,6 +97,11 @@ class Store:
         new.rename(path)
         return path
 
+    def forget_indexes(self, packs: Iterable[Pack]) -> None:
+        """Remove the indexes of packs that are kept here; they are fetched again when they are needed."""
+        for pack in packs:
+            (self.place / "indexes" / f"{pack.id}.index").unlink(missing_ok=True)
+
     def forget(self, packs: Sequence[Pack]) -> None:
         """Remove what is kept of packs that are no longer among `packs`, unless it is young."""
         used = {pack.id for pack in packs}

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -74,7 +75,7 @@ class Proxy:
     def __post_init__(self) -> None:
         assert all(fault.kind in EXPECTED for fault in self.faults)
 
-    def choose(self, method: str, path: str, headers: http.client.HTTPMessage) -> str | None:
+    def choose(self, method: str, path: str, headers: Message) -> str | None:
         """The fault that happens to a request, if any; it is noted."""
         conditional = "if-match" in headers or "if-none-match" in headers
         with self.lock:
