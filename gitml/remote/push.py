@@ -80,6 +80,8 @@ class _Push:
         self._store = store
         self._terms = terms
         self._sent: _Sent | None = None
+        self._kept: Path | None = None
+        """Packs that were made, for the next push of the same objects if this one does not get through."""
         self._places: list[Path] = []
         """Directories of packs that were made."""
 
@@ -150,6 +152,10 @@ class _Push:
 
     def _remove_places(self) -> None:
         """Remove the packs that were made, and those that killed pushes were making."""
+        if self._kept is not None:
+            # in one step: another push of the same objects takes all of it, or nothing
+            with suppress(OSError):
+                self._kept.rename(self._new_place() / "kept")
         for place in self._places:
             shutil.rmtree(place, ignore_errors=True)
         for other in self._outgoing.glob("*-*"):
@@ -230,14 +236,7 @@ class _Push:
 
     def _make_packs(self, state: State, needed: dict[Oid, bytes], kind: Kind) -> tuple[list[Outgoing], list[Pack]]:
         """Packs of these objects, with those of packs of the store that are folded into them."""
-        place = self._outgoing / _name_of(needed)
-        self._places.append(place)
-        if not place.exists():
-            new = self._new_place()
-            make_packs(self._repo, needed, new, shown=self._terms.shown)
-            with suppress(OSError):  # another push of the same objects was quicker
-                new.rename(place)
-        made = packs_in(self._repo, place, kind)
+        made = packs_in(self._repo, self._packed(needed), kind)
         folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold) if len(made) == 1 else []
         joined = self._fold(state, needed, folded, kind) if folded else None
         return (made, []) if joined is None else (joined, folded)
@@ -267,6 +266,18 @@ class _Push:
             objects.update((oid, name) for oid, name in names.items() if objects.get(oid) == b"")
         make_packs(self._repo, objects, place, environment=environment)
         return packs_in(self._repo, place, kind, environment)
+
+    def _packed(self, needed: Mapping[Oid, bytes]) -> Path:
+        """A directory of our own with packs of these objects: of a push that did not get through, or new ones."""
+        self._kept = self._outgoing / _name_of(needed)
+        place = self._new_place()
+        if not _link_all(self._kept, place):
+            make_packs(self._repo, needed, place, shown=self._terms.shown)
+            offered = self._new_place()
+            if _link_all(place, offered):
+                with suppress(OSError):  # another push of the same objects was quicker
+                    offered.rename(self._kept)
+        return place
 
     def _new_place(self) -> Path:
         """A new directory for packs, which goes when the push is through, or with the next after a kill."""
@@ -328,6 +339,19 @@ def _parents(repo: Repository, commit: Oid) -> set[Oid]:
     """The parents that a commit names, wherever history ends here."""
     head = repo.git.output("cat-file", "commit", commit.hex()).partition(b"\n\n")[0]
     return {Oid.parse(line[7:]) for line in head.splitlines() if line.startswith(b"parent ")}
+
+
+def _link_all(source: Path, target: Path) -> bool:
+    """Whether all files of a directory, and there are some, have got another name in one that is empty."""
+    try:
+        paths = list(source.iterdir())
+        for path in paths:
+            (target / path.name).hardlink_to(path)
+    except OSError:
+        for path in target.iterdir():
+            path.unlink()
+        return False
+    return bool(paths)
 
 
 def _name_of(objects: Iterable[Oid]) -> str:
