@@ -11,8 +11,10 @@ from gitml.oid import Oid
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, format_tree
 
+POINTER = b".pointer"
+"""What follows the name of a file in the name of its pointer."""
+
 _UNNAMED = b"content"
-_POINTER = b".pointer"
 
 
 class Staged(NamedTuple):
@@ -37,7 +39,7 @@ def write_staged(
     for name in reversed(names if fits else [_UNNAMED]):
         entries = [(name, Entry(MODE_TREE, tree))]
         if pointer is not None and tree == data_tree:
-            entries.append((name + _POINTER, Entry(MODE_FILE, pointer)))
+            entries.append((name + POINTER, Entry(MODE_FILE, pointer)))
         tree = writer.write("tree", format_tree(entries))
     return write_staged_tree(writer, Staged(path, manifest, tree), parent)
 
