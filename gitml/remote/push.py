@@ -39,8 +39,9 @@ _ROUNDS = 100
 _WHOLE = 8 << 20
 """Bytes from which on a pack of the repository goes as it is, if all of it is wanted."""
 
-_MANY = 200
-"""Objects of a push from which on the packs of the store are searched for them, whichever commits they came with."""
+_MANY, _MUCH = 200, 1 << 20
+"""Objects of a push, or their bytes, from which on the packs of the store are searched for them: they may be there with
+other commits."""
 
 _BORROWED = 64 << 20
 """Bytes of packs whose objects are not here that are read from the store to be folded."""
@@ -180,8 +181,8 @@ class _Push:
         self._check_whole(state, needed, missing)
         if not needed:
             return _Sent(state.sweeps, (), ())
-        if len(needed) > _MANY:
-            # contents may be there with other commits; a sweep that takes them away makes this push begin anew
+        if len(needed) > _MANY or self._weight(needed) > _MUCH:
+            # a sweep that takes away what is found makes this push begin anew
             for index in self._store.indexes(state.packs, self._repo.format):
                 for oid in [oid for oid in needed if index.find(oid) is not None]:
                     del needed[oid]
@@ -199,6 +200,12 @@ class _Push:
             packs += made
         upload(self._store, packs, shown=self._terms.shown)
         return _Sent(state.sweeps, tuple(each.pack for each in packs), tuple(folded))
+
+    def _weight(self, needed: Mapping[Oid, bytes]) -> int:
+        """Bytes that objects take on the disk here."""
+        asked = b"".join(oid.hex().encode() + b"\n" for oid in needed)
+        sizes = self._repo.git.output("cat-file", "--batch-check=%(objectsize:disk)", input=asked, env=_NO_FETCH)
+        return sum(int(line) for line in sizes.split())
 
     def _check_whole(self, state: State, needed: Mapping[Oid, bytes], missing: Iterable[Oid]) -> None:
         """What is not here must be there: raise `MissingDataError` for a hole that a push would make."""

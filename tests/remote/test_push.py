@@ -266,6 +266,20 @@ def test_a_shallow_clone_pushes_and_cannot_make_holes(
     assert "--unshallow" in done.stderr
 
 
+def test_a_large_file_that_the_store_has_is_not_sent_again(work: Project, url: str, tmp_path: Path) -> None:
+    import hashlib
+
+    work.write("large", hashlib.shake_128(b"large").digest(2_000_000))
+    commit(work, "large\n")
+    work.git("push", "-q", url, "main")
+    work.git("checkout", "-q", "--orphan", "fresh")
+    work.git("commit", "-q", "-m", "the same file, no history")
+    trace = tmp_path / "trace"
+    work.git("push", "-q", url, "fresh", GITML_TRACE_REMOTE=str(trace))
+    sent = sum(int(line.split()[-4]) for line in trace.read_text().splitlines() if " PUT " in line)
+    assert sent < 10_000
+
+
 def test_what_the_store_has_is_not_sent_again(work: Project, url: str, tmp_path: Path) -> None:
     for number in range(300):
         work.write(f"many/{number}", f"{number} of many\n" * 20)
