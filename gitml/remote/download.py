@@ -83,12 +83,13 @@ class PartialPack:
         self.path.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
 
-    def take(self, target: Path) -> None:
-        """Close it and give the file, which must be whole, another name."""
-        self.path.chmod(0o444)
-        self.path.rename(target)
-        self.close()
-        self._journal.unlink(missing_ok=True)
+    def lend(self, target: Path) -> None:
+        """Give the file, which must be whole, a second name; where there are no hard links, another one."""
+        try:
+            target.hardlink_to(self.path)
+        except OSError:
+            self.path.rename(target)
+            self._journal.unlink(missing_ok=True)
 
     def lacks(self, wanted: Iterable[Range]) -> list[Range]:
         """Those parts of ranges that are not here."""

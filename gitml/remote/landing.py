@@ -71,6 +71,8 @@ class Landing:
         self.promisor = promisor
         self._git = git
         self._kept: list[Path] = []
+        self._lent: dict[str, PartialPack] = {}
+        """Packs that are still where they arrived too: if we are killed, they need not come again."""
 
     def __enter__(self) -> Self:
         (self.directory / "pack").mkdir(parents=True)
@@ -82,6 +84,8 @@ class Landing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for partial in self._lent.values():
+            partial.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
@@ -115,12 +119,12 @@ class Landing:
             if _is_plain(partial, stored):
                 _verify_plain(partial, stored, self.format)
                 index = path.with_suffix(".idx")
-                partial.take(path)
+                partial.lend(path)
                 index.write_bytes(stored.own_index(self.format))
                 index.chmod(0o444)
             else:
                 _verify_digest(partial, self.format)
-                partial.take(path)
+                partial.lend(path)
                 done = self._git.run(*_INDEX_PACK, str(path), check=False, env=self.environment)
                 if done.returncode != 0:
                     raise CorruptError(f"pack {partial.pack.id} is damaged: {_reason(done.stderr)}")
@@ -128,6 +132,7 @@ class Landing:
             partial.discard()
             path.unlink(missing_ok=True)
             raise
+        self._lent[partial.pack.id] = partial
         self.index.refresh()
 
     def require_blobs(self, oids: Iterable[Oid]) -> None:
@@ -140,6 +145,7 @@ class Landing:
     def move_packs(self, other: "Landing", pack_ids: Iterable[str]) -> None:
         """Give packs that were taken as a whole to another landing."""
         for pack_id in pack_ids:
+            other._lent[pack_id] = self._lent.pop(pack_id)
             for part in sorted((self.directory / "pack").glob(f"pack-{pack_id}.*"), key=lambda p: p.suffix == ".idx"):
                 part.rename(other.directory / "pack" / part.name)
         other.index.refresh()
@@ -156,7 +162,13 @@ class Landing:
         target.mkdir(parents=True, exist_ok=True)
         _sweep(target)
         for pack in packs:
+            pack.chmod(0o444)
             _sync(pack)
+        # before it is the repository's: what arrives could be written into it by its other name
+        for partial in self._lent.values():
+            partial.discard()
+        self._lent.clear()
+        for pack in packs:
             if self.promisor:
                 pack.with_suffix(".promisor").write_bytes(b"")
             keep = target / f"{pack.stem}.keep"
