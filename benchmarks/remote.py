@@ -358,6 +358,8 @@ def write_history(lab: Lab, name: str, commits: int) -> Path:
     if process.returncode:
         raise SystemExit("git fast-import failed")
     git(where, "reset", "-q", "--hard", "main")
+    # as `git gc` leaves it: fast-import hardly looks for differences
+    git(where, "repack", "-a", "-d", "-f", "-q")
     return where
 
 

@@ -15,7 +15,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.remote.download import SMALL, PartialPack, Range, download
 from gitml.remote.landing import Entry, Landing, StoredIndexes, base_of
-from gitml.remote.packs import LARGE, StoredIndex
+from gitml.remote.packs import LARGE, PIECE, StoredIndex
 from gitml.remote.state import Kind, State
 from gitml.remote.store import Store
 from gitml.remote.walk import BrokenWalkError, Reached, reach, read_shallow, shallow_after, write_shallow
@@ -93,6 +93,7 @@ class _Fetch:
 
     def run(self, wants: Sequence[Oid]) -> None:
         self._load(Kind.CODE)
+        self._bring_whole(wants)
         lacking = {oid for oid in wants if not self._scout.index.has(oid)}
         self._bring(self._scouted(wants) | {oid for oid in lacking if self._kind(oid) != "blob"})
         if self._wishes.depth is not None:
@@ -145,6 +146,28 @@ class _Fetch:
         self._load(Kind.DATA)
         return self._find(oid) if len(self._indexes) > before else None
 
+    def _bring_whole(self, wants: Sequence[Oid]) -> None:
+        """Take packs of code whole that a clone of all branches will want whole, and not their commits and trees first.
+
+        Large ones are left: data may be in them, if branches and data were pushed as one.
+        """
+        wishes = self._wishes
+        if wishes.from_promisor or wishes.filters is not None or wishes.depth is not None:
+            return
+        tips = {ref.oid for name, ref in self._state.refs.items() if name.startswith(b"refs/heads/")}
+        here = any(self._scout.objects_dir.glob("pack/pack-*.idx")) or any(map(self._scout.index.has, tips))
+        if here or not tips <= set(wants):
+            return
+        whole = [index for index in self._indexes if SMALL < index.pack.size <= PIECE]
+        self._download([(index, [(0, index.pack.size)]) for index in whole])
+        for index in whole:
+            self._add_whole(index, self._scout)
+
+    def _add_whole(self, index: StoredIndex, landing: Landing) -> None:
+        landing.add_pack(self._partials.pop(index.pack.id), index)
+        if landing is self._scout:
+            self._whole.append(index)
+
     def _scouted(self, wants: Iterable[Oid]) -> set[Oid]:
         """Commits, and trees where they are wanted, of packs that were not seen before: the walk will need them."""
         found = [each for oid in wants if (each := self._find(oid)) is not None]
@@ -154,7 +177,7 @@ class _Fetch:
         known = self._seen()
         shallow = self._wishes.depth is not None or (self._wishes.filters or "").startswith("tree:")
         for index in self._indexes:
-            if index.pack.id in known and not shallow:
+            if (index.pack.id in known and not shallow) or index in self._whole:
                 continue
             # trees of data are many, and rarely wanted all at once
             kinds: tuple[ObjectKind, ...] = (
@@ -276,9 +299,7 @@ class _Fetch:
         )
         for index in whole:
             del wanted[index.pack.id]
-            landing.add_pack(self._partials.pop(index.pack.id), index)
-            if landing is self._scout:
-                self._whole.append(index)
+            self._add_whole(index, landing)
         entries: dict[Oid, Entry] = {}
         for name, ranges in wanted.items():
             entries |= self._with_bases(by_id[name], ranges, landing)
