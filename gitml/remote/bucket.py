@@ -175,8 +175,8 @@ class Bucket:
                 self._attempt(lambda key=key: obstore.delete(self._store, key))
 
     def _get(self, key: str) -> bytes | None:
-        result = self._attempt(lambda: obstore.get(self._store, key).bytes())
-        return None if result is None else bytes(result)
+        found = self._attempt(lambda: _whole(obstore.get(self._store, key)))
+        return None if found is None else found[0]
 
     def _read_range(self, key: str, start: int, end: int) -> bytes | None:
         if self._gives_ranges:
@@ -400,7 +400,12 @@ def _s3_credentials(address: Address) -> Any:
 
 
 def _whole(result: Any) -> tuple[bytes, Any]:
-    return bytes(result.bytes()), result.meta
+    """The bytes of an object and what is known of it; raise `GenericError` for less than all of it."""
+    data = bytes(result.bytes())
+    if len(data) != result.meta["size"]:
+        # obstore goes on after a broken connection, and takes what the second answer has for the rest
+        raise exceptions.GenericError(f"{len(data)} bytes of {result.meta['size']}")
+    return data, result.meta
 
 
 def _local(directory: Path) -> LocalStore:

@@ -181,6 +181,19 @@ def test_a_conflict_that_is_none_is_tried_again(proxy: Proxy, url: str, work: Pr
     assert work.git("ls-remote", url, "refs/heads/main").split()[0] == work.head()
 
 
+def test_the_rest_of_an_answer_that_broke_off_is_too_short(
+    proxy: Proxy, url: str, work: Project, tmp_path: Path
+) -> None:
+    work.git("push", "-q", url, "main")
+    proxy.faults = [
+        fault
+        for path in (r"refs\.json", r"\.index")
+        for fault in (Fault("short body", "GET", path), Fault("cut body", "GET", path))
+    ]
+    same(work, clone(url, tmp_path / "other"))
+    assert all(fault.happened for fault in proxy.faults)
+
+
 def test_a_storm_of_faults(moto: str, work: Project, tmp_path: Path) -> None:
     kinds = [kind for kind in EXPECTED if kind not in ("hang", "409")]
     with faulty(moto) as proxy:
