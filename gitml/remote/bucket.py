@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,8 +42,6 @@ _CLIENT: Any = {
 }
 _ATTEMPTS = 4
 """Times that what obstore does not repeat by itself is tried."""
-_REMEMBERED = 4
-"""Whole objects held for servers that give no ranges."""
 _OWN = {"single_writer", "profile", "anonymous", "allow_http"}
 """Options that are ours and not obstore's."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -86,8 +83,8 @@ class Bucket:
         self.requests = 0
         self._store = store
         self._trace = _Trace()
-        self._whole: OrderedDict[str, bytes] = OrderedDict()
-        self._gives_ranges = True
+        self.gives_ranges = True
+        """Whether the server has not yet answered a range with the whole object."""
         self._lock = Lock()
 
     def read(self, key: str) -> bytes | None:
@@ -109,14 +106,20 @@ class Bucket:
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """The bytes from `start` to `end` of an object; raise `StoreError`, also if it is not there or shorter."""
+        at, data = self.read_around(key, start, end)
+        return data[start - at : end - at]
+
+    def read_around(self, key: str, start: int, end: int) -> tuple[int, bytes]:
+        """Those bytes and where they begin, perhaps with more: a server without ranges gives the whole object."""
         for _ in range(_ATTEMPTS):
-            data = self._read_range(key, start, end)
-            if data is not None and len(data) == end - start:
-                return data
-            if data is None:
+            found = self._read_range(key, start, end)
+            if found is None:
+                detail = "it is not there"
                 break
-        found = "it is not there" if data is None else f"{len(data)} bytes of {end - start}"
-        raise StoreError(f"cannot read '{self.url}/{key}'", found, hint="git ml remote fsck says what is damaged")
+            if found[0] + len(found[1]) >= end:
+                return found
+            detail = f"{len(found[1])} bytes of {end - found[0]}"
+        raise StoreError(f"cannot read '{self.url}/{key}'", detail, hint="git ml remote fsck says what is damaged")
 
     def write(self, key: str, data: bytes) -> None:
         """Put an object, whole or not at all; raise `StoreError`. Writing what is there already changes nothing."""
@@ -178,29 +181,20 @@ class Bucket:
         found = self._attempt(lambda: _whole(obstore.get(self._store, key)))
         return None if found is None else found[0]
 
-    def _read_range(self, key: str, start: int, end: int) -> bytes | None:
-        if self._gives_ranges:
+    def _read_range(self, key: str, start: int, end: int) -> tuple[int, bytes] | None:
+        if self.gives_ranges:
             try:
                 with self._request("GET", f"{key} {start}-{end}") as noted:
                     data = self._attempt(lambda: obstore.get_range(self._store, key, start=start, end=end))
                     noted.size = 0 if data is None else len(data)
-                return None if data is None else bytes(data)
+                return None if data is None else (start, bytes(data))
             except StoreError as error:
                 # a server that answers 200 to a range (rclone serve s3), or to one that is the whole object
                 if "non-partial" not in error.detail:
                     raise
-                self._gives_ranges = False
-        with self._lock:
-            whole = self._whole.get(key)
-        if whole is None:
-            whole = self.read(key)
-            if whole is None:
-                return None
-            with self._lock:
-                self._whole[key] = whole
-                while len(self._whole) > _REMEMBERED:
-                    self._whole.popitem(last=False)
-        return whole[start:end]
+                self.gives_ranges = False
+        whole = self.read(key)
+        return None if whole is None else (0, whole)
 
     def _attempt(self, ask: Any) -> Any:
         """What `ask` gives, None if there is no such object. Repeats what can be repeated."""

@@ -135,14 +135,32 @@ def download(store: Store, wanted: Sequence[tuple[PartialPack, Iterable[Range]]]
     if not requests:
         return
     with Progress(label, sum(end - start for *_, start, end in requests), shown=shown) as progress:
-        _side_by_side(lambda request: _bring(store, *request, progress), requests)
+        bringing = _Bringing(store, progress)
+        _side_by_side(bringing.bring, requests)
 
 
-def _bring(
-    store: Store, partial: PartialPack, key: str, piece_start: int, start: int, end: int, progress: Progress
-) -> None:
-    partial.write(start, store.bucket.read_range(key, start - piece_start, end - piece_start))
-    progress.advance(end - start)
+class _Bringing:
+    """Requests on their way. Without ranges every object comes whole, so it is asked for only once."""
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store = store
+        self._progress = progress
+        self._lock = Lock()
+        self._asked: set[str] = set()
+
+    def bring(self, request: Request) -> None:
+        """Write what is wanted where it stands, or leave it to whoever has asked for the whole object."""
+        partial, key, piece_start, start, end = request
+        if not self._store.bucket.gives_ranges:
+            with self._lock:
+                is_asked = key in self._asked
+                self._asked.add(key)
+            if is_asked or not partial.lacks([(start, end)]):
+                self._progress.skip(end - start)
+                return
+        at, data = self._store.bucket.read_around(key, start - piece_start, end - piece_start)
+        partial.write(piece_start + at, data)
+        self._progress.advance(end - start)
 
 
 def _side_by_side(work: Callable[[Request], None], items: Sequence[Request]) -> None:
