@@ -21,7 +21,7 @@ from tests.end_to_end.project import Project
 from tests.faults.test_kills import alive, descendants
 from tests.stores import KEY, SECRET, address, make_bucket, serve_moto
 
-ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "4"))
 PIECE = 16 << 20
 LARGE = 48 << 20
 
@@ -139,7 +139,6 @@ def test_killed_pushes(url: str, tmp_path: Path) -> None:
     length = timed(world.work, *command)
     for number in range(ROUNDS):
         before = world.work.head()
-        # every third push is one that nothing needs to be fetched for; enough of them are folded
         world.change(f"{number}")
         kill(world.work.path, command, chance.uniform(0, 1.05) * length, helper_alone=chance.random() < 0.4)
         world.check(world.work)

@@ -177,7 +177,7 @@ def flip(path: Path, at: int) -> None:
         file.write(bytes([byte[0] ^ 0x10]))
 
 
-@pytest.mark.parametrize("at", [0.3, 0.5, 0.97])
+@pytest.mark.parametrize("at", [0.3, 0.97])
 def test_a_flipped_byte_of_a_pack(world: World, at: float, tmp_path: Path) -> None:
     path = world.store.packs[int(at * len(world.store.packs))]
     endures(world, lambda: flip(path, int(path.stat().st_size * at)), tmp_path)
@@ -190,7 +190,7 @@ def test_any_flipped_byte_of_a_small_pack(originals: Callable[[str], Path], tmp_
     top = tmp_path / "world"
     shutil.copytree(originals("small"), top)
     world = World(Files(top / "store", ""), Project(top / "work"), Project(top / "reader"))
-    for number in range(12):
+    for number in range(8):
         path = chance.choice(sorted(world.store.path.glob("packs/*")))
         at = chance.randrange(path.stat().st_size)
         print(path.name, at)
@@ -215,7 +215,7 @@ def test_a_flipped_byte_where_an_entry_begins(world: World, tmp_path: Path) -> N
     endures(world, damage, tmp_path)
 
 
-@pytest.mark.parametrize("bytes_left", [0, 12, 2000, -1])
+@pytest.mark.parametrize("bytes_left", [0, 2000, -1])
 def test_a_truncated_pack(world: World, bytes_left: int, tmp_path: Path) -> None:
     path = world.store.packs[-1]
     size = path.stat().st_size
@@ -433,13 +433,17 @@ HARMLESS = {
     "blobs swapped", "trees swapped", "commits are trees", "a tree begins a byte later",
 }  # fmt: skip
 """What may work as well: git finds the truth by itself from the bytes that came."""
-OF_READING = [name for name in LIES if "fanout" in name or "table" in name or "no kind" in name]
-"""What is found out when an index is read, whatever the pack."""
+HASHED_HERE = (
+    "blobs swapped", "a blob by another name", "commits are blobs", "one tree is a blob", "an offset in the head",
+    "a blob begins a byte later", "two blobs at one place", "oids are not in order", "an oid twice",
+    "another checksum",
+)  # fmt: skip
+"""What is told of large packs too, which git does not index."""
 
 
 @pytest.mark.parametrize(
     ("world", "name"),
-    [(size, name) for name in LIES for size in ("small", "large") if size == "small" or name not in OF_READING],
+    [(size, name) for name in LIES for size in ("small", "large") if size == "small" or name in HASHED_HERE],
     indirect=["world"],
 )
 def test_an_index_that_lies(world: World, name: str, tmp_path: Path) -> None:
@@ -560,7 +564,7 @@ def test_a_state_that_is_wrong(originals: Callable[[str], Path], tmp_path: Path)
     """One world for all: what is refused leaves it as it was. Git is asked where reading the state finds nothing."""
     seed = random.randrange(1 << 30)
     print("seed", seed)
-    asked = set(random.Random(seed).sample(sorted(STATES), 10))
+    asked = set(random.Random(seed).sample(sorted(STATES), 6))
     top = tmp_path / "world"
     shutil.copytree(originals("small"), top)
     reader = Project(top / "reader")
@@ -593,8 +597,7 @@ def test_a_state_that_is_wrong(originals: Callable[[str], Path], tmp_path: Path)
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 100, b"{", b"null", b"[]", b'"x"', b"1", b"NaN", b"{}", b"\xff\xfe", b"[" * 100_000,
-     b'{"format": ' + b"9" * 10_000 + b"}", b"<html>"],
+    [b"", b"null", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"format": ' + b"9" * 10_000 + b"}"],
     ids=lambda data: repr(data[:12]),
 )  # fmt: skip
 @pytest.mark.parametrize("world", ["small"], indirect=True)
@@ -637,7 +640,7 @@ def zeros(size: int) -> bytes:
 @pytest.mark.parametrize("filler", [0, 34 << 20], ids=["hashed by git", "hashed by gitml"])
 @pytest.mark.parametrize("bomb", ["small size, much content", "size without end"])
 def test_a_bomb_in_a_pack(filler: int, bomb: str, tmp_path: Path) -> None:
-    stream = zeros(1 << 30)
+    stream = zeros(384 << 20)
     size = 1000 if bomb.startswith("small") else 1 << 40
     blob = bytes.fromhex("b0" * 20)
     fill = random.Random(1).randbytes(1 << 20)
@@ -670,7 +673,7 @@ def test_a_bomb_in_a_pack(filler: int, bomb: str, tmp_path: Path) -> None:
     assert "fatal: " in said
     assert not (tmp_path / "cloned").exists()
     print("peak of memory", used.ru_maxrss >> 10, "MiB;", said)
-    assert used.ru_maxrss < 300 << 10
+    assert used.ru_maxrss < 250 << 10
 
 
 def write_store(path: Path, objects: list[tuple[bytes, int, int, bytes]], head: bytes) -> Files:
