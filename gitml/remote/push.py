@@ -30,7 +30,7 @@ from gitml.remote.scaffold import is_scaffold
 from gitml.remote.state import LARGEST, Kind, Pack, Ref, State
 from gitml.remote.store import Store
 from gitml.remote.upload import upload
-from gitml.remote.walk import named, read_shallow
+from gitml.remote.walk import named, parents_of, read_shallow
 from gitml.store.odb import Kind as ObjectKind
 
 _ROUNDS = 100
@@ -245,19 +245,19 @@ class _Push:
         """Packs of these objects, with those of packs of the store that are folded into them."""
         made = packs_in(self._repo, self._packed(needed), kind)
         folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold) if len(made) == 1 else []
-        joined = self._fold(state, needed, folded, kind) if folded else None
+        joined = self._fold(needed, folded, kind) if folded else None
         return (made, []) if joined is None else (joined, folded)
 
-    def _fold(
-        self, state: State, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind
-    ) -> list[Outgoing] | None:
+    def _fold(self, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind) -> list[Outgoing] | None:
         """One pack of what is needed and what packs of the store hold; None if that would take too much."""
         place = self._new_place()
         here = ObjectIndex(self._repo.objects_dir, self._repo.format)
         objects = dict(needed)
         absent: list[Pack] = []
+        commits: set[Oid] = set()
         for index in self._store.indexes(folded, self._repo.format):
             oids = [index.oid(position) for position in range(len(index))]
+            commits.update(index.of_kinds("commit"))
             objects.update((oid, b"") for oid in oids if oid not in objects)
             if not all(here.has(oid) for oid in oids):
                 absent.append(index.pack)
@@ -266,10 +266,11 @@ class _Push:
             if sum(pack.size for pack in absent) > _BORROWED:
                 return None
             environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(self._borrow(absent, place))
-        # names, by which git finds the relatives of an object; all history is walked for them
-        tips = [oid for oid in state.tips() if here.has(oid)]
+        # names, by which git finds the relatives of an object
+        walking = {**_NO_FETCH, **environment}
         with suppress(GitmlError):
-            names, _ = named(self._repo.git, tips, environment=_NO_FETCH)
+            behind = parents_of(self._repo.git, commits, environment=walking) - commits
+            names, _ = named(self._repo.git, commits, without=filter(here.has, behind), environment=walking)
             objects.update((oid, name) for oid, name in names.items() if objects.get(oid) == b"")
         make_packs(self._repo, objects, place, environment=environment)
         return packs_in(self._repo, place, kind, environment)

@@ -21,6 +21,9 @@ FORMAT = 1
 LARGEST = 1 << 40
 """Bytes of a pack at most: whoever reads one counts its pieces."""
 
+REMEMBERED = 200
+"""Dropped packs in a state that pushes write."""
+
 
 class Kind(Enum):
     """What a pack holds; packs of different kinds are not joined."""
@@ -87,7 +90,8 @@ class State:
     ) -> "State":
         """With refs moved (None: deleted), packs added and others dropped. `head` is taken if there is no branch yet.
 
-        A pack that is added is not dropped any longer.
+        A pack that is added is not dropped any longer. Only the latest of those that are dropped are remembered: a
+        sweep finds the others by listing, and every push reads and writes this.
         """
         moved = {name: ref for name, ref in {**self.refs, **refs}.items() if ref is not None}
         new = {pack.id: pack for pack in added}
@@ -95,6 +99,8 @@ class State:
         packs = {pack.id: pack for pack in self.packs if pack.id not in gone} | new
         dropped = [each for each in self.dropped if each.id not in new]
         dropped += [Dropped(pack.id, pack.size, now) for pack in self.packs if pack.id in gone]
+        forgotten = len(dropped) - REMEMBERED
+        dropped = [each for number, each in enumerate(dropped) if each.doomed or number >= forgotten]
         return replace(
             self,
             head=self.head if self.head in moved or head is None else head,

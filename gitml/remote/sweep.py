@@ -27,6 +27,10 @@ _ROUNDS = 20
 _WORTHWHILE = 0.2
 """Share of a pack that no ref reaches, from which on it is written anew without."""
 _BATCH = 4096
+_AT_A_TIME = 500
+"""Packs that are doomed in one state; pushes read and write it."""
+_NOTED = 1000
+"""Packs that are noted as waiting; the next sweep notes the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +52,57 @@ def sweep(store: Store, *, grace: float, dry_run: bool, shown: bool) -> Swept:
 
     Raise `BusyError` if others are always quicker, `StoreError`, `CorruptError`.
     """
+    if not dry_run:
+        store.require_conditions()
+    rewritten, unreached = _drop_unreached(store, dry_run=dry_run, shown=shown)
+    deleted: list[Dropped] = []
+    while True:
+        doomed, waiting = _doom(store, grace, dry_run=dry_run)
+        deleted += doomed
+        if dry_run or not doomed:
+            return Swept(tuple(deleted), tuple(waiting), tuple(rewritten), unreached)
+        _delete(store, doomed)
+
+
+def _drop_unreached(store: Store, *, dry_run: bool, shown: bool) -> tuple[list[Pack], int]:
+    """Put packs without what no ref reaches in the place of others; give those, and how much that is in bytes."""
     for number in range(_ROUNDS):
         state = require_state(store.read(), store.address)
-        if not dry_run:
-            store.require_conditions()
-        now = int(time.time())
         rewritten, made, unreached = _without_unreached(store, state, dry_run=dry_run, shown=shown)
-        after = state
-        if made or rewritten:
-            after = state.rewritten(
-                added=[each.pack for each in made], removed=[pack.id for pack in rewritten], now=now
-            )
-        known = {each.id for each in after.dropped} | {pack.id for pack in after.packs}
-        strays = _strays(store, known)
-        listed = [
-            replace(each, doomed=each.doomed or now - each.since >= grace)
-            for each in (*after.dropped, *(Dropped(name, size, now) for name, size in sorted(strays.items())))
-        ]
-        doomed = tuple(each for each in listed if each.doomed)
-        waiting = tuple(each for each in listed if not each.doomed)
-        result = Swept(doomed, waiting, tuple(rewritten), unreached)
-        if dry_run or (not listed and not rewritten):
-            return result
-        if store.write(after.swept(listed)):
-            _delete(store, doomed)
-            return result
-        time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
-    raise BusyError(f"others push to '{store.address.url}' all the time", hint="try again")
+        if dry_run or not rewritten:
+            return rewritten, unreached
+        new = state.rewritten(
+            added=[each.pack for each in made], removed=[pack.id for pack in rewritten], now=int(time.time())
+        )
+        if store.write(new):
+            return rewritten, unreached
+        _pause(number)
+    raise _busy(store)
+
+
+def _doom(store: Store, grace: float, *, dry_run: bool) -> tuple[list[Dropped], list[Dropped]]:
+    """Doom packs whose grace period is over, and note those that nobody had noted; give both, some at a time."""
+    for number in range(_ROUNDS):
+        state = require_state(store.read(), store.address)
+        now = int(time.time())
+        known = {each.id for each in state.dropped} | {pack.id for pack in state.packs}
+        strays = [Dropped(name, size, now) for name, size in sorted(_strays(store, known).items())]
+        over = {each.id for each in (*state.dropped, *strays) if each.doomed or now - each.since >= grace}
+        every = [replace(each, doomed=each.id in over) for each in (*state.dropped, *strays)]
+        doomed = [each for each in every if each.doomed]
+        waiting = [each for each in every if not each.doomed]
+        if dry_run:
+            return doomed, waiting
+        doomed, waiting = doomed[:_AT_A_TIME], waiting[:_NOTED]
+        listed = [*doomed, *waiting]
+        if listed == list(state.dropped) or store.write(state.swept(listed)):
+            return doomed, waiting
+        _pause(number)
+    raise _busy(store)
 
 
 def _delete(store: Store, doomed: Sequence[Dropped]) -> None:
     """Delete the files of packs that are doomed, then forget them."""
-    if not doomed:
-        return
     for each in doomed:
         # by listing, not by size: of a pack that was never whole some pieces may be there
         pieces = {listed.key for listed in store.bucket.list(f"{PACKS}/{each.id}")}
@@ -88,9 +110,18 @@ def _delete(store: Store, doomed: Sequence[Dropped]) -> None:
     gone = {each.id for each in doomed}
     for number in range(_ROUNDS):
         state = require_state(store.read(), store.address)
-        if store.write(state.swept([each for each in state.dropped if each.id not in gone or not each.doomed])):
+        if store.write(state.swept([each for each in state.dropped if each.id not in gone])):
             return
-        time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
+        _pause(number)
+    raise _busy(store)
+
+
+def _pause(number: int) -> None:
+    time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
+
+
+def _busy(store: Store) -> BusyError:
+    return BusyError(f"others push to '{store.address.url}' all the time", hint="try again")
 
 
 def _strays(store: Store, known: set[str]) -> dict[str, int]:

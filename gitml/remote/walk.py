@@ -82,6 +82,17 @@ def named(
     return found, frozenset(missing)
 
 
+def parents_of(git: Git, commits: Iterable[Oid], *, environment: Mapping[str, str]) -> set[Oid]:
+    """All parents of some commits; raise `BrokenWalkError` if one is not here."""
+    done = git.run(
+        "rev-list", "--parents", "--no-walk=unsorted", "--stdin",
+        input="".join(f"{oid.hex()}\n" for oid in commits).encode(), check=False, env=environment,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise BrokenWalkError(_reason(done.stderr))
+    return {Oid.parse(each) for line in done.stdout.splitlines() for each in line.split()[1:]}
+
+
 def shallow_after(
     git: Git, wants: Iterable[Oid], depth: int, *, relative: bool, old: frozenset[Oid], environment: Mapping[str, str]
 ) -> frozenset[Oid]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat, Oid
-from gitml.remote.state import Dropped, Kind, Pack, Ref, State, format_state, is_ref_name, parse_state
+from gitml.remote.state import REMEMBERED, Dropped, Kind, Pack, Ref, State, format_state, is_ref_name, parse_state
 
 ONE, TWO = Oid(b"\1" * 20), Oid(b"\2" * 20)
 SOME = State(
@@ -118,6 +118,19 @@ def test_packs_that_are_added_are_not_dropped_any_more() -> None:
     assert after.refs[b"refs/heads/main"] == Ref(TWO)
     assert after.update != SOME.update
     assert after.sweeps == SOME.sweeps
+
+
+def test_pushes_remember_the_latest_of_what_they_drop() -> None:
+    packs = tuple(Pack(f"{number:040x}", 1, 1, Kind.CODE) for number in range(1000))
+    doomed = Dropped("ff" * 20, 1, 1, doomed=True)
+    old = State(ObjectFormat.SHA1, packs=packs[:500], dropped=(doomed,)).changed(
+        refs={}, added=[], removed=[pack.id for pack in packs[:150]], now=5
+    )
+    assert len(old.dropped) == 151
+    after = old.changed(refs={}, added=[], removed=[pack.id for pack in packs[150:300]], now=6)
+    assert len(after.dropped) == REMEMBERED + 1
+    assert doomed in after.dropped
+    assert {each.id for each in after.dropped if each.since == 6} == {pack.id for pack in packs[150:300]}
 
 
 def test_head_stays_while_its_branch_is_there() -> None:
