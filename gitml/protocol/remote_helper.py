@@ -170,9 +170,15 @@ def format_option_reply(known: bool, error: str | None = None) -> bytes:
     return b"ok\n" if known else b"unsupported\n"
 
 
-def format_fetched(*, connected: bool) -> bytes:
-    """A fetch is done; `connected` if git asked for it and nothing is missing."""
-    return b"connectivity-ok\n\n" if connected else b"\n"
+def format_fetched(*, connected: bool, keep: bytes | None = None) -> bytes:
+    """A fetch is done; `connected` if git asked for it and nothing is missing.
+
+    git removes the file `keep` when refs reach its pack. If that is the only pack that came and `connected` is said,
+    git does not walk what is in it once more (connected.c: check_connected).
+    """
+    lines = [] if keep is None or b"\n" in keep else [b"lock " + keep]
+    lines += [b"connectivity-ok"] if connected else []
+    return b"".join(line + b"\n" for line in [*lines, b""])
 
 
 def format_pushed(results: Iterable[tuple[bytes, str | None]]) -> bytes:

@@ -7,7 +7,6 @@ finds missing, until nothing is. What came along and is not reached stays out of
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError, MissingDataError
@@ -18,28 +17,12 @@ from gitml.remote.landing import Entry, Landing, StoredIndexes, base_of
 from gitml.remote.packs import LARGE, PIECE, StoredIndex
 from gitml.remote.state import Kind, State
 from gitml.remote.store import Store
-from gitml.remote.walk import BrokenWalkError, Reached, reach, read_shallow, shallow_after, write_shallow
+from gitml.remote.terms import Wishes
+from gitml.remote.walk import BrokenWalkError, Reached, is_complete, reach, read_shallow, shallow_after, write_shallow
 from gitml.store.odb import Kind as ObjectKind
 
 _MOSTLY = 0.75
 """Share of a pack from which on it comes whole: then it need not be written again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How git wants it: what it sets by options."""
-
-    depth: int | None = None
-    """Commits from the wanted ones on; None for all."""
-    relative: bool = False
-    """The depth counts from where history ends here."""
-    filters: str | None = None
-    """What to leave out, as `git rev-list --filter` reads it."""
-    from_promisor: bool = False
-    """Objects that git left out before; just these."""
-    follow_tags: bool = False
-    shown: bool = False
-    """Show progress."""
 
 
 def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wishes: Wishes) -> Landing:
@@ -93,7 +76,9 @@ class _Fetch:
 
     def run(self, wants: Sequence[Oid]) -> None:
         self._load(Kind.CODE)
-        self._bring_whole(wants)
+        if self._bring_whole(wants):
+            self._finish(frozenset(wants), set())
+            return
         lacking = {oid for oid in wants if not self._scout.index.has(oid)}
         self._bring(self._scouted(wants) | {oid for oid in lacking if self._kind(oid) != "blob"})
         if self._wishes.depth is not None:
@@ -104,6 +89,10 @@ class _Fetch:
             found, missing = self._complete([oid for oid in wants if oid not in blobs])
             reached |= found
             blobs |= missing
+        self._finish(reached, blobs)
+
+    def _finish(self, reached: frozenset[Oid], blobs: set[Oid]) -> None:
+        """Land what the walk reached."""
         if self._wishes.follow_tags:
             reached |= self._follow_tags(reached)
         self._land(reached | blobs, blobs)
@@ -146,27 +135,31 @@ class _Fetch:
         self._load(Kind.DATA)
         return self._find(oid) if len(self._indexes) > before else None
 
-    def _bring_whole(self, wants: Sequence[Oid]) -> None:
+    def _bring_whole(self, wants: Sequence[Oid]) -> bool:
         """Take packs of code whole that a clone of all branches will want whole, and not their commits and trees first.
 
-        Large ones are left: data may be in them, if branches and data were pushed as one.
+        Large ones are left: data may be in them, if branches and data were pushed as one. Say whether that was all.
         """
         wishes = self._wishes
         if wishes.from_promisor or wishes.filters is not None or wishes.depth is not None:
-            return
+            return False
         tips = {ref.oid for name, ref in self._state.refs.items() if name.startswith(b"refs/heads/")}
         here = any(self._scout.objects_dir.glob("pack/pack-*.idx")) or any(map(self._scout.index.has, tips))
         if here or not tips <= set(wants):
-            return
+            return False
         whole = [index for index in self._indexes if SMALL < index.pack.size <= PIECE]
         self._download([(index, [(0, index.pack.size)]) for index in whole])
-        for index in whole:
-            self._add_whole(index, self._scout)
+        alone = len(self._indexes) == 1
+        connected = [self._add_whole(index, self._scout, alone=alone) for index in whole] == [True]
+        return all(map(self._scout.index.has, wants)) and (
+            connected or is_complete(self._repo.git, wants, environment=self._environment())
+        )
 
-    def _add_whole(self, index: StoredIndex, landing: Landing) -> None:
-        landing.add_pack(self._partials.pop(index.pack.id), index)
+    def _add_whole(self, index: StoredIndex, landing: Landing, *, alone: bool = False) -> bool:
+        connected = landing.add_pack(self._partials.pop(index.pack.id), index, alone=alone)
         if landing is self._scout:
             self._whole.append(index)
+        return connected
 
     def _scouted(self, wants: Iterable[Oid]) -> set[Oid]:
         """Commits, and trees where they are wanted, of packs that were not seen before: the walk will need them."""
@@ -262,10 +255,14 @@ class _Fetch:
 
     def _follow_tags(self, reached: frozenset[Oid]) -> frozenset[Oid]:
         """Bring annotated tags of what came, and give them; git would ask for them next."""
+
+        def came(oid: Oid) -> bool:
+            return oid in reached or any(index.find(oid) is not None for index in self._whole)
+
         tags = {
             ref.oid
             for ref in self._state.refs.values()
-            if ref.peeled is not None and ref.peeled in reached and self._find(ref.oid) is not None
+            if ref.peeled is not None and came(ref.peeled) and self._find(ref.oid) is not None
         }
         self._bring({oid for oid in tags if not self._scout.index.has(oid)})
         return frozenset(tags)
@@ -275,7 +272,8 @@ class _Fetch:
         self._scout.move_packs(self._final, [index.pack.id for index in self._whole])
         wanted = {oid for oid in self._entries if oid in needed and not self._final.index.has(oid)} | blobs
         self._take(wanted, self._final)
-        self._final.require_blobs(blobs)
+        if blobs:
+            self._final.require_blobs(blobs)
         self._final.publish()
 
     def _bring(self, oids: Iterable[Oid]) -> None:

@@ -7,10 +7,11 @@ the process with one message; refs that do not move are named one by one.
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from gitml.errors import ExitCode, GitmlError, MachineError, UserError
 from gitml.git.repository import Repository
@@ -33,14 +34,27 @@ from gitml.protocol.remote_helper import (
 from gitml.provenance.codec import harmless
 from gitml.remote.address import parse_address
 from gitml.remote.bucket import StoreError
-from gitml.remote.fetch import Wishes, fetch
 from gitml.remote.fold import NEVER, NOW
-from gitml.remote.landing import Landing
-from gitml.remote.push import Terms, push
 from gitml.remote.state import State
 from gitml.remote.store import Store, require_state
+from gitml.remote.terms import Terms, Wishes
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
+    from gitml.remote.landing import Landing
 
 _BOOLEANS = {b"true": True, b"false": False, b"1": True, b"0": False, b"": True}
+
+
+def run() -> NoReturn:
+    """Be `git-remote-ml`."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    # taking the interpreter and the store's threads apart takes as long as a request, and git waits
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,11 +104,11 @@ class Helper:
         self._remote = remote
         self._repo = Repository.discover() if os.environ.get("GIT_DIR") else None
         self._address = parse_address(url, settings_of(self._repo, remote))
-        self._outside: tempfile.TemporaryDirectory[str] | None = None
+        self._outside: TemporaryDirectory[str] | None = None
         if self._repo is not None:
             place = self._repo.state_dir / "stores"
         else:
-            self._outside = tempfile.TemporaryDirectory(prefix="git-remote-ml-")
+            self._outside = _temporary_directory()
             place = Path(self._outside.name)
         self._store = Store(self._address, place)
         self._state: State | None = None
@@ -213,9 +227,12 @@ class Helper:
     def _fetch(self, wants: Sequence[Oid]) -> bytes:
         if self._repo is None:
             raise UserError("there is no repository to fetch into")
-        # in a clone the repository has got its object format only now
-        self._repo = Repository.discover()
+        from gitml.remote.fetch import fetch  # noqa: PLC0415 - git waits, and a push needs less of it
+
         state = require_state(self._state if self._state is not None else self._store.read(), self._address)
+        if self._repo.format is not state.format:
+            # in a clone the repository has got its object format only now
+            self._repo = Repository.discover()
         try:
             landing = fetch(self._repo, self._store, state, wants, self._wishes)
         except StoreError:
@@ -226,11 +243,14 @@ class Helper:
             landing = fetch(self._repo, self._store, now, wants, self._wishes)
         self._landings.append(landing)
         partial = self._wishes.depth is not None or self._wishes.filters is not None
-        return format_fetched(connected=self._asks_connectivity and not partial)
+        keep = os.fsencode(landing.keeps[0]) if len(landing.keeps) == 1 else None
+        return format_fetched(connected=self._asks_connectivity and not partial, keep=keep)
 
     def _push(self, request: Push) -> bytes:
         if self._repo is None:
             raise UserError("there is no repository to push from")
+        from gitml.remote.push import push  # noqa: PLC0415 - a fetch needs nothing of it
+
         return format_pushed(push(self._repo, self._store, self._state, request.updates, self._terms))
 
 
@@ -266,6 +286,12 @@ _SETTINGS = {
 }
 
 
+def _temporary_directory() -> "TemporaryDirectory[str]":
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - only for `git ls-remote` outside of repositories
+
+    return TemporaryDirectory(prefix="git-remote-ml-")
+
+
 def _write_all(target: int, data: bytes) -> None:
     while data:
         data = data[os.write(target, data) :]
@@ -283,4 +309,4 @@ def _interrupted(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -112,8 +112,13 @@ class Landing:
             self._index_stream(other, found)
         self.index.refresh()
 
-    def add_pack(self, partial: PartialPack, stored: StoredIndex) -> None:
-        """Take a pack that is here as a whole; raise `CorruptError`."""
+    def add_pack(self, partial: PartialPack, stored: StoredIndex, *, alone: bool = False) -> bool:
+        """Take a pack that is here as a whole; raise `CorruptError`.
+
+        Say whether it is known that nothing its objects refer to is outside of it; only for one that comes `alone` it
+        is looked at.
+        """
+        connected = False
         path = self.directory / "pack" / f"pack-{partial.pack.id}.pack"
         try:
             if _is_plain(partial, stored):
@@ -125,8 +130,8 @@ class Landing:
             else:
                 _verify_digest(partial, self.format)
                 partial.lend(path)
-                done = self._git.run(*_INDEX_PACK, str(path), check=False, env=self.environment)
-                if done.returncode != 0:
+                connected = alone and self._index(path, "--check-self-contained-and-connected").returncode == 0
+                if not connected and (done := self._index(path)).returncode != 0:
                     raise CorruptError(f"pack {partial.pack.id} is damaged: {_reason(done.stderr)}")
         except CorruptError:
             partial.discard()
@@ -134,6 +139,7 @@ class Landing:
             raise
         self._lent[partial.pack.id] = partial
         self.index.refresh()
+        return connected
 
     def require_blobs(self, oids: Iterable[Oid]) -> None:
         """Raise `CorruptError` unless all of these are blobs: what is none would have to be walked."""
@@ -181,11 +187,19 @@ class Landing:
                 part.rename(target / part.name)
         sync_directory(target)
 
+    @property
+    def keeps(self) -> Sequence[Path]:
+        """The absolute names of those files."""
+        return [keep.resolve() for keep in self._kept]
+
     def release(self) -> None:
         """Let go of what was published: refs reach it, or git did not want it."""
         for keep in self._kept:
             keep.unlink(missing_ok=True)
         self._kept.clear()
+
+    def _index(self, pack: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+        return self._git.run(*_INDEX_PACK, *options, str(pack), check=False, env=self.environment)
 
     def _add_plain(self, entries: Sequence[Entry]) -> None:
         with PackWriter(self.directory, self.format) as writer:

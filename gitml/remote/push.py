@@ -22,13 +22,14 @@ from gitml.liveness import is_alive
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import Update
 from gitml.remote.fetch import note_seen
-from gitml.remote.fold import AUTO, to_fold
+from gitml.remote.fold import to_fold
 from gitml.remote.judge import Move, choose_head, judge
 from gitml.remote.outgoing import Outgoing, as_it_is, make_packs, packs_in
 from gitml.remote.packs import pieces
 from gitml.remote.scaffold import is_scaffold
 from gitml.remote.state import LARGEST, Kind, Pack, Ref, State
 from gitml.remote.store import Store
+from gitml.remote.terms import Terms
 from gitml.remote.upload import upload
 from gitml.remote.walk import named, parents_of, read_shallow
 from gitml.store.odb import Kind as ObjectKind
@@ -48,19 +49,6 @@ _BORROWED = 64 << 20
 
 _OURS = (b"refs/ml/", b"refs/heads/gitml/")
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How git wants it: what it sets by options."""
-
-    leases: Mapping[bytes, Oid | None]
-    """Values that refs must have (None: no such ref)."""
-    atomic: bool = False
-    dry_run: bool = False
-    fold: str = AUTO
-    shown: bool = False
-    """Show progress."""
 
 
 def push(

@@ -11,9 +11,10 @@ from gitml.errors import GitmlError
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat
-from gitml.remote.fetch import Wishes, fetch
+from gitml.remote.fetch import fetch
 from gitml.remote.state import State
 from gitml.remote.store import Store
+from gitml.remote.terms import Wishes
 from gitml.remote.walk import Reached, reach
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from gitml.errors import BusyError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.remote.fetch import Wishes, fetch
+from gitml.remote.fetch import fetch
 from gitml.remote.outgoing import Outgoing, make_packs, packs_in
 from gitml.remote.packs import PACKS, keys, pack_of
 from gitml.remote.scratch import bring_graph, scratch_repository
 from gitml.remote.state import Dropped, Kind, Pack, State
 from gitml.remote.store import Store, require_state
+from gitml.remote.terms import Wishes
 from gitml.remote.upload import upload
 from gitml.remote.walk import named
 

@@ -51,13 +51,18 @@ def reach(
     )  # fmt: skip
     if done.returncode != 0:
         raise BrokenWalkError(_reason(done.stderr))
-    found, missing = set(), set()
-    for line in done.stdout.split():
-        if line.startswith(b"?"):
-            missing.add(Oid.parse(line[1:]))
-        else:
-            found.add(Oid.parse(line))
-    return Reached(frozenset(found), frozenset(missing))
+    lines = done.stdout.decode("ascii").split()
+    found = frozenset(Oid(bytes.fromhex(line)) for line in lines if line[0] != "?")
+    return Reached(found, frozenset(Oid(bytes.fromhex(line[1:])) for line in lines if line[0] == "?"))
+
+
+def is_complete(git: Git, wants: Iterable[Oid], *, environment: Mapping[str, str]) -> bool:
+    """Whether everything is here that `wants` reach and the refs of the repository do not."""
+    done = git.run(
+        "rev-list", "--objects", "--quiet", "--stdin", "--not", "--all",
+        input="".join(f"{oid.hex()}\n" for oid in wants).encode(), check=False, env=environment,
+    )  # fmt: skip
+    return done.returncode == 0
 
 
 def named(

@@ -233,7 +233,8 @@ def test_a_large_push_goes_on_where_it_stood(
     world.work.run(*command)
     monkeypatch.delenv("GITML_TRACE_REMOTE")
     world.check_store(world.work.head())
-    assert LARGE <= transferred(trace, "PUT") < 2 * LARGE
+    # no piece twice; one that was written when the process was killed may have left no trace
+    assert transferred(trace, "PUT") < LARGE + PIECE // 2
 
 
 @pytest.mark.parametrize("url", ["file"], indirect=True)

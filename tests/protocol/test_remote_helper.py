@@ -130,6 +130,8 @@ def test_replies_byte_by_byte() -> None:
     assert format_option_reply(True, "bad\nvalue") == b"error bad value\n"
     assert format_fetched(connected=False) == b"\n"
     assert format_fetched(connected=True) == b"connectivity-ok\n\n"
+    assert format_fetched(connected=True, keep=b"/a b/x.keep") == b"lock /a b/x.keep\nconnectivity-ok\n\n"
+    assert format_fetched(connected=False, keep=b"/a\nb/x.keep") == b"\n"
     assert format_refs(None, None, []) == b"\n"
     assert (
         format_refs(ObjectFormat.SHA1, b"refs/heads/main", [(b"refs/heads/main", A), (b"refs/tags/v1^{}", B)])

@@ -1,0 +1,37 @@
+"""How git wants a fetch or a push: what it sets by options before it asks for one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gitml.oid import Oid
+from gitml.remote.fold import AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Of a fetch."""
+
+    depth: int | None = None
+    """Commits from the wanted ones on; None for all."""
+    relative: bool = False
+    """The depth counts from where history ends here."""
+    filters: str | None = None
+    """What to leave out, as `git rev-list --filter` reads it."""
+    from_promisor: bool = False
+    """Objects that git left out before; just these."""
+    follow_tags: bool = False
+    shown: bool = False
+    """Show progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Of a push."""
+
+    leases: Mapping[bytes, Oid | None]
+    """Values that refs must have (None: no such ref)."""
+    atomic: bool = False
+    dry_run: bool = False
+    fold: str = AUTO
+    shown: bool = False
+    """Show progress."""
