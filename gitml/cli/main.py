@@ -25,6 +25,7 @@ COMMANDS = {
     "logs": ("logs", "Print what commands wrote, datum by datum"),
     "log": ("log", "Show results and metrics over the commits"),
     "show": ("show", "Show what made a file"),
+    "diff": ("diff", "Show what changed between two commits, and why"),
     "dag": ("dag", "Draw the pipeline"),
     "push": ("push", "Send data and runs that a remote lacks"),
     "fetch": ("fetch", "Bring content and runs here"),

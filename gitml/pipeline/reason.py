@@ -6,6 +6,7 @@ what stands now, and reads as `<cause> '<name>' <what happened>`.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gitml.errors import GitmlError
 from gitml.pipeline.code import CodeFile
@@ -133,34 +134,45 @@ _ABSENT = object()
 
 
 def _params(record: Record, params: Params) -> Iterator[str]:
-    differences: list[str] = []
-    for path in sorted({*record.params, *params.value}):
-        before, now = record.params.get(path, {}), params.value.get(path, {})
-        for key in sorted({*before, *now}):
-            differences += _value(path, key, before.get(key, _ABSENT), now.get(key, _ABSENT))
+    differences = [_difference(*each) for each in param_differences(record.params, params.value)]
     yield from differences[:_MOST_NAMED]
     if len(differences) > _MOST_NAMED:
         yield f"{len(differences) - _MOST_NAMED} more parameters changed"
 
 
-def _value(path: str, key: str, before: object, now: object) -> Iterator[str]:
-    """One difference a leaf: whole tables are opened to name the member that changed."""
+def param_differences(
+    before: Mapping[str, Mapping[str, Json]], now: Mapping[str, Mapping[str, Json]]
+) -> Iterator[tuple[str, str, tuple[Json] | None, tuple[Json] | None]]:
+    """File, dotted key, value before and now of every parameter that differs; None where there is none.
+
+    Whole tables are opened to name the member that changed. Values are those of `Params.value`.
+    """
+    for path in sorted({*before, *now}):
+        old, new = before.get(path, {}), now.get(path, {})
+        for key in sorted({*old, *new}):
+            yield from _value(path, key, old.get(key, _ABSENT), new.get(key, _ABSENT))
+
+
+def _value(
+    path: str, key: str, before: Any, now: Any
+) -> Iterator[tuple[str, str, tuple[Json] | None, tuple[Json] | None]]:
     if _is_table(before) and _is_table(now):
-        assert isinstance(before, dict)
-        assert isinstance(now, dict)
         for name in sorted({*before, *now}):
             inner = f"{key}.{_own_name(name)}" if key else _own_name(name)
             yield from _value(path, inner, before.get(name, _ABSENT), now.get(name, _ABSENT))
         return
     if before is not _ABSENT and now is not _ABSENT and canonical(before) == canonical(now):
         return
+    yield path, key, None if before is _ABSENT else (before,), None if now is _ABSENT else (now,)
+
+
+def _difference(path: str, key: str, before: tuple[Json] | None, now: tuple[Json] | None) -> str:
     title = f"parameter '{printable(path)}{':' if key else ''}{printable(key)}'"
-    if before is _ABSENT:
-        yield f"{title} added"
-    elif now is _ABSENT:
-        yield f"{title} removed"
-    else:
-        yield f"{title} {_shown(before)} → {_shown(now)}"
+    if before is None:
+        return f"{title} added"
+    if now is None:
+        return f"{title} removed"
+    return f"{title} {shown(before[0])} → {shown(now[0])}"
 
 
 def _is_special(value: object) -> bool:
@@ -175,7 +187,8 @@ def _own_name(name: str) -> str:
     return name[1:] if name.startswith("$$") else name
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A parameter's value for people, in one line."""
     if isinstance(value, dict) and _is_special(value):
         value = next(iter(value.values()))
     if isinstance(value, float) and math.isfinite(value):

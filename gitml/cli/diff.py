@@ -1,0 +1,179 @@
+"""`git ml diff`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gitml.cli.context import open_context
+from gitml.cli.options import Json
+from gitml.cli.output import paint, safe, show, show_json, table
+from gitml.cli.place import from_here
+from gitml.errors import ExitCode, UserError
+from gitml.git.repository import Repository
+from gitml.review.compare import compare
+from gitml.review.comparison import Comparison
+from gitml.review.documents import as_json, junit, openmetrics
+from gitml.review.markdown import markdown
+from gitml.review.report import KEYS, Block, Cell, Report, Tone, limited, report
+from gitml.review.revisions import sides
+
+_COLOURS = {Tone.GOOD: "32", Tone.BAD: "31", Tone.QUIET: "2", Tone.PLAIN: ""}
+_LONGEST = 60
+"""Characters of a cell in a terminal."""
+
+
+def diff(
+    revisions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[A[..[.]B]] [-- PATH...]",
+            help="A..B: two commits. A...B: from where they parted, as a pull request. A: with the files here. "
+            "Without any: what the last change did. Paths limit the files that are listed.",
+        ),
+    ] = None,
+    md: Annotated[bool, typer.Option("--md", help="Print Markdown for a pull request.")] = False,
+    json: Json = False,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write gates and stages as JUnit XML.")
+    ] = None,
+    openmetrics_file: Annotated[
+        Path | None, typer.Option("--openmetrics", metavar="FILE", help="Also write metrics as OpenMetrics text.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="BLOCK", help=f"Only these blocks: {', '.join(KEYS)}.")
+    ] = None,
+    stat: Annotated[bool, typer.Option("--stat", help="Only the verdict, in one line.")] = False,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance", metavar="[METRIC=]N", help="Changes up to N are none, whatever the specification says."
+        ),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
+    ] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if there are differences.")] = False,
+    most: Annotated[
+        int, typer.Option("--max-chars", metavar="N", min=200, help="Characters of Markdown; details go first.")
+    ] = 60_000,
+) -> None:
+    """Show what changed between two commits: metrics, why stages ran again, parameters, files, cost."""
+    tolerances = _tolerances(tolerance or [])
+    blocks = _keys(only or [])
+    with open_context() as context:
+        text, paths = _split(context.repo, revisions or [])
+        old, new = sides(context.repo, context.odb, text)
+        found = compare(context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths)
+    if junit_file is not None:
+        _write(junit_file, junit(found))
+    if openmetrics_file is not None:
+        _write(openmetrics_file, openmetrics(found).encode())
+    if json:
+        show_json(as_json(found))
+    else:
+        command = f"git ml diff {old.commit.hex()[:10]}..{'' if new.worktree else new.commit.hex()[:10]}"
+        words = report(found, f"git ml diff {old.commit.hex()[:10]}" if new.worktree else command)
+        words = Report(verdict=words.verdict, blocks=()) if stat else limited(words, blocks)
+        if md:
+            identity = f"{old.commit.hex()}..{new.commit.hex()}"
+            show(markdown(words, f"{_name(found, old=True)} → {_name(found, old=False)}", identity, most).rstrip("\n"))
+        else:
+            _print(found, words)
+    if gate and (found.broken_gates or found.unsettled or found.new.problem):
+        raise typer.Exit(ExitCode.DIFFERENT)
+    if exit_code and not found.is_empty:
+        raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _split(repo: Repository, given: Sequence[str]) -> tuple[str, list[str]]:
+    """The revisions and the paths, told apart as git does; raise `UserError`."""
+    if not given:
+        return "", []
+    first, *rest = given
+    is_file = os.path.lexists(first)
+    is_revision = ".." in first or repo.try_resolve(f"{first}^{{commit}}") is not None
+    if is_file and is_revision:
+        raise UserError(f"'{first}' is a revision and a file", hint=f"git ml diff {first}.. or git ml diff ./{first}")
+    if not is_revision and not is_file:
+        raise UserError(
+            f"'{first}' is neither a revision nor a file", hint="see what there is: git branch -a; git tag; git log"
+        )
+    paths = rest if is_revision else [first, *rest]
+    if is_revision and ".." not in first and paths and not os.path.lexists(paths[0]):
+        raise UserError("two revisions are written with two dots", hint=f"git ml diff {first}..{paths[0]}")
+    return first if is_revision else "", [f":(top){os.fsdecode(from_here(repo, path))}" for path in paths]
+
+
+def _tolerances(given: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for each in given:
+        name, _, text = each.rpartition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not value >= 0:
+            raise UserError(f"'{each}' is no tolerance", hint="a number of at least 0, or METRIC=NUMBER")
+        found[name] = value
+    return found
+
+
+def _keys(given: Sequence[str]) -> list[str]:
+    keys = [key for each in given for key in each.split(",")]
+    for key in keys:
+        if key not in KEYS:
+            raise UserError(f"there is no block '{key}'", hint=f"blocks: {', '.join(KEYS)}")
+    return keys
+
+
+def _write(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror}") from None
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _name(found: Comparison, *, old: bool) -> str:
+    side = found.old if old else found.new
+    return side.name if side.worktree else f"{side.commit.hex()[:10]} {side.subject[:60]}"
+
+
+def _print(found: Comparison, words: Report) -> None:
+    show(f"{safe(_name(found, old=True))}  →  {safe(_name(found, old=False))}")
+    if found.old.problem:
+        show(paint(f"  before: {safe(found.old.problem)}", _COLOURS[Tone.BAD]))
+    show(" · ".join(paint(safe(cell.text), _COLOURS[cell.tone]) for cell in words.verdict))
+    for block in words.blocks:
+        show()
+        show(paint(safe(block.title), "1"))
+        _print_block(block)
+
+
+def _print_block(block: Block) -> None:
+    for note in block.notes:
+        show(f"  {safe(note.text)}")
+    if block.rows:
+        # the last column may be as long as it likes
+        rows = [
+            list(block.columns),
+            *([*(_shortened(cell) for cell in row[:-1]), safe(row[-1].text)] for row in block.rows),
+        ]
+        lines = table(rows)
+        show(paint(lines[0], _COLOURS[Tone.QUIET]))
+        for line, row in zip(lines[1:], block.rows, strict=True):
+            tones = [cell.tone for cell in row if cell.tone is not Tone.PLAIN]
+            show(paint(line, _COLOURS[tones[0]] if tones else ""))
+    for line in block.text:
+        show(f"  {safe(line)}")
+
+
+def _shortened(cell: Cell) -> str:
+    text = safe(cell.text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

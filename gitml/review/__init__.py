@@ -1,0 +1,1 @@
+"""What changed between two commits: results, their causes, data and models; one comparison, several ways to show it."""

@@ -1,0 +1,167 @@
+"""A comparison of two commits as plain values; what it says in words is `review/report`'s."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gitml.oid import Oid
+from gitml.provenance.codec import Json
+
+
+class Verdict(StrEnum):
+    """What became of a metric."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    CHANGED = "changed"
+    """By more than its tolerance; without a goal nobody knows whether that is good."""
+    SAME = "same"
+    NEW = "new"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two commits."""
+
+    name: str
+    """As it was asked for."""
+    commit: Oid
+    subject: str
+    when: int
+    """Committer date, seconds since the epoch."""
+    worktree: bool = False
+    """Whether this stands for the files of the worktree."""
+    problem: str = ""
+    """Why its pipeline cannot be read; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricChange:
+    """A number among the results."""
+
+    stage: str
+    name: str
+    old: float | None
+    new: float | None
+    verdict: Verdict
+    goal: str | None = None
+    """'max', 'min' or None."""
+    tolerance: float = 0.0
+    gate: tuple[float | None, float | None] = (None, None)
+    breaks_gate: bool = False
+    fresh: bool = True
+    """Whether the new value belongs to the inputs of its commit."""
+
+    @property
+    def change(self) -> float | None:
+        """New minus old."""
+        return None if self.old is None or self.new is None else self.new - self.old
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageChange:
+    """A stage that is new, gone, made anew, or not fresh."""
+
+    stage: str
+    what: str
+    """'added', 'removed', 'first result', 'made anew', or '' if it only is not fresh."""
+    causes: str = ""
+    """Why it was, or is to be, made anew."""
+    state: str = ""
+    """Where it stands on the new side; '' if it is gone."""
+    reason: str = ""
+    """Why it is not fresh."""
+    output_changed: bool = False
+    last_lines: tuple[str, ...] = ()
+    """Of the log, if it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamChange:
+    """A parameter; a side is None where it is not there."""
+
+    path: str
+    key: str
+    old: tuple[Json] | None
+    """The value in a tuple: null is a value too."""
+    new: tuple[Json] | None
+    stages: tuple[str, ...]
+    """Who reads it."""
+
+
+class Role(StrEnum):
+    """What a file is to the pipeline."""
+
+    OUTPUT = "output"
+    DATA = "data"
+    CODE = "code"
+    PARAMS = "parameters"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """A file that was added, removed, changed or renamed. Sizes in bytes are those of the content."""
+
+    path: bytes
+    old_path: bytes | None
+    new: bool
+    gone: bool
+    old_size: int | None
+    new_size: int | None
+    role: Role
+    stage: str | None = None
+    """Whose output it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What making an output took, as far as this clone knows."""
+
+    seconds: float
+    """Of all tasks together."""
+    tasks: int
+    memory: int | None
+    """Bytes of the largest task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostChange:
+    """What a stage took before and now."""
+
+    stage: str
+    old: Cost | None
+    new: Cost | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Everything that is known of the difference between two commits."""
+
+    old: Side
+    new: Side
+    stages_total: int
+    metrics: tuple[MetricChange, ...] = ()
+    stages: tuple[StageChange, ...] = ()
+    params: tuple[ParamChange, ...] = ()
+    files: tuple[FileChange, ...] = ()
+    costs: tuple[CostChange, ...] = ()
+    libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """Library, or 'python', to its version before and now where they differ."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is different."""
+        changed = any(metric.verdict is not Verdict.SAME for metric in self.metrics)
+        return not (changed or self.stages or self.params or self.files)
+
+    @property
+    def unsettled(self) -> tuple[StageChange, ...]:
+        """The stages whose results are not those of the new side's inputs."""
+        return tuple(stage for stage in self.stages if stage.state not in ("", "fresh"))
+
+    @property
+    def broken_gates(self) -> tuple[MetricChange, ...]:
+        """The metrics that are outside of what is acceptable."""
+        return tuple(metric for metric in self.metrics if metric.breaks_gate)

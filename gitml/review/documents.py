@@ -1,0 +1,132 @@
+"""A comparison for programs: JSON, JUnit XML for gates, OpenMetrics text for GitLab's metrics report."""
+
+import math
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from gitml.provenance.codec import Json, harmless, text_of
+from gitml.review.comparison import Comparison, Cost, MetricChange, Side, Verdict
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as a document; numbers that JSON lacks are strings ('nan', 'inf', '-inf')."""
+    return {
+        "schema": "gitml/diff/1",
+        "old": _side(comparison.old),
+        "new": _side(comparison.new),
+        "fresh": not comparison.unsettled and not comparison.new.problem,
+        "gates_broken": [each.name for each in comparison.broken_gates],
+        "metrics": [_metric(each) for each in comparison.metrics],
+        "stages": [
+            {
+                "stage": each.stage, "what": each.what or None, "causes": each.causes or None,
+                "state": each.state or None, "reason": each.reason or None, "output_changed": each.output_changed,
+            }
+            for each in comparison.stages
+        ],
+        "params": [
+            {
+                "file": each.path, "key": each.key, "stages": list(each.stages),
+                **({} if each.old is None else {"old": each.old[0]}),
+                **({} if each.new is None else {"new": each.new[0]}),
+            }
+            for each in comparison.params
+        ],
+        "files": [
+            {
+                "path": text_of(each.path), "old_path": None if each.old_path is None else text_of(each.old_path),
+                "what": "added" if each.new else "removed" if each.gone else "renamed" if each.old_path else "changed",
+                "role": str(each.role), "stage": each.stage, "old_size": each.old_size, "new_size": each.new_size,
+            }
+            for each in comparison.files
+        ],
+        "costs": [
+            {"stage": each.stage, "old": _cost(each.old), "new": _cost(each.new)} for each in comparison.costs
+        ],
+        "environment": {name: list(versions) for name, versions in comparison.libraries.items()},
+    }  # fmt: skip
+
+
+def _side(side: Side) -> dict[str, Json]:
+    return {
+        "name": side.name,
+        "commit": side.commit.hex(),
+        "subject": side.subject,
+        "time": side.when,
+        "worktree": side.worktree,
+        "problem": side.problem or None,
+    }
+
+
+def _metric(metric: MetricChange) -> dict[str, Json]:
+    low, high = metric.gate
+    return {
+        "stage": metric.stage,
+        "name": metric.name,
+        "old": _number(metric.old),
+        "new": _number(metric.new),
+        "change": _number(metric.change),
+        "verdict": str(metric.verdict),
+        "goal": metric.goal,
+        "tolerance": metric.tolerance,
+        "gate": {"min": low, "max": high},
+        "breaks_gate": metric.breaks_gate,
+        "fresh": metric.fresh,
+    }
+
+
+def _number(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _cost(cost: Cost | None) -> dict[str, Json] | None:
+    return None if cost is None else {"seconds": round(cost.seconds, 3), "tasks": cost.tasks, "memory": cost.memory}
+
+
+def junit(comparison: Comparison) -> bytes:
+    """A test for each gate and each stage, as JUnit XML, which GitLab, Jenkins and Azure show.
+
+    A gate fails when it is broken, a stage when its results are not those of the new side's inputs.
+    """
+    suites = Element("testsuites")
+    gates = [metric for metric in comparison.metrics if metric.gate != (None, None)]
+    suite = SubElement(
+        suites, "testsuite", name="gates", tests=str(len(gates)), failures=str(len(comparison.broken_gates))
+    )
+    for metric in gates:
+        case = SubElement(suite, "testcase", classname=_text(metric.stage), name=_text(metric.name))
+        if metric.breaks_gate:
+            low, high = metric.gate
+            SubElement(case, "failure", message=f"{metric.new!r} is not within [{low}, {high}]")
+    unsettled = {stage.stage: stage for stage in comparison.unsettled}
+    names = list(dict.fromkeys([*(metric.stage for metric in comparison.metrics), *unsettled]))
+    suite = SubElement(suites, "testsuite", name="fresh", tests=str(len(names)), failures=str(len(unsettled)))
+    for name in names:
+        case = SubElement(suite, "testcase", classname="stage", name=_text(name))
+        if name in unsettled:
+            stage = unsettled[name]
+            SubElement(case, "failure", message=_text(f"{stage.state}: {stage.reason}")).text = _text(
+                "\n".join(stage.last_lines)
+            )
+    indent(suites)
+    return bytes(tostring(suites, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _text(text: str) -> str:
+    """Text that XML can hold."""
+    return "\n".join(harmless(line) for line in text.split("\n"))
+
+
+def openmetrics(comparison: Comparison) -> str:
+    """The new metrics as OpenMetrics text, for `artifacts:reports:metrics` of GitLab."""
+    lines = ["# TYPE gitml_metric gauge"]
+    for metric in comparison.metrics:
+        if metric.verdict is not Verdict.GONE and metric.new is not None:
+            value = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(str(metric.new), repr(metric.new))
+            lines.append(f'gitml_metric{{stage="{_label(metric.stage)}",name="{_label(metric.name)}"}} {value}')
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _label(text: str) -> str:
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

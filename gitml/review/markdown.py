@@ -1,0 +1,91 @@
+"""The report as Markdown that GitHub, GitLab, Gitea and Bitbucket show alike.
+
+Names stand in code spans, where neither mentions, references, links nor HTML work (CommonMark: code spans). Tables are
+those of GitHub Flavored Markdown, details fold with `<details>`.
+"""
+
+import re
+from collections.abc import Sequence
+
+from gitml.provenance.codec import harmless
+from gitml.review.report import Block, Cell, Report, Tone
+
+_MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
+MARKER = "<!-- gitml:report v1 {} -->"
+"""By this a comment is found again; with the commits that are compared."""
+
+
+def markdown(report: Report, title: str, identity: str, most: int) -> str:
+    """At most `most` characters: details go first, from the last up, then blocks; the verdict stays.
+
+    `title` is text, `identity` hex digits and dots.
+    """
+    head = f"{MARKER.format(identity)}\n## {escaped(title)}\n\n{_verdict(report)}\n"
+    blocks = list(report.blocks)
+    left: list[str] = []
+    while True:
+        parts = [head, *(_block(block) for block in blocks)]
+        if left:
+            parts.append(
+                f"Left out, as comments have limits: {', '.join(reversed(left))}. The command above shows all.\n"
+            )
+        text = "\n".join(parts)
+        if len(text) <= most or not blocks:
+            return text[: max(most, 0)] if len(text) > most else text
+        # what is folded is missed least; how to see the rest is missed most
+        folded = [at for at, block in enumerate(blocks) if block.folded]
+        others = [at for at, block in enumerate(blocks) if block.key != "reproduce"]
+        at = (folded or others or [0])[-1]
+        left.append(escaped(blocks.pop(at).title))
+
+
+def _verdict(report: Report) -> str:
+    return " · ".join(f"{_MARKS.get(cell.tone, '')}{_cell(cell)}" for cell in report.verdict)
+
+
+def _block(block: Block) -> str:
+    body = []
+    if block.notes:
+        body.append(" · ".join(_cell(note) for note in block.notes) + "\n")
+    if block.rows:
+        body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
+        body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
+        body.append("")
+    if block.text:
+        body += [_fenced(block.text), ""]
+    text = "\n".join(body)
+    if block.folded:
+        return f"<details><summary>{escaped(block.title)}</summary>\n\n{text}\n</details>\n"
+    return f"### {escaped(block.title)}\n\n{text}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(cell: Cell) -> str:
+    return code(cell.text) if cell.name and cell.text else escaped(cell.text)
+
+
+def code(text: str) -> str:
+    """A code span with this text, on one line, also inside of a table."""
+    # in a table even a code span ends at a bar, unless it is escaped (GFM: tables)
+    plain = harmless(text).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def escaped(text: str) -> str:
+    """Words of ours, in which nothing is Markdown or HTML; a name among them mentions nobody."""
+    escaped_ones = re.sub(r"([\\`*_\[\]|~])", r"\\\1", harmless(text))
+    # an entity is no mention, reference or tag to a forge
+    return re.sub(r"[<>&@#!]", lambda found: f"&#{ord(found[0])};", escaped_ones)
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    plain = [harmless(line) for line in lines]
+    longest = max((len(run) for line in plain for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence, *plain, fence])

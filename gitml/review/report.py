@@ -1,0 +1,302 @@
+"""A comparison in words: blocks of title, table and notes, the most important first. Every renderer shows these."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gitml.meter import format_size
+from gitml.pipeline.reason import shown
+from gitml.provenance.codec import text_of
+from gitml.review.comparison import (
+    Comparison,
+    CostChange,
+    FileChange,
+    MetricChange,
+    ParamChange,
+    StageChange,
+    Verdict,
+)
+from gitml.review.files import by_role
+
+_MOST_FILES = 20
+"""Files of a role that are named; the largest differences first."""
+_MOST_ROWS = 200
+"""Rows of any other table."""
+_SEPARATOR = " · "
+_ABSENT = "-"
+
+
+class Tone(StrEnum):
+    """What a cell tells at a glance."""
+
+    PLAIN = ""
+    GOOD = "good"
+    BAD = "bad"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text in a table. A `name` was chosen by somebody else: it may hold anything."""
+
+    text: str
+    name: bool = False
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One part of the report."""
+
+    key: str
+    """What `--only` calls it."""
+    title: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    notes: tuple[Cell, ...] = ()
+    folded: bool = False
+    """Whether it is a detail."""
+    text: tuple[str, ...] = ()
+    """Lines of a log or commands, as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The verdict in one line, and the blocks."""
+
+    verdict: tuple[Cell, ...]
+    blocks: tuple[Block, ...]
+
+
+def report(comparison: Comparison, command: str) -> Report:
+    """Put a comparison into words; `command` is what shows it again."""
+    blocks = [block for make in _BLOCKS.values() for block in make(comparison)]
+    blocks.append(Block(key="reproduce", title="Reproduce", text=tuple(_reproduce(comparison, command))))
+    return Report(verdict=tuple(_verdict(comparison)), blocks=tuple(blocks))
+
+
+def _verdict(comparison: Comparison) -> Iterator[Cell]:
+    counts = dict.fromkeys(Verdict, 0)
+    for metric in comparison.metrics:
+        counts[metric.verdict] += 1
+    tones = {Verdict.BETTER: Tone.GOOD, Verdict.WORSE: Tone.BAD, Verdict.GONE: Tone.BAD}
+    words = {Verdict.SAME: "unchanged"}
+    for verdict, number in counts.items():
+        if number:
+            yield Cell(f"{number} {words.get(verdict, verdict)}", tone=tones.get(verdict, Tone.PLAIN))
+    broken = comparison.broken_gates
+    if broken:
+        yield Cell("gate broken: " + ", ".join(f"{each.name} {_gate(each)}" for each in broken), tone=Tone.BAD)
+    anew = sum(stage.what == "made anew" for stage in comparison.stages)
+    if anew:
+        yield Cell(f"{anew} of {_count(comparison.stages_total, 'stage')} made anew")
+    yield from _freshness(comparison)
+
+
+def _freshness(comparison: Comparison) -> Iterator[Cell]:
+    side = comparison.new
+    where = "the worktree" if side.worktree else side.commit.hex()[:10]
+    if side.problem:
+        yield Cell(f"no results: {side.problem}", tone=Tone.BAD)
+    elif not comparison.stages_total:
+        yield Cell(f"no pipeline at {where}", tone=Tone.QUIET)
+    elif comparison.unsettled:
+        names = ", ".join(f"{stage.stage} ({stage.state})" for stage in comparison.unsettled[:5])
+        more = len(comparison.unsettled) - 5
+        yield Cell(f"NOT results of {where}: {names}{f' and {more} more' if more > 0 else ''}", tone=Tone.BAD)
+    else:
+        yield Cell(f"results of {where}: fresh", tone=Tone.GOOD)
+
+
+def _metrics(comparison: Comparison) -> Iterator[Block]:
+    told = [metric for metric in comparison.metrics if metric.verdict is not Verdict.SAME or metric.breaks_gate]
+    quiet = [metric for metric in comparison.metrics if metric not in told]
+    columns = ("stage", "metric", "before", "now", "change", "verdict")
+    told.sort(key=lambda metric: (not metric.breaks_gate, metric.verdict is not Verdict.WORSE))
+    if told:
+        yield Block(key="metrics", title="Metrics", columns=columns, rows=_rows(map(_metric, told), len(told)))
+    if quiet:
+        yield Block(
+            key="metrics", title=f"{_count(len(quiet), 'metric')} unchanged", columns=columns,
+            rows=_rows(map(_metric, quiet), len(quiet)), folded=True,
+        )  # fmt: skip
+
+
+def _metric(metric: MetricChange) -> tuple[Cell, ...]:
+    words = [str(metric.verdict)]
+    if metric.breaks_gate:
+        words.append(f"gate {_gate(metric)}")
+    if not metric.fresh:
+        words.append("stale")
+    tone = Tone.PLAIN
+    if metric.breaks_gate or metric.verdict in (Verdict.WORSE, Verdict.GONE):
+        tone = Tone.BAD
+    elif metric.verdict is Verdict.BETTER:
+        tone = Tone.GOOD
+    goal = {"max": " ↑", "min": " ↓"}.get(metric.goal or "", "")
+    return (
+        Cell(metric.stage, name=True), Cell(metric.name + goal, name=True), Cell(number(metric.old)),
+        Cell(number(metric.new)), Cell(_change(metric)), Cell(", ".join(words), tone=tone),
+    )  # fmt: skip
+
+
+def _change(metric: MetricChange) -> str:
+    change = metric.change
+    if change is None or change == 0 or math.isnan(change):
+        return ""
+    text = ("+" if change > 0 else "") + number(change)
+    if metric.old and math.isfinite(metric.old) and math.isfinite(change):
+        text += f" ({100 * change / abs(metric.old):+.3g} %)"
+    return text
+
+
+def _gate(metric: MetricChange) -> str:
+    low, high = metric.gate
+    parts = [f"≥ {low:g}" if low is not None else "", f"≤ {high:g}" if high is not None else ""]
+    return " and ".join(part for part in parts if part)
+
+
+def number(value: float | None) -> str:
+    """A metric for people: six digits, as many as float32 has."""
+    return _ABSENT if value is None else f"{value:.6g}"
+
+
+def _stages(comparison: Comparison) -> Iterator[Block]:
+    shown_ones = [stage for stage in comparison.stages if stage.what or stage.state not in ("", "fresh")]
+    if shown_ones:
+        yield Block(
+            key="stages", title="Stages", columns=("stage", "", "now", "because"),
+            rows=_rows(map(_stage, shown_ones), len(shown_ones)),
+        )  # fmt: skip
+
+
+def _stage(stage: StageChange) -> tuple[Cell, ...]:
+    same = stage.what == "made anew" and not stage.output_changed
+    because = "; ".join(dict.fromkeys(each for each in (stage.causes, stage.reason) if each))
+    tone = Tone.PLAIN if stage.state in ("", "fresh") else Tone.BAD
+    return (
+        Cell(stage.stage, name=True), Cell(stage.what + (", same output" if same else "")),
+        Cell(stage.state, tone=tone), Cell(because, name=True),
+    )  # fmt: skip
+
+
+def _params(comparison: Comparison) -> Iterator[Block]:
+    if comparison.params:
+        yield Block(
+            key="params", title="Parameters", columns=("parameter", "before", "now", "read by"),
+            rows=_rows(map(_param, comparison.params), len(comparison.params)),
+        )  # fmt: skip
+
+
+def _param(param: ParamChange) -> tuple[Cell, ...]:
+    old, new = (Cell(_ABSENT) if each is None else Cell(shown(each[0]), name=True) for each in (param.old, param.new))
+    where = f"{param.path}:{param.key}" if param.key else param.path
+    return Cell(where, name=True), old, new, Cell(", ".join(param.stages), name=True)
+
+
+def _files(comparison: Comparison) -> Iterator[Block]:
+    for role, files in by_role(comparison.files).items():
+        listed = sorted(files, key=lambda file: (-abs((file.new_size or 0) - (file.old_size or 0)), file.path))
+        kinds = [(sum(map(test, files)), word) for word, test in _KINDS.items()]
+        notes = _SEPARATOR.join(f"{count} {word}" for count, word in kinds if count)
+        before = sum(file.old_size or 0 for file in files)
+        now = sum(file.new_size or 0 for file in files)
+        yield Block(
+            key="files", title=f"Files: {role}", columns=("file", "", "before", "now"),
+            rows=_rows(map(_file, listed), len(files), _MOST_FILES),
+            notes=(Cell(f"{notes}; {format_size(before)} → {format_size(now)}"),),
+            folded=role.value in ("code", "parameters", "other"),
+        )  # fmt: skip
+
+
+_KINDS: dict[str, Callable[[FileChange], bool]] = {
+    "added": lambda file: file.new,
+    "changed": lambda file: not (file.new or file.gone or file.old_path),
+    "renamed": lambda file: file.old_path is not None,
+    "removed": lambda file: file.gone,
+}
+
+
+def _file(file: FileChange) -> tuple[Cell, ...]:
+    kind = next(word for word, test in _KINDS.items() if test(file))
+    path = text_of(file.path) if file.old_path is None else f"{text_of(file.old_path)} → {text_of(file.path)}"
+    old, new = (_ABSENT if size is None else format_size(size) for size in (file.old_size, file.new_size))
+    return Cell(path, name=True), Cell(kind), Cell(old), Cell(new)
+
+
+def _costs(comparison: Comparison) -> Iterator[Block]:
+    if comparison.costs:
+        yield Block(
+            key="cost", title="Cost", columns=("stage", "time before", "now", "memory before", "now"),
+            rows=_rows(map(_cost, comparison.costs), len(comparison.costs)), folded=True,
+        )  # fmt: skip
+
+
+def _cost(cost: CostChange) -> tuple[Cell, ...]:
+    times = [_ABSENT if each is None else f"{each.seconds:.1f} s" for each in (cost.old, cost.new)]
+    peaks = (None if each is None else each.memory for each in (cost.old, cost.new))
+    memory = [_ABSENT if peak is None else format_size(peak) for peak in peaks]
+    return Cell(cost.stage, name=True), *(Cell(each) for each in (*times, *memory))
+
+
+def _libraries(comparison: Comparison) -> Iterator[Block]:
+    if comparison.libraries:
+        yield Block(
+            key="environment", title="Environment", columns=("library", "before", "now"),
+            rows=tuple(
+                (Cell(name, name=True), *(Cell(version or _ABSENT, name=version is not None) for version in versions))
+                for name, versions in comparison.libraries.items()
+            ),
+        )  # fmt: skip
+
+
+def _failures(comparison: Comparison) -> Iterator[Block]:
+    for stage in comparison.stages:
+        if stage.last_lines:
+            yield Block(
+                key="failures", title="Failed", notes=(Cell(stage.stage, name=True),), text=stage.last_lines,
+                folded=True,
+            )  # fmt: skip
+
+
+def _reproduce(comparison: Comparison, command: str) -> Iterator[str]:
+    yield command
+    for stage in comparison.unsettled[:1]:
+        yield "git ml run" if stage.state != "failed" else "git ml logs"
+
+
+_BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
+    "metrics": _metrics,
+    "stages": _stages,
+    "params": _params,
+    "files": _files,
+    "environment": _libraries,
+    "cost": _costs,
+    "failures": _failures,
+}
+
+KEYS = (*_BLOCKS, "reproduce")
+"""What `--only` takes."""
+
+
+def _rows(cells: Iterable[tuple[Cell, ...]], total: int, most: int = _MOST_ROWS) -> tuple[tuple[Cell, ...], ...]:
+    """The first rows, and how many more there are."""
+    listed: list[tuple[Cell, ...]] = []
+    for each in cells:
+        if len(listed) == most:
+            listed.append((Cell(f"and {total - most} more", tone=Tone.QUIET), *(Cell("") for _ in each[1:])))
+            break
+        listed.append(each)
+    return tuple(listed)
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of} {noun}" if number_of == 1 else f"{number_of} {noun}s"
+
+
+def limited(found: Report, only: Sequence[str]) -> Report:
+    """The report with these blocks only; all of them if none is named."""
+    if not only:
+        return found
+    return Report(verdict=found.verdict, blocks=tuple(block for block in found.blocks if block.key in only))

@@ -1,0 +1,94 @@
+"""Which two commits a comparison is about.
+
+`A..B` are two commits, `A...B` begins at the merge base of both, `A` alone is compared with the files of the worktree.
+Without anything HEAD is compared with what stood before the change that its last result was made from.
+"""
+
+import os
+
+from gitml.errors import UserError
+from gitml.git.commits import parse_commit
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.provenance.codec import printable
+from gitml.provenance.record import RECORDS
+from gitml.review.comparison import Side
+
+
+def sides(repo: Repository, odb: GitOdb, text: str) -> tuple[Side, Side]:
+    """The two sides that `text` names; raise `UserError`."""
+    if not text:
+        return _last_change(repo, odb)
+    for dots in ("...", ".."):
+        left, found, right = text.partition(dots)
+        if not found:
+            continue
+        old, new = (_commit(repo, name or "HEAD") for name in (left, right))
+        if dots == "...":
+            old = _merge_base(repo, old, new, text)
+        return _side(odb, old, left or "HEAD" if dots == ".." else f"merge base of {text}"), _side(
+            odb, new, right or "HEAD"
+        )
+    return _side(odb, _commit(repo, text), text), _worktree(repo, odb)
+
+
+def _commit(repo: Repository, name: str) -> Oid:
+    return repo.resolve(f"{name}^{{commit}}")
+
+
+def _merge_base(repo: Repository, old: Oid, new: Oid, text: str) -> Oid:
+    done = repo.git.run("merge-base", old.hex(), new.hex(), check=False)
+    if done.returncode != 0:
+        raise UserError(
+            f"the two sides of '{text}' have no common commit",
+            hint="a shallow clone may lack it (git fetch --unshallow); two dots compare any two commits",
+        )
+    return Oid.parse(done.stdout.split()[0])
+
+
+def _side(odb: GitOdb, commit: Oid, name: str, *, worktree: bool = False) -> Side:
+    parsed = parse_commit(odb.read(commit)[1])
+    subject = parsed.message.decode("utf-8", "replace").strip().partition("\n")[0]
+    return Side(name=name, commit=commit, subject=subject, when=parsed.committer.time, worktree=worktree)
+
+
+def _worktree(repo: Repository, odb: GitOdb) -> Side:
+    """Tracked files as they are; a commit that no ref names, which git forgets in time."""
+    if repo.worktree is None:
+        raise UserError("a bare repository has no files to compare with", hint="name both sides: A..B")
+    # it writes the objects that a stash would hold, and nothing else
+    done = repo.git.run("stash", "create", check=False)
+    text = done.stdout.strip()
+    if done.returncode != 0:
+        said = os.fsdecode(done.stderr).strip().splitlines()
+        raise UserError(
+            f"the files of the worktree cannot be read: {printable(said[-1]) if said else 'git stash create failed'}",
+            hint="commit first, or name both sides: A..B",
+        )
+    commit = Oid.parse(text) if text else _commit(repo, "HEAD")
+    return _side(odb, commit, "worktree", worktree=True)
+
+
+def _last_change(repo: Repository, odb: GitOdb) -> tuple[Side, Side]:
+    """HEAD, and what stood before the commit that its last result was made from."""
+    head = _commit(repo, "HEAD") if repo.try_resolve("HEAD") is not None else None
+    if head is None:
+        raise UserError("there is no commit yet", hint="git add . && git commit")
+    lines = repo.git.lines(
+        "log", "-1", "--format=%H%x00%P%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)", head.hex(), "--",
+        f":(top){RECORDS.decode()}",
+    )  # fmt: skip
+    if not lines:
+        raise UserError("HEAD has no results to compare", hint="name two commits: git ml diff A..B")
+    commit, parents, source = lines[0].split("\0")
+    named = repo.try_resolve(f"{source.strip()}^{{commit}}") if source.strip() else None
+    if named is not None:
+        parents = " ".join(parent.hex() for parent in parse_commit(odb.read(named)[1]).parents)
+    if not parents:
+        raise UserError(
+            "before the first result there is nothing to compare with", hint="name two commits: git ml diff A..B"
+        )
+    first = Oid.parse(parents.split()[0])
+    name = f"{(named or Oid.parse(commit)).hex()[:10]}^"
+    return _side(odb, first, name), _side(odb, head, "HEAD")
