@@ -67,11 +67,15 @@ def _record(snapshot: Snapshot, stage_name: str) -> Record | None:
 
 
 def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> dict[str, float]:
-    """The numbers that the stage's metrics files hold in this tree; names are dotted keys."""
+    """The numbers that the stage's metrics files hold in this tree; names are dotted keys.
+
+    `output` is empty if the tree is that of the output itself.
+    """
     found: dict[str, float] = {}
+    base = output + b"/" if output else b""
     for path in dict.fromkeys(metric.path for metric in metrics):
         try:
-            numbers = dict(_numbers(_load(path, snapshot.read(output + b"/" + path.encode()))))
+            numbers = dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
         except (KeyError, ValueError):
             continue  # not there, or not what its name says: no numbers
         named = {metric.name for metric in metrics if metric.path == path and metric.name is not None}
