@@ -1,0 +1,1 @@
+"""What files of models hold, read without loading them: nothing that such a file says is ever executed."""

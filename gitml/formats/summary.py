@@ -1,0 +1,103 @@
+"""What a model file holds, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+Scalar = None | bool | int | float | str
+
+SCHEMA = "gitml/model/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An array of numbers: its type as numpy or the format names it, its shape, and where its bytes are.
+
+    `extent` is offset and length in the file, None if they are compressed or elsewhere. `order` is 'C' or 'F'.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    extent: tuple[int, int] | None = None
+    order: str = "C"
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A model file. One that cannot be read is `opaque`: why, and nothing else is known."""
+
+    format: str
+    tensors: tuple[Tensor, ...] = ()
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    """What it was made with: dotted name, value."""
+    features: tuple[str, ...] = ()
+    """Names of its inputs, in order."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Anything else worth a line."""
+    globals: tuple[str, ...] = ()
+    """Every class and function that loading the file would use."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong. None does not mean that loading is safe."""
+    opaque: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as a document."""
+        return {
+            "schema": SCHEMA,
+            "format": self.format,
+            "tensors": [[each.name, each.dtype, list(each.shape), each.extent, each.order] for each in self.tensors],
+            "parameters": dict(self.parameters),
+            "features": list(self.features),
+            "facts": dict(self.facts),
+            "globals": list(self.globals),
+            "warnings": list(self.warnings),
+            "opaque": self.opaque,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The summary that `as_json` gave."""
+        return cls(
+            format=value["format"],
+            tensors=tuple(
+                Tensor(name, dtype, tuple(shape), None if extent is None else (extent[0], extent[1]), order)
+                for name, dtype, shape, extent, order in value["tensors"]
+            ),
+            parameters=value["parameters"],
+            features=tuple(value["features"]),
+            facts=value["facts"],
+            globals=tuple(value["globals"]),
+            warnings=tuple(value["warnings"]),
+            opaque=value["opaque"],
+        )
+
+
+class FormatError(Exception):
+    """A file is not what its first bytes promise, or goes beyond a limit."""
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Scalar]:
+    """Nested mappings and short lists of scalars as dotted names; whatever else there is becomes text."""
+    found: dict[str, Scalar] = {}
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            found.update(flat(inner, f"{prefix}.{name}" if prefix else str(name)))
+    elif value is None or isinstance(value, bool | int | float | str):
+        found[prefix] = value
+    elif isinstance(value, Sequence):
+        if len(value) <= 16 and all(each is None or isinstance(each, bool | int | float | str) for each in value):
+            found[prefix] = "[" + ", ".join(map(str, value)) + "]"
+        else:
+            found[prefix] = f"{len(value)} values"
+    else:
+        found[prefix] = str(value)[:200]
+    return found

@@ -1,0 +1,33 @@
+"""A summary as lines, one for each thing, so that `git diff` shows which of them changed."""
+
+from collections.abc import Iterator
+
+from gitml.formats.compare import kind_of
+from gitml.formats.summary import Summary
+from gitml.provenance.codec import harmless
+
+_MOST = 2000
+"""Lines of each kind."""
+
+
+def lines_of(summary: Summary) -> list[str]:
+    """The summary of a model, in an order that does not depend on the file's."""
+    if summary.opaque:
+        return [f"not readable as a model: {harmless(summary.opaque)}"]
+    found = [f"format: {summary.format}"]
+    found += _some(f"{name}: {value}" for name, value in sorted(summary.facts.items()))
+    found += _some(f"parameter {name} = {value}" for name, value in sorted(summary.parameters.items()))
+    found += _some(f"feature {name}" for name in summary.features)
+    found += _some(f"tensor {tensor.name} {kind_of(tensor)}" for tensor in summary.tensors)
+    found += _some(f"uses {name}" for name in summary.globals)
+    found += _some(f"warning: {warning}" for warning in summary.warnings)
+    return found
+
+
+def _some(lines: Iterator[str]) -> Iterator[str]:
+    number = 0
+    for number, line in enumerate(lines, 1):
+        if number <= _MOST:
+            yield harmless(line)
+    if number > _MOST:
+        yield f"... and {number - _MOST} more"

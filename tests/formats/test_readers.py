@@ -1,0 +1,335 @@
+"""Files that the real libraries wrote."""
+
+import importlib
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gitml.formats.child import compare, summarize
+from gitml.formats.summary import Summary
+
+
+def library(name: str) -> Any:
+    """A library that wrote the file; some need more of the system than others."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        pytest.skip(f"{name} cannot be imported: {error}")
+
+
+CHANCE = np.random.default_rng(0)
+X = CHANCE.normal(size=(60, 4))
+Y = (X[:, 0] > 0).astype(int)
+
+
+def pipeline(strength: float = 0.5) -> Any:
+    found = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=np.int64(77))).fit(X, Y)
+    # as fit() with a table of pandas leaves it
+    found[0].feature_names_in_ = np.array(["a", "b", "c", "d"], dtype=object)
+    return found
+
+
+def write_pickle(path: Path, protocol: int) -> None:
+    path.write_bytes(pickle.dumps(pipeline(), protocol=protocol))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    write_pickle(path, protocol)
+    check_pipeline(summarize(path))
+
+
+def check_pipeline(found: Summary) -> None:
+    assert found.opaque == ""
+    assert found.warnings == ()
+    assert found.facts["class"] == "sklearn.pipeline.Pipeline"
+    assert found.features == ("a", "b", "c", "d")
+    assert found.parameters["steps.logisticregression.C"] == 0.5
+    assert found.parameters["steps.logisticregression.max_iter"] == 77
+    assert found.parameters["steps.logisticregression.solver"] == "lbfgs"
+    assert found.parameters["steps.standardscaler"] == "sklearn.preprocessing._data.StandardScaler"
+    assert not any(name.endswith("_") for name in found.parameters)
+    shapes = {tensor.name.rpartition(".")[2]: (tensor.dtype, tensor.shape) for tensor in found.tensors}
+    assert shapes["coef_"] == ("<f8", (1, 4))
+    assert shapes["mean_"] == ("<f8", (4,))
+    assert "sklearn.linear_model._logistic.LogisticRegression" in found.globals
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)], ids=str)
+def test_joblib(compress: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    joblib.dump(pipeline(), path, compress=compress)
+    found = summarize(path)
+    assert found.format == "joblib"
+    check_pipeline(found)
+
+
+def test_the_numbers_of_joblib_are_where_they_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    model = pipeline()
+    joblib.dump(model, path)
+    (coefficients,) = [tensor for tensor in summarize(path).tensors if tensor.name.endswith("coef_")]
+    assert coefficients.extent is not None
+    start, length = coefficients.extent
+    assert np.array_equal(np.frombuffer(path.read_bytes()[start : start + length]), model[1].coef_[0])
+
+
+def test_a_forest(tmp_path: Path) -> None:
+    path = tmp_path / "forest.joblib"
+    joblib.dump(RandomForestClassifier(5, max_depth=3, random_state=1).fit(X, Y), path)
+    found = summarize(path)
+    assert found.opaque == ""
+    assert found.parameters["n_estimators"] == 5
+    assert found.parameters["max_depth"] == 3
+    assert found.facts["class"] == "sklearn.ensemble._forest.RandomForestClassifier"
+
+
+def test_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "c.npy", X)
+    np.save(tmp_path / "f.npy", np.asfortranarray(X))
+    np.savez(tmp_path / "stored.npz", x=X, y=Y)
+    np.savez_compressed(tmp_path / "deflated.npz", x=X, y=Y)
+    np.save(tmp_path / "objects.npy", np.array([{}, 1], dtype=object))
+    (c,), (f,) = (summarize(tmp_path / name).tensors for name in ("c.npy", "f.npy"))
+    assert (c.dtype, c.shape, c.order, f.order) == ("<f8", (60, 4), "C", "F")
+    for name in ("stored.npz", "deflated.npz"):
+        assert [(each.name, each.shape) for each in summarize(tmp_path / name).tensors] == [
+            ("x", (60, 4)),
+            ("y", (60,)),
+        ]
+    start, length = summarize(tmp_path / "stored.npz").tensors[0].extent or (0, 0)
+    assert (tmp_path / "stored.npz").read_bytes()[start : start + length] == X.tobytes()
+    assert "can run code" in summarize(tmp_path / "objects.npy").warnings[0]
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file = library("safetensors.numpy").save_file
+    save_file({"w": X.astype("f4"), "b": Y}, tmp_path / "m.safetensors", metadata={"step": "3"})
+    found = summarize(tmp_path / "m.safetensors")
+    assert {(each.name, each.dtype, each.shape) for each in found.tensors} == {
+        ("w", "F32", (60, 4)),
+        ("b", "I64", (60,)),
+    }
+    assert found.facts == {"metadata.step": "3"}
+
+
+def test_skops(tmp_path: Path) -> None:
+    library("skops.io").dump(pipeline(), tmp_path / "m.skops")
+    found = summarize(tmp_path / "m.skops")
+    assert (found.format, found.opaque) == ("skops", "")
+    assert found.facts["class"] == "sklearn.pipeline.Pipeline"
+    assert 0.5 in [value for name, value in found.parameters.items() if name.endswith(".C")]
+    assert "sklearn.preprocessing._data.StandardScaler" in found.globals
+    assert ((1, 4), "<f8") in [(each.shape, each.dtype) for each in found.tensors]
+
+
+def test_onnx(tmp_path: Path) -> None:
+    onnx = library("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weights = helper.make_tensor("w", kind, [4, 2], np.arange(8, dtype="f4").tobytes(), raw=True)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["z"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["N", 4])],
+        [helper.make_tensor_value_info("z", kind, ["N", 2])],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, producer_name="us"), str(tmp_path / "m.onnx"))
+    found = summarize(tmp_path / "m.onnx")
+    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [("w", "F32", (4, 2))]
+    assert found.features == ("x",)
+    assert found.facts["input x"] == "F32 [N, 4]"
+    assert found.facts["producer"] == "us"
+    assert (found.facts["operator MatMul"], found.facts["operator Relu"], found.facts["nodes"]) == ("1", "1", "2")
+    start, length = found.tensors[0].extent or (0, 0)
+    assert (tmp_path / "m.onnx").read_bytes()[start : start + length] == np.arange(8, dtype="f4").tobytes()
+
+
+def test_gguf(tmp_path: Path) -> None:
+    gguf = library("gguf")
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer.add_block_count(2)
+    writer.add_array("tokens", ["a", "b"])
+    writer.add_tensor("t.w", np.arange(12, dtype="f4").reshape(3, 4))
+    writer.add_tensor("t.b", np.ones(3, dtype="f2"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = summarize(tmp_path / "m.gguf")
+    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
+        ("t.w", "F32", (3, 4)),
+        ("t.b", "F16", (3,)),
+    ]
+    assert found.parameters["llama.block_count"] == 2
+    assert found.parameters["tokens"] == "[a, b]"
+    start, length = found.tensors[0].extent or (0, 0)
+    assert (tmp_path / "m.gguf").read_bytes()[start : start + length] == np.arange(12, dtype="f4").tobytes()
+
+
+def test_lightgbm(tmp_path: Path) -> None:
+    lightgbm = library("lightgbm")
+    data = lightgbm.Dataset(X, Y, feature_name=["a", "b", "c", "d"], params={"verbose": -1, "min_data_in_leaf": 2})
+    lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 7}, data, 3).save_model(tmp_path / "m.txt")
+    found = summarize(tmp_path / "m.txt")
+    assert (found.format, found.facts["trees"], found.features) == ("lightgbm", "3", ("a", "b", "c", "d"))
+    assert found.parameters["num_leaves"] == "7"
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.ubj"])
+def test_xgboost(name: str, tmp_path: Path) -> None:
+    xgboost = library("xgboost")
+    data = xgboost.DMatrix(X, Y, feature_names=["a", "b", "c", "d"])
+    xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 3).save_model(tmp_path / name)
+    found = summarize(tmp_path / name)
+    assert (found.format, found.facts["trees"], found.features) == ("xgboost", "3", ("a", "b", "c", "d"))
+    assert found.parameters["objective.name"] == "binary:logistic"
+    assert found.facts["xgboost"] == xgboost.__version__
+
+
+def write_torch(path: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> None:
+    """A checkpoint as `torch.save` lays it out (torch/serialization.py): the library itself is too large for tests."""
+
+    class Reference:
+        def __init__(self, key: int, count: int) -> None:
+            self.key, self.count = key, count
+
+    class Rebuild:
+        def __init__(self, key: int, values: np.ndarray[Any, Any]) -> None:
+            self.key, self.values = key, values
+
+    text = io.BytesIO()
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            if isinstance(value, Reference):
+                return ("storage", "FLOAT", str(value.key), "cpu", value.count)
+            return None
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, Rebuild):
+                strides = tuple(each // value.values.itemsize for each in value.values.strides)
+                reference = Reference(value.key, value.values.size)
+                return rebuild, (reference, 0, value.values.shape, strides, False, {})
+            return NotImplemented
+
+    def rebuild(*_: object) -> None: ...
+
+    rebuild.__module__, rebuild.__qualname__ = "json", "loads"
+    import json as stand_in
+
+    original = stand_in.loads
+    stand_in.loads = rebuild  # type: ignore[assignment]
+    try:
+        pickler = Pickler(text, protocol=2)
+        pickler.dump({name: Rebuild(key, values) for key, (name, values) in enumerate(tensors.items())})
+    finally:
+        stand_in.loads = original
+    # the names that torch would have written
+    data = text.getvalue().replace(b"cjson\nloads\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
+    data = data.replace(b"X\x05\x00\x00\x00FLOATq", b"ctorch\nFloatStorage\nq")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("model/data.pkl", data)
+        for key, values in enumerate(tensors.values()):
+            archive.writestr(f"model/data/{key}", values.tobytes())
+        archive.writestr("model/version", "3\n")
+
+
+def test_torch(tmp_path: Path) -> None:
+    values = CHANCE.normal(size=(3, 5)).astype("f4")
+    write_torch(tmp_path / "m.pt", {"layer.weight": values, "layer.bias": np.ones(3, "f4")})
+    found = summarize(tmp_path / "m.pt")
+    assert (found.format, found.opaque, found.warnings) == ("torch", "", ())
+    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
+        ("layer.weight", "F32", (3, 5)), ("layer.bias", "F32", (3,))
+    ]  # fmt: skip
+    start, length = found.tensors[0].extent or (0, 0)
+    assert (tmp_path / "m.pt").read_bytes()[start : start + length] == values.tobytes()
+
+
+def test_keras(tmp_path: Path) -> None:
+    layer = {"class_name": "Dense", "config": {"name": "dense", "units": 8, "activation": "relu"}}
+    odd = {"class_name": "Lambda", "config": {"name": "odd", "function": {"class_name": "__lambda__"}}}
+    config = {"class_name": "Sequential", "config": {"layers": [layer, odd]}}
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.3.3"}))
+        archive.writestr("model.weights.h5", b"\x89HDF")
+    found = summarize(tmp_path / "m.keras")
+    assert (found.format, found.parameters["dense.units"], found.facts["layers"]) == ("keras", 8, "2")
+    assert found.warnings == ("layer odd holds code (Lambda)",)
+
+
+# comparing
+
+
+def test_what_changed_between_two_models(tmp_path: Path) -> None:
+    save_file = library("safetensors.numpy").save_file
+    old = {"same": X.astype("f4"), "moved": X.astype("f4"), "gone": Y, "cast": X.astype("f4"), "half": X.astype("f2")}
+    new = {"same": old["same"], "moved": old["moved"].copy(), "new": Y, "cast": X.astype("f8"), "half": X.astype("f2")}
+    new["moved"][3, 1] += np.float32(0.25)
+    save_file(old, tmp_path / "old.safetensors", metadata={"step": "1"})
+    save_file(new, tmp_path / "new.safetensors", metadata={"step": "2"})
+    found = compare(tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    changes = {each.name: each for each in found.tensors}
+    assert set(changes) == {"moved", "gone", "new", "cast"}
+    assert (changes["gone"].new, changes["new"].old, changes["cast"].old) == (None, None, "F32 [60, 4]")
+    assert changes["cast"].new == "F64 [60, 4]"
+    assert (found.same, found.unread) == (2, 0)
+    moved = changes["moved"]
+    assert moved.norm == moved.largest == pytest.approx(0.25, rel=1e-5)
+    x, y = old["moved"].astype("f8").ravel(), new["moved"].astype("f8").ravel()
+    assert moved.relative == pytest.approx(np.linalg.norm(y - x) / np.linalg.norm(x))
+    assert moved.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+    assert found.facts == {"metadata.step": ("1", "2")}
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    def write(name: str, values: np.ndarray[Any, Any]) -> Path:
+        data = (values.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+        header = json.dumps({"w": {"dtype": "BF16", "shape": [len(values)], "data_offsets": [0, len(data)]}}).encode()
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header + data)
+        return tmp_path / name
+
+    first = write("a.safetensors", np.array([1.0, 2.0, -4.0]))
+    second = write("b.safetensors", np.array([1.0, 2.5, -4.0]))
+    (change,) = compare(first, second).tensors
+    assert (change.norm, change.largest) == (0.5, 0.5)
+
+
+def test_models_of_the_same_class(tmp_path: Path) -> None:
+    joblib.dump(pipeline(0.5), tmp_path / "old.joblib")
+    joblib.dump(pipeline(5.0), tmp_path / "new.joblib")
+    found = compare(tmp_path / "old.joblib", tmp_path / "new.joblib")
+    assert found.parameters == {"steps.logisticregression.C": (0.5, 5.0)}
+    assert {each.name.rpartition(".")[2] for each in found.tensors} >= {"coef_", "intercept_"}
+    assert found.same >= 3
+    assert found.features == ((), ())
+    assert found.globals == ((), ())
+
+
+def test_compressed_numbers_are_not_compared(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=X)
+    np.savez_compressed(tmp_path / "b.npz", x=X + 1)
+    found = compare(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert (found.tensors, found.same, found.unread) == ((), 0, 1)
+
+
+def test_other_formats(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "b.bin").write_bytes(b"no model at all" * 10)
+    found = compare(tmp_path / "a.npy", tmp_path / "b.bin")
+    assert found.old.format == "npy"
+    assert found.new.opaque == "not the format of a model that is known"
