@@ -44,12 +44,10 @@ def compare(old: Path, new: Path, name: str = "", limits: Limits | None = None) 
 
 def _ask(arguments: Sequence[str], paths: Sequence[Path], limits: Limits) -> Mapping[str, Any] | Summary:
     """The answer of a reader, or an opaque summary."""
-    environment = {
-        "PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
-        "GITML_LIMITS": f"{limits.memory} {limits.seconds}",
-    }  # fmt: skip
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     # -I: neither the current directory nor the environment of the user chooses what is imported
-    command = [sys.executable, "-I", "-m", "gitml.formats", *arguments, *map(str, paths)]
+    command = [sys.executable, "-I", "-m", "gitml.formats", str(limits.memory), str(limits.seconds), *arguments]
+    command += map(str, paths)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         start_new_session=True,
@@ -105,13 +103,13 @@ def main(arguments: Sequence[str]) -> int:
     """Be the child: limit this process, read, answer on standard output."""
     import resource  # noqa: PLC0415 - not everywhere, and only here
 
-    memory, seconds = (int(each) for each in os.environ["GITML_LIMITS"].split())
+    memory, seconds = int(arguments[0]), int(arguments[1])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        answer = _answer(arguments)
+        answer = _answer(arguments[2:])
     except MemoryError:
         return _NO_MEMORY
     sys.stdout.write(json.dumps(answer))
