@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gitml.pipeline.background import run_in_background
 
         return run_in_background(argv[1])
+    if command == "textconv":
+        from gitml.review.textconv import main as textconv
+
+        return textconv(argv[1:])
     from gitml.cli.main import main as command_line
 
     return command_line(argv)

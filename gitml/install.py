@@ -25,6 +25,11 @@ HOOKS = (
     "post-index-change", "pre-push",
 )  # fmt: skip
 _SIGNATURE = b'# gitml hook 1, written by "git ml install"'
+_BINARY_MODELS = (
+    ".safetensors", ".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".onnx", ".gguf", ".keras",
+    ".ubj",
+)  # fmt: skip
+"""Ends of names of which `git diff` would only say that they differ, or show pointers."""
 _ATTRIBUTES_BEGIN = "# gitml: begin\n"
 _ATTRIBUTES_END = "# gitml: end\n"
 
@@ -128,7 +133,7 @@ def uninstall(repo: Repository) -> list[str]:
         if original.exists():
             original.replace(directory / name)
             restored.append(name)
-    for section in ("filter.ml", "merge.ml"):
+    for section in ("filter.ml", "diff.ml", "merge.ml"):
         repo.git.run("config", "--local", "--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
         repo.git.run("config", "--local", "--unset-all", name, check=False)
@@ -152,6 +157,7 @@ def _configure(repo: Repository) -> None:
     for name, value in {
         "filter.ml.process": f"{command_line()} filter-process",
         "filter.ml.required": "true",
+        "diff.ml.textconv": f"{command_line()} textconv",
         "merge.ml.name": "gitml results: keep ours, the pipeline brings them up to date",
         # `true` leaves our side in place and reports success; the evaluation after the merge sees what is stale
         "merge.ml.driver": "true",
@@ -161,6 +167,8 @@ def _configure(repo: Repository) -> None:
 
 def _write_attributes(repo: Repository) -> None:
     lines = f"*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n"
+    # by name, and not with the filter: git starts a process for each version that it shows
+    lines += "".join(f"*{suffix} diff=ml\n" for suffix in _BINARY_MODELS)
     _edit_attributes(repo, _ATTRIBUTES_BEGIN + lines + _ATTRIBUTES_END)
 
 

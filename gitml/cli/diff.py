@@ -66,7 +66,10 @@ def diff(
     with open_context() as context:
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
-        found = compare(context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths)
+        found = compare(
+            context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
+            with_models=not stat and (not blocks or "model" in blocks),
+        )  # fmt: skip
     if junit_file is not None:
         _write(junit_file, junit(found))
     if openmetrics_file is not None:
@@ -158,7 +161,7 @@ def _print(found: Comparison, words: Report) -> None:
 
 def _print_block(block: Block) -> None:
     for note in block.notes:
-        show(f"  {safe(note.text)}")
+        show(paint(f"  {safe(note.text)}", _COLOURS[note.tone]))
     if block.rows:
         # the last column may be as long as it likes
         rows = [

@@ -15,6 +15,7 @@ from gitml.provenance.codec import Json
 from gitml.review.comparison import Comparison, Cost, CostChange, MetricChange, ParamChange, Side, StageChange
 from gitml.review.files import file_changes
 from gitml.review.metrics import metric_changes
+from gitml.review.models import model_changes
 from gitml.store.tree import Snapshot
 
 _MOST_TASKS = 5000
@@ -39,16 +40,23 @@ def compare(
     *,
     tolerances: Mapping[str, float] | None = None,
     pathspecs: Sequence[str] = (),
+    with_models: bool = True,
 ) -> Comparison:
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
-    its side, not an error.
+    its side, not an error. `with_models` looks into models, which may take seconds.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
     both = [now.statuses[name].stage for name in now.statuses]
     both += [status.stage for name, status in before.statuses.items() if name not in now.statuses]
     code = {file.source for seen in (before, now) for status in seen.statuses.values() for file in status.code}
+    files = file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)
+    models = (
+        model_changes(repo, (old.commit, before.snapshot.root), (new.commit, now.snapshot.root), files)
+        if with_models
+        else []
+    )
     return Comparison(
         old=before.side,
         new=now.side,
@@ -56,7 +64,8 @@ def compare(
         metrics=tuple(_metrics(before, now, tolerances)),
         stages=tuple(_stages(before, now)),
         params=tuple(_params(before, now)),
-        files=tuple(file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)),
+        files=tuple(files),
+        models=tuple(models),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
     )

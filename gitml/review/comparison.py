@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gitml.formats.compare import ModelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
 
@@ -116,6 +117,16 @@ class FileChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChange:
+    """A model that is new or changed."""
+
+    path: bytes
+    diff: ModelDiff | None
+    problem: str = ""
+    """Why it could not be looked into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -146,6 +157,7 @@ class Comparison:
     stages: tuple[StageChange, ...] = ()
     params: tuple[ParamChange, ...] = ()
     files: tuple[FileChange, ...] = ()
+    models: tuple[ModelChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""

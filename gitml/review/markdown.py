@@ -46,7 +46,7 @@ def _verdict(report: Report) -> str:
 def _block(block: Block) -> str:
     body = []
     if block.notes:
-        body.append(" · ".join(_cell(note) for note in block.notes) + "\n")
+        body.append(" · ".join(_MARKS.get(note.tone, "") + _cell(note) for note in block.notes) + "\n")
     if block.rows:
         body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
         body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gitml.formats.compare import ModelDiff, TensorChange
+from gitml.formats.summary import Scalar
 from gitml.meter import format_size
 from gitml.pipeline.reason import shown
 from gitml.provenance.codec import text_of
@@ -225,6 +227,71 @@ def _file(file: FileChange) -> tuple[Cell, ...]:
     return Cell(path, name=True), Cell(kind), Cell(old), Cell(new)
 
 
+def _models(comparison: Comparison) -> Iterator[Block]:
+    for model in comparison.models:
+        title = f"Model: {text_of(model.path)}"
+        if model.diff is None or model.diff.new.opaque:
+            why = model.problem if model.diff is None else f"opaque: {model.diff.new.opaque}"
+            yield Block(key="model", title=title, notes=(Cell(why, name=True),))
+            continue
+        rows = [*_model_rows(model.diff)]
+        yield Block(
+            key="model", title=title, columns=("", "", "before", "now"), rows=_rows(iter(rows), len(rows), _MOST_FILES),
+            notes=tuple(_model_notes(model.diff)),
+        )  # fmt: skip
+
+
+def _model_notes(diff: ModelDiff) -> Iterator[Cell]:
+    same_format = diff.old.format in (diff.new.format, "none")
+    yield Cell(diff.new.format if same_format else f"{diff.old.format} → {diff.new.format}")
+    if "class" in diff.new.facts:
+        yield Cell(diff.new.facts["class"], name=True)
+    if diff.new.tensors or diff.old.tensors:
+        numbers = sum(tensor.count for tensor in diff.new.tensors)
+        changed = sum(each.old is not None and each.new is not None for each in diff.tensors)
+        text = f"{_count(len(diff.new.tensors), 'tensor')}, {numbers:,} numbers"
+        if diff.old.format != "none":
+            text += f": {changed} changed, {diff.same} the same"
+            text += f", {diff.unread} compressed and not compared" if diff.unread else ""
+        yield Cell(text)
+    for warning in [each for each in diff.new.warnings if each not in diff.old.warnings][:5]:
+        yield Cell(warning, name=True, tone=Tone.BAD)
+
+
+def _model_rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
+    if diff.old.format == "none":
+        return
+    for name, (old, new) in diff.parameters.items():
+        yield Cell("parameter"), Cell(name, name=True), _value(old), _value(new)
+    for what, (came, went) in (("feature", diff.features), ("uses", diff.globals)):
+        for name in came:
+            yield Cell(what), Cell(name, name=True), Cell(_ABSENT), Cell("added")
+        for name in went:
+            yield Cell(what), Cell(name, name=True), Cell("removed"), Cell(_ABSENT)
+    for tensor in sorted(diff.tensors, key=lambda each: -(each.relative or 0.0)):
+        yield Cell("tensor"), Cell(tensor.name, name=True), Cell(tensor.old or _ABSENT), Cell(_tensor(tensor))
+    for name, (before, now) in diff.facts.items():
+        yield Cell("fact"), Cell(name, name=True), _value(before), _value(now)
+
+
+def _tensor(tensor: TensorChange) -> str:
+    if tensor.new is None or tensor.old != tensor.new:
+        return tensor.new or _ABSENT
+    if tensor.norm is None:
+        return "changed"
+    parts = [f"changed by {number(tensor.norm)}"]
+    if tensor.relative is not None:
+        parts[0] += f" ({100 * tensor.relative:.3g} %)"
+    parts.append(f"at most {number(tensor.largest)}")
+    if tensor.cosine is not None:
+        parts.append(f"cosine {tensor.cosine:.4f}")
+    return ", ".join(parts)
+
+
+def _value(value: Scalar) -> Cell:
+    return Cell(_ABSENT) if value is None else Cell(str(value)[:200], name=True)
+
+
 def _costs(comparison: Comparison) -> Iterator[Block]:
     if comparison.costs:
         yield Block(
@@ -271,6 +338,7 @@ _BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
     "stages": _stages,
     "params": _params,
     "files": _files,
+    "model": _models,
     "environment": _libraries,
     "cost": _costs,
     "failures": _failures,
