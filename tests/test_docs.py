@@ -119,7 +119,7 @@ def test_every_exit_code_that_is_used_is_documented() -> None:
 def test_every_json_shape_is_documented() -> None:
     printed = {
         shape
-        for room in ("cli", "review")
+        for room in ("cli", "review", "formats")
         for source in (TOP / "gitml" / room).glob("*.py")
         for shape in re.findall(r"\"schema\": \"(gitml/[a-z-]+/\d+)\"", source.read_text())
     }

@@ -13,8 +13,6 @@ from gitml.formats.summary import Scalar, Summary, Tensor
 if TYPE_CHECKING:
     import numpy
 
-SCHEMA = "gitml/model-diff/1"
-
 _BLOCK = 4 << 20
 """Numbers of a tensor that are compared at a time."""
 _DTYPES = {
@@ -69,7 +67,7 @@ class ModelDiff:
     def as_json(self) -> dict[str, Any]:
         """The difference as a document; numbers that JSON lacks are null."""
         return {
-            "schema": SCHEMA,
+            "schema": "gitml/model-diff/1",
             "old": self.old.as_json(),
             "new": self.new.as_json(),
             "tensors": [

@@ -6,8 +6,6 @@ from typing import Any, Self
 
 Scalar = None | bool | int | float | str
 
-SCHEMA = "gitml/model/1"
-
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -52,7 +50,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """The summary as a document."""
         return {
-            "schema": SCHEMA,
+            "schema": "gitml/model/1",
             "format": self.format,
             "tensors": [[each.name, each.dtype, list(each.shape), each.extent, each.order] for each in self.tensors],
             "parameters": dict(self.parameters),
