@@ -14,6 +14,9 @@ from pathlib import Path
 
 from gitml.errors import GitmlError
 
+SMALL_WINDOWS = ("-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=128m")
+"""Git maps packs that it reads, by default all of them at once, which counts as its memory; this takes no longer."""
+
 # What users set to steer git itself rather than to name a repository (pre-commit keeps a similar list).
 _KEPT = frozenset(
     {

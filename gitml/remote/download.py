@@ -99,7 +99,7 @@ class PartialPack:
         """Bytes that are here."""
         return os.pread(self._descriptor, end - start, start)
 
-    def write(self, start: int, data: bytes) -> None:
+    def write(self, start: int, data: bytes | memoryview) -> None:
         """Bytes that have come; safe from several threads."""
         os.pwrite(self._descriptor, data, start)
         with self._journal.open("a", encoding="ascii") as journal:

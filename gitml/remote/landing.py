@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from gitml.errors import CorruptError
-from gitml.git.command import Git
+from gitml.git.command import SMALL_WINDOWS, Git
 from gitml.git.deflate import isal
 from gitml.git.newfile import sync_directory
 from gitml.git.pack import PackWriter
@@ -144,7 +144,9 @@ class Landing:
     def require_blobs(self, oids: Iterable[Oid]) -> None:
         """Raise `CorruptError` unless all of these are blobs: what is none would have to be walked."""
         asked = b"".join(oid.hex().encode() + b"\n" for oid in oids)
-        found = self._git.output("cat-file", "--batch-check=%(objecttype)", input=asked, env=self.environment)
+        found = self._git.output(
+            *SMALL_WINDOWS, "cat-file", "--batch-check=%(objecttype)", input=asked, env=self.environment
+        )
         if not set(found.split()) <= {b"blob"}:
             raise CorruptError("an index of the store calls an object a blob that is none")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import MissingDataError
+from gitml.git.command import SMALL_WINDOWS
 from gitml.git.packindex import PackIndex
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -14,9 +15,6 @@ from gitml.store.odb import Kind as ObjectKind
 
 _PACK_LIMIT = 1 << 30
 """Bytes of a pack that is made; what is more goes into further ones."""
-
-_SMALL_WINDOWS = ("-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=128m")
-"""Git maps packs that it reads, by default all of them; this takes no longer."""
 
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
 _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}
@@ -46,7 +44,7 @@ def make_packs(
     listed = b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items())
     repo.git.run(
         "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false", "-c", f"pack.packSizeLimit={_PACK_LIMIT}",
-        *_SMALL_WINDOWS, "pack-objects", "--progress" if shown else "-q", "--delta-base-offset", str(place / "pack"),
+        *SMALL_WINDOWS, "pack-objects", "--progress" if shown else "-q", "--delta-base-offset", str(place / "pack"),
         input=listed, env={**_NO_FETCH, **(environment or {})}, show=shown,
     )  # fmt: skip
 
