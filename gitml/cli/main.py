@@ -26,6 +26,7 @@ COMMANDS = {
     "log": ("log", "Show results and metrics over the commits"),
     "show": ("show", "Show what made a file"),
     "diff": ("diff", "Show what changed between two commits, and why"),
+    "comment": ("comment", "Put a report on a pull request"),
     "bisect": ("bisect", "Find the commit that broke a metric"),
     "dag": ("dag", "Draw the pipeline"),
     "push": ("push", "Send data and runs that a remote lacks"),
