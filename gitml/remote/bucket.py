@@ -53,6 +53,10 @@ Version = Mapping[str, str]
 """What a conditional write compares; it says nothing to anybody but the store."""
 
 
+_LARGE = 1 << 20
+"""Bytes of a file in a directory that are brought to the disk at once."""
+
+
 class StoreError(GitmlError):
     """A store does not do what it was asked. Carries `detail`, what it said."""
 
@@ -252,6 +256,12 @@ class DirectoryBucket(Bucket):
         """As for any bucket; the directory is made where there is none."""
         self._make()
         super().write(key, data)
+        if len(data) >= _LARGE:
+            # while other threads copy; one after the other at the end the disk would wait for us, then we for it
+            try:
+                _sync_file(self._directory / key)
+            except OSError as error:
+                raise self._error("write", key, error) from None
         with self._lock:
             self._unsynced.append(key)
 

@@ -5,6 +5,7 @@ a journal says which ranges are there, so a download that was killed goes on whe
 """
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from gitml.remote.packs import pieces
 from gitml.remote.progress import Progress
 from gitml.remote.state import Pack
 from gitml.remote.store import PARALLEL, Store
+
+if TYPE_CHECKING:
+    import hashlib
 
 GAP = 128 << 10
 """Bytes between two wanted ranges that are rather read than skipped: a request costs more."""
@@ -28,6 +32,9 @@ SMALL = 1 << 20
 
 _TINY = 64 << 10
 """A pack up to this size always comes whole: then what is wanted of it later is here."""
+
+_WINDOW = 16 << 20
+"""Bytes of a pack that are mapped at a time: they count as memory."""
 
 Range = tuple[int, int]
 """From the first byte to the one behind the last."""
@@ -94,6 +101,17 @@ class PartialPack:
     def lacks(self, wanted: Iterable[Range]) -> list[Range]:
         """Those parts of ranges that are not here."""
         return _without(_merged(wanted, 0), self._have)
+
+    def sync(self) -> None:
+        """Set the disk to work; whether it did, a sync of the file at its place says."""
+        with suppress(OSError):
+            os.fdatasync(self._descriptor)
+
+    def digest(self, digest: "hashlib._Hash", end: int) -> None:
+        """Have `digest` take the bytes up to `end`, which are here, a window of the file at a time and not copied."""
+        for start in range(0, end, _WINDOW):
+            with mmap.mmap(self._descriptor, min(_WINDOW, end - start), prot=mmap.PROT_READ, offset=start) as window:
+                digest.update(window)
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes that are here."""

@@ -356,8 +356,10 @@ def _verify_plain(partial: PartialPack, stored: StoredIndex, object_format: Obje
         if isal().crc32(data) != stored.crc(position):
             raise CorruptError(f"pack {partial.pack.id} has another checksum than its index at {start}")
 
-    with ThreadPoolExecutor(1) as digesting:
-        whole = digesting.submit(_verify_digest, partial, object_format)
+    with ThreadPoolExecutor(2) as beside:
+        # hashing needs no disk
+        beside.submit(partial.sync)
+        whole = beside.submit(_verify_digest, partial, object_format)
         _in_two_threads(check, sorted(range(len(stored)), key=lambda position: stored.extent(position)[0]))
         whole.result()
 
@@ -381,8 +383,7 @@ def _verify_entry(data: bytes, oid: Oid, pack_id: str, object_format: ObjectForm
 def _verify_digest(partial: PartialPack, object_format: ObjectFormat) -> None:
     digest = hashlib.new(object_format.value, usedforsecurity=False)
     end = partial.pack.size - object_format.size
-    for start in range(0, end, _BLOCK):
-        digest.update(partial.read(start, min(start + _BLOCK, end)))
+    partial.digest(digest, end)
     if digest.hexdigest() != partial.pack.id or partial.read(end, partial.pack.size) != digest.digest():
         raise CorruptError(f"pack {partial.pack.id} is damaged: its digest is {digest.hexdigest()}")
 
