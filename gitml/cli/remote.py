@@ -18,6 +18,7 @@ from gitml.git.repository import Repository
 from gitml.provenance.codec import text_of
 from gitml.remote.address import parse_address
 from gitml.remote.helper import settings_of
+from gitml.remote.interrupt import end_when_interrupted
 from gitml.remote.state import Kind
 from gitml.remote.store import Store, require_state
 from gitml.remote.sweep import sweep
@@ -70,9 +71,10 @@ def info(where: Where = None, json: Json = False) -> int:
     for line in table(rows, indent=""):
         show(line)
     if state.dropped:
-        oldest = min(each.since for each in state.dropped)
+        oldest = min((each.since for each in state.dropped if each.since), default=0)
         waiting = size(sum(each.size for each in state.dropped))
-        show(f"no longer in use: {count(len(state.dropped), 'pack')}, {waiting}, since {day(oldest)}; git ml remote gc")
+        since = f", since {day(oldest)}" if oldest else ""
+        show(f"no longer in use: {count(len(state.dropped), 'pack')}, {waiting}{since}; git ml remote gc")
     return ExitCode.OK
 
 
@@ -167,6 +169,7 @@ def gc(
 @contextmanager
 def _open(where: str | None) -> Iterator[Store]:
     """The store of a remote of this repository, or at an address; outside a repository nothing is kept."""
+    end_when_interrupted()
     try:
         repo: Repository | None = Repository.discover()
     except UserError:

@@ -6,6 +6,7 @@ Options stand in the query (`?region=eu-west-1&single_writer=true`) or in the co
 (`remote.<name>.mlRegion`); the query wins. Credentials never stand in an address.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,6 +17,8 @@ from gitml.errors import UserError
 SCHEMES = ("s3", "gs", "az", "file")
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SECRET = ("secret", "access_key", "token", "account_key", "sas", "password", "service_account_key", "credential")
+_BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 _HINT = "write ml::s3://BUCKET/PATH, ml::gs://BUCKET/PATH, ml::az://CONTAINER/PATH or ml::file:///PATH"
 
 
@@ -74,7 +77,16 @@ def parse_address(text: str, settings: Mapping[str, str] | None = None) -> Addre
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)) if parts.query else {}
     except ValueError:
         raise AddressError(f"'{parts.query}' is not a list of options", hint="write ?name=value&name=value") from None
+    for name in options:
+        if any(word in name.lower() for word in _SECRET):
+            raise AddressError(
+                f"'{name}' does not belong in an address, which git shows and keeps",
+                hint="see 'Credentials' in docs/remote.md",
+            )
     options = {**(settings or {}), **options}
+    endpoint = options.get("endpoint")
+    if endpoint is not None and not _is_web_address(endpoint):
+        raise AddressError(f"the endpoint '{endpoint}' is no address", hint="write https://HOST[:PORT]")
     path = unquote(parts.path)
     if "\0" in path:
         raise AddressError("an address has no NUL")
@@ -86,10 +98,20 @@ def parse_address(text: str, settings: Mapping[str, str] | None = None) -> Addre
         return Address("file", "", _absolute(path), options)
     if not parts.netloc:
         raise AddressError(f"the address '{text}' names no bucket", hint=_HINT)
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise AddressError(f"'{parts.netloc}' is no name of a bucket", hint=_HINT)
     segments = [segment for segment in path.split("/") if segment]
     if any(segment in (".", "..") for segment in segments):
         raise AddressError(f"the address '{text}' has '.' or '..' in its path")
     return Address(parts.scheme, parts.netloc, "/".join(segments), options)
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _absolute(path: str) -> str:

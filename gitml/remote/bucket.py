@@ -31,13 +31,13 @@ PROBE = "conditional-writes"
 
 _RETRIES: Any = {
     "max_retries": 8,
-    "retry_timeout": timedelta(seconds=90),
+    "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
 }
 _CLIENT: Any = {
     # of a whole request: a piece must get through a slow line; what stalls is found by the time of one read
     "timeout": timedelta(minutes=15),
-    "read_timeout": timedelta(seconds=60),
+    "read_timeout": timedelta(seconds=30),
     "connect_timeout": timedelta(seconds=10),
 }
 _ATTEMPTS = 4
@@ -131,6 +131,9 @@ class Bucket:
         with self._request("PUT", key) as noted:
             noted.size = len(data)
             self._attempt(lambda: obstore.put(self._store, key, data, use_multipart=False))
+
+    def rely_on(self, key: str) -> None:
+        """Count on an object that somebody else has written, as if we had; a service has it for good anyway."""
 
     def exchange(self, key: str, data: bytes, version: Version | None) -> bool:
         """Replace the object of this version (None: there must be none); False if it is another by now.
@@ -265,6 +268,11 @@ class DirectoryBucket(Bucket):
         with self._lock:
             self._unsynced.append(key)
 
+    def rely_on(self, key: str) -> None:
+        """As for any bucket: a push that was killed may have left it in memory only."""
+        with self._lock:
+            self._unsynced.append(key)
+
     def exchange(self, key: str, data: bytes, version: Version | None) -> bool:
         """As for any bucket; under a lock of the kernel, which goes with its process."""
         with self._request("PUT", key) as noted:
@@ -295,8 +303,12 @@ class DirectoryBucket(Bucket):
             keys, self._unsynced = self._unsynced, []
         for key in keys:
             _sync_file(self._directory / key)
-        for parent in {(self._directory / key).parent for key in keys}:
-            _sync_file(parent)
+        directories: set[Path] = set()
+        for key in keys:
+            # up to the store itself: a directory is on the disk once the one that names it is
+            directories.update(each for each in (self._directory / key).parents if each.is_relative_to(self._directory))
+        for directory in directories:
+            _sync_file(directory)
 
     def _replace(self, path: Path, data: bytes, version: Version | None) -> bool:
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -457,7 +469,12 @@ def _detail(error: Exception) -> str:
 def _is_final(error: Exception) -> bool:
     """Whether asking again cannot help: obstore has tried long enough, or nobody is there."""
     text = str(error)
-    return "after 8 retries" in text or re.search(r"\bretries: 8\b", text) is not None or "status code: 4" in text
+    return (
+        "after 8 retries" in text
+        or "timed out" in text
+        or re.search(r"\bretries: 8\b", text) is not None
+        or "status code: 4" in text
+    )
 
 
 class _Noted:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 from gitml.errors import CorruptError, MissingDataError
 from gitml.git.repository import Repository
@@ -33,8 +34,10 @@ def fetch(repo: Repository, store: Store, state: State, wants: Sequence[Oid], wi
     objects = Path(os.environ.get("GIT_OBJECT_DIRECTORY") or repo.objects_dir)
     promisor = wishes.filters is not None or wishes.from_promisor
 
+    strict = _checks_objects(repo)
+
     def landing() -> Landing:
-        return Landing(repo.git, objects, repo.format, promisor=promisor)
+        return Landing(repo.git, objects, repo.format, promisor=promisor, strict=strict)
 
     with landing() as scout, landing() as final:
         fetching = _Fetch(repo, store, state, wishes, scout, final)
@@ -164,7 +167,8 @@ class _Fetch:
     def _scouted(self, wants: Iterable[Oid]) -> set[Oid]:
         """Commits, and trees where they are wanted, of packs that were not seen before: the walk will need them."""
         found = [each for oid in wants if (each := self._find(oid)) is not None]
-        if self._wishes.from_promisor or not any(index.kind(at) in ("commit", "tag") for index, at in found):
+        # git says `from_promisor` of every fetch with a filter; one of single objects asks for no commits
+        if not any(index.kind(at) in ("commit", "tag") for index, at in found):
             return set()
         wanted: set[Oid] = set()
         known = self._seen()
@@ -366,8 +370,19 @@ def _is_most(index: StoredIndex, ranges: Iterable[Range]) -> bool:
     return size > SMALL and sum(end - start for start, end in ranges) >= _MOSTLY * size
 
 
+def _checks_objects(repo: Repository) -> bool:
+    """Whether the user wants objects looked at that come (git-config: `fetch.fsckObjects`, `transfer.fsckObjects`)."""
+    names = r"^(fetch|transfer)\.fsckobjects$"
+    lines = repo.git.run("config", "--type=bool", "--get-regexp", names, check=False).stdout.splitlines()
+    found = dict(line.split() for line in lines if len(line.split()) == 2)
+    return found.get(b"fetch.fsckobjects", found.get(b"transfer.fsckobjects")) == b"true"
+
+
 def _blob_limit(filters: str | None) -> int | None:
     """Bytes from which on `blob:limit=<n>[kmg]` leaves a blob out; None for other filters."""
+    if filters is not None and filters.startswith("combine:"):
+        limits = [_blob_limit(unquote(each)) for each in filters.removeprefix("combine:").split("+")]
+        return min((limit for limit in limits if limit is not None), default=None)
     if filters is None or not filters.startswith("blob:limit="):
         return None
     number = filters.removeprefix("blob:limit=").lower()

@@ -35,6 +35,7 @@ from gitml.provenance.codec import harmless
 from gitml.remote.address import parse_address
 from gitml.remote.bucket import StoreError
 from gitml.remote.fold import NEVER, NOW
+from gitml.remote.interrupt import end_when_interrupted
 from gitml.remote.state import State
 from gitml.remote.store import Store, require_state
 from gitml.remote.terms import Terms, Wishes
@@ -49,6 +50,7 @@ _BOOLEANS = {b"true": True, b"false": False, b"1": True, b"0": False, b"": True}
 
 def run() -> NoReturn:
     """Be `git-remote-ml`."""
+    end_when_interrupted()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -60,7 +62,7 @@ def run() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Talk to git until it has no more to ask; give the exit code."""
     argv = sys.argv[1:] if arguments is None else list(arguments)
-    signal.signal(signal.SIGTERM, _interrupted)
+    os.environ["GIT_NO_REPLACE_OBJECTS"] = "1"  # a store gets what objects are, not what stands in for them here
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -176,6 +178,10 @@ class Helper:
             case "deepen-relative":
                 self._wishes = replace(self._wishes, relative=_BOOLEANS.get(value, False))
             case "filter":
+                if "sparse:" in text:
+                    raise UserError(
+                        f"the filter '{text}' is not known to stores", hint="blob:none, blob:limit or tree:N"
+                    )
                 self._wishes = replace(self._wishes, filters=text)
             case "from-promisor":
                 self._wishes = replace(self._wishes, from_promisor=_BOOLEANS.get(value, False))
@@ -191,8 +197,17 @@ class Helper:
                 if text not in (f"fold={NOW}", f"fold={NEVER}"):
                     return format_option_reply(True, f"unknown push option '{text}'; known are fold=now, fold=never")
                 self._terms = replace(self._terms, fold=text.removeprefix("fold="))
-            case "cloning" | "force-if-includes" | "update-shallow" | "refetch" | "no-dependents":
+            case "cloning" | "force-if-includes" | "update-shallow" | "no-dependents":
                 pass  # nothing changes here: git does its part itself, or we always do it so
+            case "refetch":
+                raise UserError(
+                    "--refetch is not known to stores", hint="clone anew, or fetch --refetch from elsewhere"
+                )
+            case "deepen-since" | "deepen-not":
+                raise UserError(
+                    f"'{name}' is not known to stores, so --shallow-since and --shallow-exclude are not",
+                    hint="--depth N",
+                )
             case _:
                 return format_option_reply(False)
         return format_option_reply(True)
@@ -221,7 +236,8 @@ class Helper:
             refs.append((name, ref.oid))
             if ref.peeled is not None and not for_push:
                 refs.append((name + b"^{}", ref.peeled))
-        head = state.head if state.head in state.refs else None
+        # a push of all refs would delete HEAD
+        head = state.head if state.head in state.refs and not for_push else None
         return format_refs(state.format if self._asks_format else None, head, refs)
 
     def _fetch(self, wants: Sequence[Oid]) -> bytes:
@@ -302,10 +318,6 @@ def _complain(message: str, hint: str | None) -> None:
         sys.stderr.write(f"fatal: {harmless(line)}\n")
     for line in (hint or "").splitlines():
         sys.stderr.write(f"hint: {harmless(line)}\n")
-
-
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -64,11 +64,15 @@ class Entry:
 class Landing:
     """New objects on their way into `objects_dir`. A context manager that removes what was not moved in."""
 
-    def __init__(self, git: Git, objects_dir: Path, object_format: ObjectFormat, *, promisor: bool) -> None:
+    def __init__(
+        self, git: Git, objects_dir: Path, object_format: ObjectFormat, *, promisor: bool, strict: bool = False
+    ) -> None:
         self.format = object_format
         self.directory = objects_dir / f"tmp_objdir-ml-{os.getpid()}-{os.urandom(4).hex()}"
         self.objects_dir = objects_dir
         self.promisor = promisor
+        self._strict = strict
+        """Whether git looks at what is in objects too (`fetch.fsckObjects`)."""
         self._git = git
         self._kept: list[Path] = []
         self._lent: dict[str, PartialPack] = {}
@@ -104,7 +108,7 @@ class Landing:
         other: list[Entry] = []
         for entry in entries:
             (plain if _is_whole(entry) else other).append(entry)
-        if sum(entry.end - entry.start for entry in plain) < _HASHED_HERE:
+        if self._strict or sum(entry.end - entry.start for entry in plain) < _HASHED_HERE:
             plain, other = [], list(entries)
         if plain:
             self._add_plain(plain)
@@ -121,7 +125,7 @@ class Landing:
         connected = False
         path = self.directory / "pack" / f"pack-{partial.pack.id}.pack"
         try:
-            if _is_plain(partial, stored):
+            if not self._strict and _is_plain(partial, stored):
                 _verify_plain(partial, stored, self.format)
                 index = path.with_suffix(".idx")
                 partial.lend(path)
@@ -201,7 +205,11 @@ class Landing:
         self._kept.clear()
 
     def _index(self, pack: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
-        return self._git.run(*_INDEX_PACK, *options, str(pack), check=False, env=self.environment)
+        return self._git.run(*_INDEX_PACK, *self._checks, *options, str(pack), check=False, env=self.environment)
+
+    @property
+    def _checks(self) -> Sequence[str]:
+        return ["--fsck-objects"] if self._strict else []
 
     def _add_plain(self, entries: Sequence[Entry]) -> None:
         with PackWriter(self.directory, self.format) as writer:
@@ -215,7 +223,7 @@ class Landing:
             writer.finish()
 
     def _index_stream(self, entries: Sequence[Entry], found: "StoredIndexes") -> None:
-        command = [*_INDEX_PACK, "--stdin", "--fix-thin"]
+        command = [*_INDEX_PACK, *self._checks, "--stdin", "--fix-thin"]
         with subprocess.Popen(
             self._git.command(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             cwd=self._git.worktree or self._git.git_dir, env=self._git.environment(self.environment),

@@ -91,13 +91,16 @@ class _Push:
             changes = {move.name: move.new for move in accepted if current.refs.get(move.name) != move.new}
             if self._terms.dry_run or not changes:
                 return list(zip(names, reasons, strict=True))
-            if self._sent is None or self._sent.sweeps != current.sweeps:
+            tips = frozenset(ref.oid for ref in changes.values() if ref is not None)
+            if self._sent is None or self._sent.sweeps != current.sweeps or not tips <= self._sent.tips:
+                # a ref that was refused before may move now that somebody else has changed the store
                 self._store.require_conditions()
                 self._sent = self._send(current, changes)
             self._refuse_doomed(current, self._sent)
             new = current.changed(
-                refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded],
-                now=int(time.time()), head=choose_head(current, [n for n, ref in changes.items() if ref], self._head),
+                # when it came out of use, the first sweep that sees it says: clocks of pushers are not asked
+                refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded], now=0,
+                head=choose_head(current, [n for n, ref in changes.items() if ref], self._head),
             )  # fmt: skip
             if self._store.write(new):
                 note_seen(self._store, [pack.id for pack in self._sent.packs], new)
@@ -168,14 +171,14 @@ class _Push:
         needed, missing = named(self._repo.git, tips, without=there, environment=_NO_FETCH)
         self._check_whole(state, needed, missing)
         if not needed:
-            return _Sent(state.sweeps, (), ())
+            return _Sent(state.sweeps, frozenset(tips), (), ())
         if len(needed) > _MANY or self._weight(needed) > _MUCH:
             # a sweep that takes away what is found makes this push begin anew
             for index in self._store.indexes(state.packs, self._repo.format):
                 for oid in [oid for oid in needed if index.find(oid) is not None]:
                     del needed[oid]
             if not needed:
-                return _Sent(state.sweeps, (), ())
+                return _Sent(state.sweeps, frozenset(tips), (), ())
         kind = Kind.DATA if all(name.startswith(_OURS) for name in changes) else Kind.CODE
         whole = list(self._whole_packs(needed))
         packs = [as_it_is(self._repo, path, kind) for path in whole]
@@ -187,7 +190,7 @@ class _Push:
             made, folded = self._make_packs(state, needed, kind)
             packs += made
         upload(self._store, packs, shown=self._terms.shown)
-        return _Sent(state.sweeps, tuple(each.pack for each in packs), tuple(folded))
+        return _Sent(state.sweeps, frozenset(tips), tuple(each.pack for each in packs), tuple(folded))
 
     def _weight(self, needed: Mapping[Oid, bytes]) -> int:
         """Bytes that objects take on the disk here."""
@@ -304,9 +307,10 @@ _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob"
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What was put into the store, for a state after so many sweeps."""
+    """What was put into the store, for a state after so many sweeps, so that refs may name `tips`."""
 
     sweeps: int
+    tips: frozenset[Oid]
     packs: tuple[Pack, ...]
     folded: tuple[Pack, ...]
 

@@ -45,7 +45,10 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A pack that is no longer in use, on its way out; `since` in seconds since 1970, `doomed` once files may go."""
+    """A pack that is no longer in use, on its way out; `doomed` once files may go.
+
+    `since` in seconds since 1970, by the clock of the sweep that saw it first; 0 until one has.
+    """
 
     id: str
     size: int

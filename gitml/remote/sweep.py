@@ -88,8 +88,9 @@ def _doom(store: Store, grace: float, *, dry_run: bool) -> tuple[list[Dropped], 
         now = int(time.time())
         known = {each.id for each in state.dropped} | {pack.id for pack in state.packs}
         strays = [Dropped(name, size, now) for name, size in sorted(_strays(store, known).items())]
-        over = {each.id for each in (*state.dropped, *strays) if each.doomed or now - each.since >= grace}
-        every = [replace(each, doomed=each.id in over) for each in (*state.dropped, *strays)]
+        # what a push dropped has no time yet: the grace period begins when a sweep first sees it
+        seen = [replace(each, since=each.since or now) for each in (*state.dropped, *strays)]
+        every = [replace(each, doomed=each.doomed or now - each.since >= grace) for each in seen]
         doomed = [each for each in every if each.doomed]
         waiting = [each for each in every if not each.doomed]
         if dry_run:
@@ -103,8 +104,15 @@ def _doom(store: Store, grace: float, *, dry_run: bool) -> tuple[list[Dropped], 
 
 
 def _delete(store: Store, doomed: Sequence[Dropped]) -> None:
-    """Delete the files of packs that are doomed, then forget them."""
+    """Delete the files of packs that are doomed, then forget them.
+
+    Right before, the state is read again: another sweep may have deleted and forgotten a pack meanwhile, and a pusher
+    put it there again.
+    """
     for each in doomed:
+        doomed_now = {one.id for one in require_state(store.read(), store.address).dropped if one.doomed}
+        if each.id not in doomed_now:
+            continue
         # by listing, not by size: of a pack that was never whole some pieces may be there
         pieces = {listed.key for listed in store.bucket.list(f"{PACKS}/{each.id}")}
         store.bucket.delete(sorted(pieces | set(keys(each.id, 0))))

@@ -18,7 +18,7 @@ class Wishes:
     filters: str | None = None
     """What to leave out, as `git rev-list --filter` reads it."""
     from_promisor: bool = False
-    """Objects that git left out before; just these."""
+    """Objects that a filter left out, or others with a filter: git tells them apart as little."""
     follow_tags: bool = False
     shown: bool = False
     """Show progress."""

@@ -34,6 +34,7 @@ def _upload_pieces(store: Store, each: Outgoing, progress: Progress) -> None:
     def send(piece: tuple[str, int, int]) -> None:
         key, start, end = piece
         if there.get(key) == end - start:
+            store.bucket.rely_on(key)
             progress.skip(end - start)
             return
         data = os.pread(descriptor, end - start, start)
