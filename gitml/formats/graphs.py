@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from gitml.formats.dtypes import width_of
 from gitml.formats.source import MOST_ITEMS, Source
 from gitml.formats.summary import FormatError, Summary, Tensor
 
@@ -163,6 +164,9 @@ class _Graph:
         if external:
             self.warnings.append(f"tensor {name} is in another file")
         dtype = _ONNX_TYPES[kind] if kind < len(_ONNX_TYPES) else f"type {kind}"
+        width, count = width_of(dtype), Tensor("", dtype, tuple(shape)).count
+        if extent is not None and width is not None and extent[1] != count * width:
+            raise FormatError(f"tensor {name[:200]!r} has {extent[1]} bytes, not {count * width}")
         return Tensor(name, dtype, tuple(shape), extent)
 
     def _value(self, source: Source, end: int) -> tuple[str, str]:
@@ -207,7 +211,6 @@ _GGML_TYPES = {
     "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64",
     28: "F64", 29: "IQ1_M", 30: "BF16",
 }  # fmt: skip
-_WIDTHS = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I8": 1, "I16": 2, "I32": 4, "I64": 8}
 
 
 def read_gguf(source: Source) -> Summary:
@@ -240,8 +243,8 @@ def read_gguf(source: Source) -> Summary:
     tensors = []
     for name, dtype, shape, offset in described:
         tensor = Tensor(name, dtype, shape)
-        if dtype in _WIDTHS:
-            length = tensor.count * _WIDTHS[dtype]
+        if (width := width_of(dtype)) is not None:
+            length = tensor.count * width
             if base + offset + length > source.size:
                 raise FormatError(f"tensor {name!r} ends behind the file")
             tensor = Tensor(name, dtype, shape, (base + offset, length))
@@ -257,7 +260,7 @@ def _gguf_value(source: Source, kind: int, depth: int) -> Any:
     if kind in _GGUF_NUMBERS:
         return source.unpack(_GGUF_NUMBERS[kind])
     if kind == _GGUF_STRING:
-        return _gguf_text(source)[:200]
+        return _gguf_text(source)
     if kind != _GGUF_ARRAY or depth > 4:
         raise FormatError(f"a value of the unknown type {kind}")
     inner, count = source.unpack("I"), source.unpack("Q")

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -132,7 +134,13 @@ def test_skops(tmp_path: Path) -> None:
     assert found.facts["class"] == "sklearn.pipeline.Pipeline"
     assert 0.5 in [value for name, value in found.parameters.items() if name.endswith(".C")]
     assert "sklearn.preprocessing._data.StandardScaler" in found.globals
-    assert ((1, 4), "<f8") in [(each.shape, each.dtype) for each in found.tensors]
+    assert ("steps.1.1.coef_", "<f8", (1, 4)) in [(each.name, each.dtype, each.shape) for each in found.tensors]
+    # files are named by addresses, tensors are not
+    library("skops.io").dump(pipeline(0.7), tmp_path / "n.skops")
+    change = compare(tmp_path / "m.skops", tmp_path / "n.skops")
+    assert list(change.parameters.values()) == [(0.5, 0.7)]
+    assert all(each.old == each.new for each in change.tensors)
+    assert "steps.0.1.mean_" not in [each.name for each in change.tensors]
 
 
 def test_onnx(tmp_path: Path) -> None:
@@ -320,11 +328,76 @@ def test_models_of_the_same_class(tmp_path: Path) -> None:
     assert found.globals == ((), ())
 
 
-def test_compressed_numbers_are_not_compared(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", x=X)
-    np.savez_compressed(tmp_path / "b.npz", x=X + 1)
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_archives_of_arrays(write: Callable[..., None], tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", same=Y, x=X, y=Y)
+    # in another order
+    write(tmp_path / "b.npz", y=Y + 2, x=X + 1, same=Y)
+    found = compare(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert (found.same, found.unread) == (1, 0)
+    assert {each.name: each.largest for each in found.tensors} == {"x": pytest.approx(1.0), "y": 2.0}
+    (moved,) = [each for each in found.tensors if each.name == "x"]
+    assert moved.norm == pytest.approx(np.sqrt(X.size))
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3)], ids=str)
+def test_numbers_in_compressed_pickles(compress: Any, tmp_path: Path) -> None:
+    joblib.dump({"first": X, "second": Y, "third": X}, tmp_path / "a.joblib", compress=compress)
+    joblib.dump({"third": X, "second": Y, "first": X * 2}, tmp_path / "b.joblib", compress=compress)
+    found = compare(tmp_path / "a.joblib", tmp_path / "b.joblib")
+    assert (found.same, found.unread) == (2, 0)
+    (change,) = found.tensors
+    assert change.name == "first"
+    assert change.relative == pytest.approx(1.0)
+    assert change.cosine == pytest.approx(1.0)
+
+
+def test_compressed_numbers_that_are_damaged(tmp_path: Path) -> None:
+    noise = CHANCE.bytes(1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", x=np.frombuffer(noise, "u1"))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "b.npz").write_bytes(data)
     found = compare(tmp_path / "a.npz", tmp_path / "b.npz")
     assert (found.tensors, found.same, found.unread) == ((), 0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "i1", "i4", "u8", "?"])
+def test_types_of_numbers(dtype: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([0, 1, 1], dtype))
+    np.save(tmp_path / "b.npy", np.array([1, 1, 0], dtype))
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    assert change.norm == pytest.approx(2**0.5)
+    assert change.largest == 1.0
+    assert change.cosine == pytest.approx(0.5)
+
+
+def test_numbers_in_several_blocks(tmp_path: Path) -> None:
+    first = CHANCE.normal(size=3_000_001).astype("f4")
+    second = first.copy()
+    second[-1] += 1
+    np.save(tmp_path / "a.npy", first)
+    np.save(tmp_path / "b.npy", second)
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    x, y = first.astype("f8"), second.astype("f8")
+    assert change.norm == change.largest == abs(y - x)[-1]
+    assert change.relative == pytest.approx(abs(y - x)[-1] / np.linalg.norm(x))
+    assert change.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([1.0, 2.0]))
+    np.save(tmp_path / "b.npy", np.array([1.0, np.nan]))
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    assert (change.norm, change.largest) == (None, None)
+    assert compare(tmp_path / "b.npy", tmp_path / "b.npy").same == 1
+
+
+def test_parameters_that_are_no_numbers_did_not_change(tmp_path: Path) -> None:
+    joblib.dump(SimpleImputer(), tmp_path / "a.joblib")
+    found = compare(tmp_path / "a.joblib", tmp_path / "a.joblib")
+    assert found.new.parameters["missing_values"] == "nan"
+    assert found.parameters == {}
 
 
 def test_other_formats(tmp_path: Path) -> None:
