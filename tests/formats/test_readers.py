@@ -1,7 +1,6 @@
 """Files that the real libraries wrote."""
 
 import importlib
-import io
 import json
 import pickle
 import zipfile
@@ -143,7 +142,7 @@ def test_skops(tmp_path: Path) -> None:
     assert "steps.0.1.mean_" not in [each.name for each in change.tensors]
 
 
-def test_onnx(tmp_path: Path) -> None:
+def write_onnx(path: Path) -> None:
     onnx = library("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     weights = helper.make_tensor("w", kind, [4, 2], np.arange(8, dtype="f4").tobytes(), raw=True)
@@ -154,7 +153,11 @@ def test_onnx(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("z", kind, ["N", 2])],
         [weights],
     )
-    onnx.save(helper.make_model(graph, producer_name="us"), str(tmp_path / "m.onnx"))
+    onnx.save(helper.make_model(graph, producer_name="us"), str(path))
+
+
+def test_onnx(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "m.onnx")
     found = summarize(tmp_path / "m.onnx")
     assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [("w", "F32", (4, 2))]
     assert found.features == ("x",)
@@ -165,9 +168,9 @@ def test_onnx(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_bytes()[start : start + length] == np.arange(8, dtype="f4").tobytes()
 
 
-def test_gguf(tmp_path: Path) -> None:
+def write_gguf(path: Path) -> None:
     gguf = library("gguf")
-    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(2)
     writer.add_array("tokens", ["a", "b"])
     writer.add_tensor("t.w", np.arange(12, dtype="f4").reshape(3, 4))
@@ -176,6 +179,10 @@ def test_gguf(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def test_gguf(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
     found = summarize(tmp_path / "m.gguf")
     assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
         ("t.w", "F32", (3, 4)),
@@ -187,84 +194,32 @@ def test_gguf(tmp_path: Path) -> None:
     assert (tmp_path / "m.gguf").read_bytes()[start : start + length] == np.arange(12, dtype="f4").tobytes()
 
 
-def test_lightgbm(tmp_path: Path) -> None:
+def write_lightgbm(path: Path) -> None:
     lightgbm = library("lightgbm")
     data = lightgbm.Dataset(X, Y, feature_name=["a", "b", "c", "d"], params={"verbose": -1, "min_data_in_leaf": 2})
-    lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 7}, data, 3).save_model(tmp_path / "m.txt")
+    lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 7}, data, 3).save_model(path)
+
+
+def test_lightgbm(tmp_path: Path) -> None:
+    write_lightgbm(tmp_path / "m.txt")
     found = summarize(tmp_path / "m.txt")
     assert (found.format, found.facts["trees"], found.features) == ("lightgbm", "3", ("a", "b", "c", "d"))
     assert found.parameters["num_leaves"] == "7"
 
 
-@pytest.mark.parametrize("name", ["m.json", "m.ubj"])
-def test_xgboost(name: str, tmp_path: Path) -> None:
+def write_xgboost(path: Path) -> None:
     xgboost = library("xgboost")
     data = xgboost.DMatrix(X, Y, feature_names=["a", "b", "c", "d"])
-    xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 3).save_model(tmp_path / name)
+    xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 3).save_model(path)
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.ubj"])
+def test_xgboost(name: str, tmp_path: Path) -> None:
+    write_xgboost(tmp_path / name)
     found = summarize(tmp_path / name)
     assert (found.format, found.facts["trees"], found.features) == ("xgboost", "3", ("a", "b", "c", "d"))
     assert found.parameters["objective.name"] == "binary:logistic"
-    assert found.facts["xgboost"] == xgboost.__version__
-
-
-def write_torch(path: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> None:
-    """A checkpoint as `torch.save` lays it out (torch/serialization.py): the library itself is too large for tests."""
-
-    class Reference:
-        def __init__(self, key: int, count: int) -> None:
-            self.key, self.count = key, count
-
-    class Rebuild:
-        def __init__(self, key: int, values: np.ndarray[Any, Any]) -> None:
-            self.key, self.values = key, values
-
-    text = io.BytesIO()
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value: Any) -> Any:
-            if isinstance(value, Reference):
-                return ("storage", "FLOAT", str(value.key), "cpu", value.count)
-            return None
-
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, Rebuild):
-                strides = tuple(each // value.values.itemsize for each in value.values.strides)
-                reference = Reference(value.key, value.values.size)
-                return rebuild, (reference, 0, value.values.shape, strides, False, {})
-            return NotImplemented
-
-    def rebuild(*_: object) -> None: ...
-
-    rebuild.__module__, rebuild.__qualname__ = "json", "loads"
-    import json as stand_in
-
-    original = stand_in.loads
-    stand_in.loads = rebuild  # type: ignore[assignment]
-    try:
-        pickler = Pickler(text, protocol=2)
-        pickler.dump({name: Rebuild(key, values) for key, (name, values) in enumerate(tensors.items())})
-    finally:
-        stand_in.loads = original
-    # the names that torch would have written
-    data = text.getvalue().replace(b"cjson\nloads\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
-    data = data.replace(b"X\x05\x00\x00\x00FLOATq", b"ctorch\nFloatStorage\nq")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("model/data.pkl", data)
-        for key, values in enumerate(tensors.values()):
-            archive.writestr(f"model/data/{key}", values.tobytes())
-        archive.writestr("model/version", "3\n")
-
-
-def test_torch(tmp_path: Path) -> None:
-    values = CHANCE.normal(size=(3, 5)).astype("f4")
-    write_torch(tmp_path / "m.pt", {"layer.weight": values, "layer.bias": np.ones(3, "f4")})
-    found = summarize(tmp_path / "m.pt")
-    assert (found.format, found.opaque, found.warnings) == ("torch", "", ())
-    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
-        ("layer.weight", "F32", (3, 5)), ("layer.bias", "F32", (3,))
-    ]  # fmt: skip
-    start, length = found.tensors[0].extent or (0, 0)
-    assert (tmp_path / "m.pt").read_bytes()[start : start + length] == values.tobytes()
+    assert found.facts["xgboost"] == library("xgboost").__version__
 
 
 def test_keras(tmp_path: Path) -> None:
