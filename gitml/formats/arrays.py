@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from gitml.formats.dtypes import width_of
+from gitml.formats.objects import labels
+from gitml.formats.pickles import Global, Machine
 from gitml.formats.source import Archive, Source
 from gitml.formats.summary import FormatError, Summary, Tensor, flat
 
@@ -65,7 +67,9 @@ def read_npy(source: Source) -> Summary:
     """The header of an npy file."""
     tensor = npy_header(source, "")
     if _holds_objects(tensor):
-        return Summary(format="npy", tensors=(tensor,), warnings=("holds Python objects: loading it can run code",))
+        names = _pickled_names(source)
+        warnings = ("holds Python objects: loading it can run code", *labels(names))
+        return Summary(format="npy", tensors=(tensor,), globals=tuple(sorted(names)), warnings=warnings)
     length = _length(tensor)
     if length is not None:
         tensor = replace(tensor, extent=source.skip(length))
@@ -94,14 +98,27 @@ def npy_header(source: Source, name: str) -> Tensor:
 def read_npz(archive: Archive) -> Summary:
     """The headers of the arrays in an npz file."""
     tensors, warnings = [], []
+    names: dict[str, Global | None] = {}
     for filename in archive.members:
         if not filename.endswith(".npy"):
             continue
         tensor = member_array(archive, filename, filename.removesuffix(".npy"))
         if _holds_objects(tensor):
             warnings.append(f"{tensor.name} holds Python objects: loading it can run code")
+            source = archive.open(filename)
+            npy_header(source, "")
+            names.update(_pickled_names(source))
         tensors.append(tensor)
-    return Summary(format="npz", tensors=tuple(tensors), warnings=tuple(warnings))
+    return Summary(
+        format="npz", tensors=tuple(tensors), globals=tuple(sorted(names)), warnings=(*warnings, *labels(names))
+    )  # fmt: skip
+
+
+def _pickled_names(source: Source) -> dict[str, Global | None]:
+    """The names that the pickle refers to which follows the header of an array of objects."""
+    machine = Machine(source)
+    machine.run()
+    return machine.globals
 
 
 def member_array(archive: Archive, filename: str, name: str) -> Tensor:

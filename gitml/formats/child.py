@@ -77,7 +77,8 @@ def _ask(arguments: Sequence[str], paths: Sequence[Path], limits: Limits) -> Map
         -signal.SIGKILL: "the reader was killed",
         _NO_MEMORY: f"reading it takes more than {limits.memory} bytes of memory",
     }
-    return _opaque(reasons.get(status, f"the reader ended with {status}"))
+    ended = f"with exit code {status}" if status >= 0 else f"by signal {-status}"
+    return _opaque(reasons.get(status, f"the reader ended {ended}"))
 
 
 _START = (
@@ -126,9 +127,9 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         answer = _answer(what, name, paths, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)))
+        sys.stdout.write(json.dumps(answer))
     except MemoryError:
         return _NO_MEMORY
-    sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
     return 0
 

@@ -8,6 +8,8 @@ from gitml.provenance.codec import harmless
 
 _MOST = 2000
 """Lines of each kind."""
+_LONGEST = 2000
+"""Characters of a line; names in a file may be of any length."""
 
 
 def lines_of(summary: Summary) -> list[str]:
@@ -28,6 +30,6 @@ def _some(lines: Iterator[str]) -> Iterator[str]:
     number = 0
     for number, line in enumerate(lines, 1):
         if number <= _MOST:
-            yield harmless(line)
+            yield harmless(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line)} characters)")
     if number > _MOST:
         yield f"... and {number - _MOST} more"

@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_names_in_packages_that_models_use(module: str, name: str, opcode: str, 
     assert found.warnings == (f"loading it uses {module}.{name}",)
 
 
+def test_objects_in_arrays(tmp_path: Path) -> None:
+    array = np.array([1, Reduced(os.system, f"touch {tmp_path / 'marker'}")], dtype=object)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", x=np.arange(3), y=array)
+    for name in ("a.npy", "a.npz"):
+        found = summarize(tmp_path / name)
+        assert "posix.system" in found.globals
+        assert found.warnings[-1] == "loading it uses posix.system"
+    assert not (tmp_path / "marker").exists()
+
+
 def test_a_pickle_behind_the_pickle(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(1) + pickle.dumps(2) + pickle.dumps(Reduced(os.system, "true")))
     found = summarize(tmp_path / "m.pkl")
@@ -207,6 +219,7 @@ def test_a_gzip_bomb(tmp_path: Path) -> None:
         ("m.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000),
         ("m.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 31) + b"{}"),
         ("m.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", 60000) + b"(" * 60000),
+        ("m.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", 60000) + b"-" * 59999 + b"1"),
         ("m.gguf", b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 1 << 60)),
         ("m.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62)),
         ("m.onnx", b"\x3a" + b"\xff" * 100),
@@ -299,6 +312,33 @@ gitml.formats.child.main([str(1 << 30), "10", "summarize", "m.npy", {str(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy"]
 
 
+def test_an_answer_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps({f"name{number}": number for number in range(10_000)}))
+    assert summarize(tmp_path / "m.pkl").parameters["name9999"] == 9999
+    found = summarize(tmp_path / "m.pkl", limits=Limits(answer=1000))
+    assert found.opaque == "a summary of more than 1000 bytes"
+
+
+def test_a_reader_that_only_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a program in the place of Python that uses no processor time
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    started = time.monotonic()
+    assert summarize(tmp_path / "m.pkl", limits=Limits(seconds=1)).opaque == "reading it takes more than 2 s"
+    assert time.monotonic() - started < 10
+
+
+def test_a_reader_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert summarize(tmp_path / "m.pkl").opaque == "the reader ended by signal 11"
+    assert compare(tmp_path / "a.pkl", tmp_path / "b.pkl").new.opaque == "the reader ended by signal 11"
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert summarize(tmp_path / "nowhere.pkl").opaque == "not a file"
     assert summarize(tmp_path).opaque == "not a file"
@@ -355,6 +395,16 @@ def test_names_that_steer_a_terminal(tmp_path: Path) -> None:
     text = "\n".join(lines_of(summarize(tmp_path / "m.safetensors")))
     assert "\x1b" not in text
     assert "w\\u001b[31m\\n+tensor" in text
+
+
+def test_names_that_are_long(tmp_path: Path) -> None:
+    from gitml.review.lines import lines_of
+
+    header = json.dumps({"w" * 1_000_000: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    lines = lines_of(summarize(tmp_path / "m.safetensors"))
+    assert max(map(len, lines)) < 2100
+    assert any("characters)" in line for line in lines)
 
 
 SMALL = StandardScaler().fit(np.arange(6.0).reshape(3, 2))
