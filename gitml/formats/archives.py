@@ -6,7 +6,7 @@ from typing import Any
 
 from gitml.formats.arrays import load_json, member_array, read_npz
 from gitml.formats.dtypes import width_of
-from gitml.formats.objects import array, labels, summarize, torch_tensor
+from gitml.formats.objects import array, broken, labels, summarize, torch_tensor
 from gitml.formats.pickles import Global, Machine, Made
 from gitml.formats.source import Archive, Source
 from gitml.formats.summary import FormatError, Summary, Tensor, brief, flat
@@ -40,15 +40,18 @@ def _by_members(archive: Archive) -> Summary:
 def _torch(archive: Archive, name: str) -> Summary:
     """torch.save: torch/serialization.py, _save; torch.jit.save has code beside the same."""
     top = name.removesuffix("data.pkl")
-    machine = Machine(archive.open(name))
-    found = machine.run()
     facts, warnings = {}, []
-    for other in archive.members:
-        if other.endswith(".pkl") and other != name:
-            # what else may be unpickled
-            beside = Machine(archive.open(other))
-            beside.globals = machine.globals
-            beside.run()
+    machine = Machine(archive.open(name))
+    try:
+        found = machine.run()
+        for other in archive.members:
+            if other.endswith(".pkl") and other != name:
+                # what else may be unpickled
+                beside = Machine(archive.open(other))
+                beside.globals = machine.globals
+                beside.run()
+    except FormatError as error:
+        return broken(machine.globals, "torch", str(error))
     code = sum(other.startswith(f"{top}code/") and other.endswith(".py") for other in archive.members)
     if code:
         facts["files of TorchScript"] = str(code)

@@ -20,6 +20,7 @@ SUFFIXES = (
     ".gguf", ".keras", ".ubj", ".xgb", ".lgb", ".model", ".sav", ".h5", ".hdf5", ".pb", ".tflite",
 )  # fmt: skip
 """Ends of names that models usually have."""
+_PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 
 _EXPANDERS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
     (b"\x1f\x8b", lambda: zlib.decompressobj(47)),
@@ -75,6 +76,8 @@ def _reader(file: IO[bytes], size: int, name: str) -> tuple[str, Source, Callabl
     head = file.read(64)
     source = Source(file, size)
     lowered = name.lower()
+    if head[:1] == b"\x80" and lowered.endswith((*_PICKLES, ".pt", ".pth", ".ckpt")):
+        return "pickle", source, read_pickle  # whatever else it looks like: who loads it goes by its name
     for magic, what in _OPAQUE.items():
         if head.startswith(magic):
             return what, source, _refuse(f"{what} is not read")
@@ -90,7 +93,7 @@ def _reader(file: IO[bytes], size: int, name: str) -> tuple[str, Source, Callabl
     if (expanded := expand(file, head)) is not None:
         # how long it is, nobody knows before
         return "joblib", Source(expanded, MOST_EXPANDED, ""), lambda source: read_pickle(source, "joblib")
-    if head[:1] == b"\x80" or lowered.endswith((".pkl", ".pickle", ".joblib", ".sav")):
+    if head[:1] == b"\x80" or lowered.endswith(_PICKLES):
         return "pickle", source, read_pickle
     return "unknown", source, _refuse("not the format of a model that is known")
 

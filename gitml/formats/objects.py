@@ -8,6 +8,7 @@ keep parameters under their own names, what they learnt under names that end in 
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -108,12 +109,17 @@ def read_pickle(source: Source, kind: str = "pickle") -> Summary:
     """A pickle, or a file of joblib, which is one with arrays in between; raise `FormatError`."""
     joblib = _Joblib(source.part)
     machine = Machine(source, joblib.after_build)
-    found = machine.run()
-    if found == _TORCH_MAGIC and type(found) is int:
-        return _read_old_torch(source, machine.globals)
+    try:
+        found = machine.run()
+        if found == _TORCH_MAGIC and type(found) is int:
+            return _read_old_torch(source, machine.globals)
+    except FormatError as error:
+        return broken(machine.globals, kind, str(error))
+    facts: dict[str, str] = {}
+    warnings: list[str] = []
     if joblib.arrays:
         kind = "joblib"
-    facts, warnings = {}, []
+        warnings += _other_names(source, machine.globals)
     rest = source.size - source.tell() if source.part is None else 0
     if rest > 0:
         facts["bytes behind it"] = str(rest)
@@ -125,6 +131,23 @@ def read_pickle(source: Source, kind: str = "pickle") -> Summary:
         found, machine.globals, kind, lambda made: joblib.arrays.get(id(made)) or array(made, source.part),
         facts, warnings,
     )  # fmt: skip
+
+
+def broken(names: Mapping[str, Global | None], kind: str, why: str) -> Summary:
+    """A pickle that ends in an error: whatever stands before that is carried out when somebody loads it."""
+    return Summary(format=kind, opaque=why, globals=tuple(sorted(names)), warnings=tuple(labels(names)))
+
+
+def _other_names(source: Source, names: dict[str, Global | None]) -> list[str]:
+    """Add the names that only pickle itself sees, to which the bytes of joblib's arrays are opcodes as any others."""
+    if source.part is not None:
+        return []
+    machine = Machine(Source(source.file, source.size))
+    with suppress(FormatError):
+        machine.run()
+    others = {name: known for name, known in machine.globals.items() if name not in names}
+    names.update(others)
+    return [f"refers to {name} if it is loaded by pickle, not joblib" for name in others]
 
 
 def _more(source: Source, names: dict[str, Global | None]) -> int:

@@ -225,7 +225,10 @@ def _hashable(value: Any) -> Any:
 def _integer(data: bytes) -> int | bool:
     if data in (b"00", b"01"):
         return data == b"01"
-    return int(data)
+    try:
+        return int(data, 0)
+    except ValueError:
+        return int(data, 8)  # as C reads it
 
 
 def _long(machine: Machine, count: int) -> None:

@@ -38,7 +38,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A model file. One that cannot be read is `opaque`: why, and nothing else is known."""
+    """A model file. One that cannot be read is `opaque`: why.
+
+    Of such a file nothing else is known, but for what a pickle refers to before it breaks: loading runs it up to there.
+    """
 
     format: str
     size: int = 0

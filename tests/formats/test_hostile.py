@@ -145,6 +145,51 @@ def test_a_pickle_behind_the_pickle(tmp_path: Path) -> None:
     assert any("pickles follow the pickle: 2," in each for each in found.warnings)
 
 
+@pytest.mark.parametrize("name", ["m.pkl", "m.joblib", "m.pt"])
+def test_a_pickle_that_breaks_after_the_deed(name: str, tmp_path: Path) -> None:
+    from gitml.review.lines import lines_of
+
+    marker = tmp_path / "marker"
+    data = pickle.dumps(Reduced(os.system, f"touch {marker}"))[:-1] + b"\xff"
+    if name == "m.pt":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("m/data.pkl", data)
+    else:
+        (tmp_path / name).write_bytes(data)
+    found = summarize(tmp_path / name)
+    assert "unknown opcode" in found.opaque
+    assert found.globals == ("posix.system",)
+    assert "warning: loading it uses posix.system" in lines_of(found)
+    assert not marker.exists()
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(data)
+    assert marker.exists()
+
+
+def test_arrays_that_are_opcodes_to_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "m.joblib"
+    joblib.dump(np.arange(4.0), path)
+    data = path.read_bytes()
+    array = np.arange(4.0).tobytes()
+    head, rest = data.split(array)
+    head = head.rstrip(b"\xff")
+    # the count of the bytes that joblib passes over: as an opcode, 48 takes an object from the stack
+    path.write_bytes(head[:-1] + b"0" + b"cos\ngetpid\n)R.".ljust(48, b".") + array + rest)
+    assert np.array_equal(joblib.load(path), np.arange(4.0))
+    assert pickle.loads(path.read_bytes()) == os.getpid()
+    found = summarize(path)
+    assert (found.format, found.opaque) == ("joblib", "")
+    assert "os.getpid" in found.globals
+    assert "refers to os.getpid if it is loaded by pickle, not joblib" in found.warnings
+
+
+def test_a_pickle_that_looks_like_safetensors(tmp_path: Path) -> None:
+    # eight bytes that are a length, and a brace: part of a number
+    data = b"\x80\x04\x8a\x06\x00\x00\x00\x00{" + b"\x00" + b"0cos\nsystem\n."
+    (tmp_path / "m.pkl").write_bytes(data)
+    assert summarize(tmp_path / "m.pkl").globals == ("os.system",)
+
+
 def test_numbers_that_stand_for_names(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04\x82\x05)R.")
     found = summarize(tmp_path / "m.pkl")

@@ -88,6 +88,28 @@ def test_a_model_that_would_run_code(project: Project) -> None:
     assert not marker.exists()
 
 
+def test_a_broken_pickle_that_would_run_code(project: Project) -> None:
+    commit(project)
+    broken = pickle.dumps([Reduced(os.system, "true"), bytes(5000)])[:-1] + b"\xff"
+    (project.path / "models/large.joblib").write_bytes(broken)
+    commit(project, "broken")
+    done = project.ml("diff", "HEAD~1..HEAD", "--md")
+    assert "opaque: " in done.stdout
+    assert "❌ `loading it uses posix.system`" in done.stdout
+    assert "+warning: loading it uses posix.system" in project.git("show", "HEAD")
+
+
+def test_warnings_are_counted_where_not_all_are_shown(project: Project) -> None:
+    commit(project)
+    names = b"".join(b"codd\nn%02d\n0" % number for number in range(13))
+    data = pickle.dumps(bytes(5000))
+    (project.path / "models/large.joblib").write_bytes(data[:2] + names + data[2:])
+    commit(project, "odd")
+    said = project.ml("diff", "HEAD~1..HEAD").stdout
+    assert said.count("loading it uses odd.n") == 10
+    assert "and 3 more warnings" in said
+
+
 @pytest.mark.parametrize("where", ["worktree", "index", "commits"])
 def test_plain_git_shows_what_is_in_models(project: Project, where: str) -> None:
     if where != "worktree":
