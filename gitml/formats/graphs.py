@@ -143,7 +143,7 @@ class _Graph:
 
     def _tensor(self, source: Source, end: int) -> Tensor:
         shape: list[int] = []
-        kind, name, extent, external = 0, "", None, False
+        kind, name, extent, elsewhere = 0, "", None, {}
         for number, wire, value in _fields(source, end):
             if (number, wire) == (1, 0):
                 shape.append(value)
@@ -158,11 +158,16 @@ class _Graph:
             elif (number, wire) == (9, 2):
                 extent = (source.tell(), value)
             elif (number, wire) == (13, 2):
-                external = True
+                pair = {
+                    inner: _text(source, each)
+                    for inner, form, each in _fields(source, source.tell() + value)
+                    if form == 2
+                }
+                elsewhere[pair.get(1, "")] = pair.get(2, "")
             if len(shape) > 64:
                 raise FormatError(f"tensor {name!r} has too many dimensions")
-        if external:
-            self.warnings.append(f"tensor {name} is in another file")
+        if elsewhere:
+            self.warnings.append(f"tensor {name[:200]} is in another file: {elsewhere.get('location', '?')[:200]}")
         dtype = _ONNX_TYPES[kind] if kind < len(_ONNX_TYPES) else f"type {kind}"
         width, count = width_of(dtype), Tensor("", dtype, tuple(shape)).count
         if extent is not None and width is not None and extent[1] != count * width:
