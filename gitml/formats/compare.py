@@ -26,7 +26,8 @@ class TensorChange:
     """A tensor that is new, gone, of another type or shape, or of other numbers.
 
     For other numbers: `norm` is the L2 norm of the difference, `relative` that divided by the norm of the old tensor,
-    `cosine` the cosine of the angle between both, `largest` the largest absolute difference. None: not known.
+    `cosine` the cosine of the angle between both, `largest` the largest absolute difference. None: not known, as where
+    `not_finite` of the new numbers are NaN or infinite.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TensorChange:
     relative: float | None = None
     cosine: float | None = None
     largest: float | None = None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class ModelDiff:
                 {
                     "name": each.name, "old": each.old, "new": each.new,
                     "norm": _finite(each.norm), "relative": _finite(each.relative),
-                    "cosine": _finite(each.cosine), "largest": _finite(each.largest),
+                    "cosine": _finite(each.cosine), "largest": _finite(each.largest), "not_finite": each.not_finite,
                 }
                 for each in self.tensors
             ],
@@ -168,6 +170,7 @@ def _numbers(old: Tensor, new: Tensor, old_file: "_Numbers", new_file: "_Numbers
     if layout is None:
         return TensorChange(name=new.name, old=kind, new=kind)
     equal, squares, old_squares, new_squares, product, largest = True, 0.0, 0.0, 0.0, 0.0, 0.0
+    not_finite = 0
     for first, second in blocks():
         x = _as_doubles(first, new.dtype, layout)
         square = float(x @ x)
@@ -175,10 +178,13 @@ def _numbers(old: Tensor, new: Tensor, old_file: "_Numbers", new_file: "_Numbers
         if first == second:
             new_squares += square
             product += square
+            not_finite += _not_finite(x, square)
             continue
         equal = False
         y = _as_doubles(second, new.dtype, layout)
-        new_squares += float(y @ y)
+        square = float(y @ y)
+        new_squares += square
+        not_finite += _not_finite(y, square)
         product += float(x @ y)
         y -= x
         squares += float(y @ y)
@@ -190,8 +196,17 @@ def _numbers(old: Tensor, new: Tensor, old_file: "_Numbers", new_file: "_Numbers
     return TensorChange(
         name=new.name, old=kind, new=kind, norm=math.sqrt(squares), largest=largest,
         relative=math.sqrt(squares / old_squares) if old_squares else None,
-        cosine=product / norms if norms else None,
+        cosine=product / norms if norms else None, not_finite=not_finite,
     )  # fmt: skip
+
+
+def _not_finite(values: "numpy.ndarray[Any, numpy.dtype[numpy.float64]]", square: float) -> int:
+    """How many of `values` are NaN or infinite; `square` is the sum of their squares."""
+    if math.isfinite(square):
+        return 0
+    import numpy as np  # noqa: PLC0415
+
+    return int(values.size - np.count_nonzero(np.isfinite(values)))
 
 
 def _blocks(

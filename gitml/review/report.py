@@ -287,6 +287,8 @@ def _model_rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
 def _tensor(tensor: TensorChange) -> str:
     if tensor.new is None or tensor.old != tensor.new:
         return tensor.new or _ABSENT
+    if tensor.not_finite:
+        return f"changed: {_count(tensor.not_finite, 'number')} NaN or infinite"
     if tensor.norm is None:
         return "changed"
     parts = [f"changed by {number(tensor.norm)}"]

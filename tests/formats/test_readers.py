@@ -168,6 +168,18 @@ def test_onnx(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_bytes()[start : start + length] == np.arange(8, dtype="f4").tobytes()
 
 
+def test_onnx_with_weights_in_another_file(tmp_path: Path) -> None:
+    onnx = library("onnx")
+    write_onnx(tmp_path / "whole.onnx")
+    onnx.save(
+        onnx.load(tmp_path / "whole.onnx"), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w.data",
+        size_threshold=0,
+    )  # fmt: skip
+    found = summarize(tmp_path / "m.onnx")
+    assert found.warnings == ("tensor w is in another file: w.data",)
+    assert [(each.name, each.shape, each.extent) for each in found.tensors] == [("w", (4, 2), None)]
+
+
 def write_gguf(path: Path) -> None:
     gguf = library("gguf")
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -344,7 +356,16 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([1.0, 2.0]))
     np.save(tmp_path / "b.npy", np.array([1.0, np.nan]))
     (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
-    assert (change.norm, change.largest) == (None, None)
+    assert (change.norm, change.largest, change.not_finite) == (None, None, 1)
+    # also those in blocks that did not change
+    before = np.ones(3_000_000)
+    before[:2] = np.inf, np.nan
+    after = before.copy()
+    after[-1] = -np.inf
+    np.save(tmp_path / "c.npy", before)
+    np.save(tmp_path / "d.npy", after)
+    (change,) = compare(tmp_path / "c.npy", tmp_path / "d.npy").tensors
+    assert change.not_finite == 3
     assert compare(tmp_path / "b.npy", tmp_path / "b.npy").same == 1
 
 

@@ -63,6 +63,13 @@ def test_what_changed_in_a_model(project: Project) -> None:
     assert project.json("diff", "HEAD~1..HEAD", "--only", "metrics")["models"] == []
 
 
+def test_numbers_that_are_none(project: Project) -> None:
+    np.save(project.path / "models/small.npy", np.where(X[:10] > 2, np.nan, X[:10]))
+    commit(project)
+    count = np.count_nonzero(X[:10] > 2)
+    assert f"changed: {count} numbers NaN or infinite" in project.ml("diff", "HEAD~1..HEAD").stdout
+
+
 def test_new_and_opaque_models(project: Project) -> None:
     commit(project)
     joblib.dump(model(1.0), project.path / "models/new.joblib")
