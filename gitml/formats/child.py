@@ -66,7 +66,11 @@ def _ask(arguments: Sequence[str], paths: Sequence[Path], limits: Limits) -> Map
         if len(data) > limits.answer:
             process.kill()
             return _opaque(f"a summary of more than {limits.answer} bytes")
-        status = process.wait()
+        try:
+            status = process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return _opaque("the reader does not end")
     if status == 0:
         try:
             return json.loads(data)  # type: ignore[no-any-return]
@@ -86,6 +90,8 @@ _START = (
 )
 """gitml need not be installed for the interpreter: where it lies is the first argument."""
 _NO_MEMORY = 77
+_ENDING = 5
+"""Seconds from the end of an answer to the end of the process."""
 
 
 def _opaque(why: str) -> Summary:

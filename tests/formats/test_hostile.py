@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
+from gitml.formats import child
 from gitml.formats.child import Limits, compare, summarize
 from gitml.formats.detect import summarize as summarize_here
 from gitml.formats.summary import Summary
@@ -373,6 +374,15 @@ def test_a_reader_that_only_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     started = time.monotonic()
     assert summarize(tmp_path / "m.pkl", limits=Limits(seconds=1)).opaque == "reading it takes more than 2 s"
     assert time.monotonic() - started < 10
+
+
+def test_a_reader_that_answers_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '{}'\nexec >&-\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(child, "_ENDING", 0.2)
+    assert summarize(tmp_path / "m.pkl").opaque == "the reader does not end"
 
 
 def test_a_reader_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
