@@ -5,16 +5,18 @@ safetensors: https://huggingface.co/docs/safetensors (format); npy: numpy.lib.fo
 
 import ast
 import json
-import zipfile
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
-from gitml.formats.source import MOST_ITEMS, Source
+from gitml.formats.dtypes import width_of
+from gitml.formats.objects import labels
+from gitml.formats.pickles import Global, Machine
+from gitml.formats.source import Archive, Source
 from gitml.formats.summary import FormatError, Summary, Tensor, flat
 
-_WIDTHS = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
-    "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
-}  # fmt: skip
+_LONGEST_HEADER = 1 << 16
+"""Bytes of the header of an npy file: literals nest, and Python's parser is not made for hostile ones."""
 
 
 def read_safetensors(source: Source) -> Summary:
@@ -25,34 +27,53 @@ def read_safetensors(source: Source) -> Summary:
         raise FormatError("the header is no object")
     metadata = header.pop("__metadata__", {})
     base = 8 + length
-    tensors = []
-    for name, entry in header.items():
-        try:
-            begin, end = entry["data_offsets"]
-            shape, dtype = tuple(entry["shape"]), entry["dtype"]
-            tensor = Tensor(name, str(dtype), shape, (base + begin, end - begin))
-            wrong = not all(isinstance(each, int) and each >= 0 for each in (*shape, begin, end))
-            wrong = wrong or end < begin or base + end > source.size
-            wrong = wrong or (dtype in _WIDTHS and tensor.count * _WIDTHS[dtype] != end - begin)
-        except (KeyError, TypeError, ValueError):
-            wrong = True
-        if wrong:
-            raise FormatError(f"the entry of tensor {name!r} is wrong")
-        tensors.append(tensor)
+    tensors = [_tensor(name, entry, base, source.size) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: tensor.extent or (0, 0))
     facts = {f"metadata.{key}": str(value) for key, value in flat(metadata).items()}
-    return Summary(format="safetensors", tensors=tuple(tensors), facts=facts)
-
-
-def read_npy(source: Source, name: str = "") -> Summary:
-    """The header of an npy file."""
-    tensor = npy_header(source, name)
-    start, count = source.tell(), source.size - source.tell()
-    if tensor.dtype.startswith("|O") or "O" in tensor.dtype:
-        return Summary(format="npy", tensors=(tensor,), warnings=("holds Python objects: loading it can run code",))
     return Summary(
-        format="npy", tensors=(Tensor(tensor.name, tensor.dtype, tensor.shape, (start, count), tensor.order),)
-    )
+        format="safetensors", tensors=tuple(tensors), facts=facts,
+        warnings=tuple(_gaps([(base, 0), *(each.extent for each in tensors if each.extent), (source.size, 0)])),
+    )  # fmt: skip
+
+
+def _tensor(name: str, entry: Any, base: int, size: int) -> Tensor:
+    try:
+        begin, end = entry["data_offsets"]
+        shape, dtype = tuple(entry["shape"]), entry["dtype"]
+        wrong = not all(type(each) is int and each >= 0 for each in (*shape, begin, end)) or not isinstance(dtype, str)
+    except (KeyError, TypeError, ValueError):
+        wrong = True
+    if not wrong:
+        tensor = Tensor(name, dtype, shape, (base + begin, end - begin))
+        width = width_of(dtype)
+        if begin <= end and base + end <= size and (width is None or tensor.count * width == end - begin):
+            return tensor
+    raise FormatError(f"the entry of tensor {name[:200]!r} is wrong")
+
+
+def _gaps(extents: list[tuple[int, int]]) -> list[str]:
+    """What the library would refuse: bytes of two tensors, or of none (safetensors: tensor.rs, Metadata::validate)."""
+    ends = [(start, start + length) for start, length in extents]
+    found = []
+    if any(before[1] > after[0] for before, after in pairwise(ends)):
+        found.append("tensors overlap")
+    hidden = sum(max(0, after[0] - before[1]) for before, after in pairwise(ends))
+    if hidden:
+        found.append(f"{hidden} bytes belong to no tensor")
+    return found
+
+
+def read_npy(source: Source) -> Summary:
+    """The header of an npy file."""
+    tensor = npy_header(source, "")
+    if _holds_objects(tensor):
+        names = _pickled_names(source)
+        warnings = ("holds Python objects: loading it can run code", *labels(names))
+        return Summary(format="npy", tensors=(tensor,), globals=tuple(sorted(names)), warnings=warnings)
+    length = _length(tensor)
+    if length is not None:
+        tensor = replace(tensor, extent=source.skip(length))
+    return Summary(format="npy", tensors=(tensor,))
 
 
 def npy_header(source: Source, name: str) -> Tensor:
@@ -61,12 +82,12 @@ def npy_header(source: Source, name: str) -> Tensor:
         raise FormatError("no npy file")
     major, _ = source.read(2)
     length = source.unpack("H") if major == 1 else source.unpack("I")
-    if length > 1 << 20:
+    if length > _LONGEST_HEADER:
         raise FormatError(f"the header has {length} bytes")
     try:
         header = ast.literal_eval(source.read(length).decode("latin-1" if major < 3 else "utf-8"))
         shape, dtype = tuple(header["shape"]), header["descr"]
-        if not all(isinstance(each, int) and each >= 0 for each in shape):
+        if not all(type(each) is int and 0 <= each < 1 << 63 for each in shape) or len(shape) > 64:
             raise FormatError("the shape is no tuple of numbers")
         return Tensor(name, dtype if isinstance(dtype, str) else str(dtype), shape,
                       order="F" if header["fortran_order"] else "C")  # fmt: skip
@@ -74,63 +95,51 @@ def npy_header(source: Source, name: str) -> Tensor:
         raise FormatError(f"the header cannot be read: {type(error).__name__}") from None
 
 
-def read_npz(source: Source) -> Summary:
+def read_npz(archive: Archive) -> Summary:
     """The headers of the arrays in an npz file."""
     tensors, warnings = [], []
-    for info in members(source):
-        if not info.filename.endswith(".npy"):
+    names: dict[str, Global | None] = {}
+    for filename in archive.members:
+        if not filename.endswith(".npy"):
             continue
-        name = info.filename.removesuffix(".npy")
-        with open_member(source, info) as file:
-            tensor = npy_header(Source(file, info.file_size), name)
-            inner = file.tell()
-        if "O" in tensor.dtype:
-            warnings.append(f"{name} holds Python objects: loading it can run code")
-        extent = None
-        if info.compress_type == zipfile.ZIP_STORED:
-            extent = (data_offset(source, info) + inner, info.file_size - inner)
-        tensors.append(Tensor(name, tensor.dtype, tensor.shape, extent, tensor.order))
-    return Summary(format="npz", tensors=tuple(tensors), warnings=tuple(warnings))
+        tensor = member_array(archive, filename, filename.removesuffix(".npy"))
+        if _holds_objects(tensor):
+            warnings.append(f"{tensor.name} holds Python objects: loading it can run code")
+            source = archive.open(filename)
+            npy_header(source, "")
+            names.update(_pickled_names(source))
+        tensors.append(tensor)
+    return Summary(
+        format="npz", tensors=tuple(tensors), globals=tuple(sorted(names)), warnings=(*warnings, *labels(names))
+    )  # fmt: skip
 
 
-def members(source: Source) -> list[zipfile.ZipInfo]:
-    """The files in a zip archive; raise `FormatError`."""
-    try:
-        source.seek(0)
-        with zipfile.ZipFile(source.file) as archive:
-            listed = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise FormatError(f"no zip archive: {error}") from None
-    if len(listed) > MOST_ITEMS:
-        raise FormatError(f"{len(listed)} files in the archive")
-    return listed
+def _pickled_names(source: Source) -> dict[str, Global | None]:
+    """The names that the pickle refers to which follows the header of an array of objects."""
+    machine = Machine(source)
+    machine.run()
+    return machine.globals
 
 
-class open_member:  # noqa: N801 - used as a function
-    """A file of a zip archive, to be read forward."""
-
-    def __init__(self, source: Source, info: zipfile.ZipInfo) -> None:
-        source.seek(0)
-        try:
-            self._archive = zipfile.ZipFile(source.file)
-            self._file = self._archive.open(info)
-        except (zipfile.BadZipFile, RuntimeError, ValueError, NotImplementedError, OSError, OverflowError) as error:
-            raise FormatError(f"{info.filename!r} cannot be read: {error}") from None
-
-    def __enter__(self) -> Any:
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+def member_array(archive: Archive, filename: str, name: str) -> Tensor:
+    """The array that an npy file in an archive holds."""
+    source = archive.open(filename)
+    tensor = npy_header(source, name)
+    length = _length(tensor)
+    if length is None:
+        return tensor
+    extent, part = archive.place(filename, source.tell(), length)
+    return replace(tensor, extent=extent, part=part)
 
 
-def data_offset(source: Source, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a stored file begin (APPNOTE.TXT 4.3.7: the local header has lengths of its own)."""
-    source.seek(info.header_offset)
-    header = source.read(30)
-    if header[:4] != b"PK\x03\x04":
-        raise FormatError("a file of the archive is not where it should be")
-    return info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+def _holds_objects(tensor: Tensor) -> bool:
+    # also in fields of records: [('a', '|O')]
+    return "O" in tensor.dtype
+
+
+def _length(tensor: Tensor) -> int | None:
+    width = width_of(tensor.dtype)
+    return None if width is None else tensor.count * width
 
 
 def load_json(data: bytes) -> Any:

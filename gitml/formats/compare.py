@@ -6,19 +6,19 @@ Numbers are read in blocks, so the memory that it takes does not depend on the f
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from gitml.formats.summary import Scalar, Summary, Tensor
+from gitml.formats.detect import expand
+from gitml.formats.dtypes import layout_of, width_of
+from gitml.formats.source import MOST_EXPANDED, Archive, Source
+from gitml.formats.summary import FormatError, Scalar, Summary, Tensor
 
 if TYPE_CHECKING:
     import numpy
 
-_BLOCK = 4 << 20
+_BLOCK = 1 << 20
 """Numbers of a tensor that are compared at a time."""
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class TensorChange:
     """A tensor that is new, gone, of another type or shape, or of other numbers.
 
     For other numbers: `norm` is the L2 norm of the difference, `relative` that divided by the norm of the old tensor,
-    `cosine` the cosine of the angle between both, `largest` the largest absolute difference. None: not known.
+    `cosine` the cosine of the angle between both, `largest` the largest absolute difference. None: not known, as where
+    `not_finite` of the new numbers are NaN or infinite.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TensorChange:
     relative: float | None = None
     cosine: float | None = None
     largest: float | None = None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class ModelDiff:
     same: int = 0
     """Tensors whose numbers are the same."""
     unread: int = 0
-    """Tensors of equal type and shape whose numbers cannot be read, as they are compressed."""
+    """Tensors of equal type and shape whose numbers cannot be read: not there as bytes, in another order, damaged."""
     parameters: Mapping[str, tuple[Scalar, Scalar]] = field(default_factory=dict)
     """Where they differ; None also stands for one that is not there."""
     facts: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class ModelDiff:
                 {
                     "name": each.name, "old": each.old, "new": each.new,
                     "norm": _finite(each.norm), "relative": _finite(each.relative),
-                    "cosine": _finite(each.cosine), "largest": _finite(each.largest),
+                    "cosine": _finite(each.cosine), "largest": _finite(each.largest), "not_finite": each.not_finite,
                 }
                 for each in self.tensors
             ],
@@ -110,25 +112,36 @@ def _came(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
 def compare(old: Summary, new: Summary, old_file: IO[bytes], new_file: IO[bytes]) -> ModelDiff:
     """The difference of two summaries; numbers are read from the files they are of."""
     before = {tensor.name: tensor for tensor in old.tensors}
-    changes: list[TensorChange] = []
-    same = unread = 0
+    changes: dict[str, TensorChange] = {}
+    pairs: list[tuple[Tensor, Tensor]] = []
+    unread = 0
     for tensor in new.tensors:
         known = before.pop(tensor.name, None)
         if known is None:
-            changes.append(TensorChange(name=tensor.name, old=None, new=kind_of(tensor)))
+            changes[tensor.name] = TensorChange(name=tensor.name, old=None, new=kind_of(tensor))
         elif (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
-            changes.append(TensorChange(name=tensor.name, old=kind_of(known), new=kind_of(tensor)))
+            changes[tensor.name] = TensorChange(name=tensor.name, old=kind_of(known), new=kind_of(tensor))
         elif known.extent is None or tensor.extent is None or known.order != tensor.order:
             unread += 1
         else:
-            change = _numbers(known, tensor, old_file, new_file)
-            if change is None:
-                same += 1
-            else:
-                changes.append(change)
-    changes += [TensorChange(name=tensor.name, old=kind_of(tensor), new=None) for tensor in before.values()]
+            pairs.append((known, tensor))
+    same = 0
+    numbers = _Numbers(old_file, old.size), _Numbers(new_file, new.size)
+    # what is compressed can only be read forward
+    for known, tensor in sorted(pairs, key=lambda pair: (pair[1].part or "", pair[1].extent or (0, 0))):
+        try:
+            change = _numbers(known, tensor, *numbers)
+        except FormatError:
+            unread += 1
+            continue
+        if change is None:
+            same += 1
+        else:
+            changes[tensor.name] = change
+    order = [tensor.name for tensor in new.tensors if tensor.name in changes]
+    gone = [TensorChange(name=tensor.name, old=kind_of(tensor), new=None) for tensor in before.values()]
     return ModelDiff(
-        old=old, new=new, tensors=tuple(changes), same=same, unread=unread,
+        old=old, new=new, tensors=(*(changes[name] for name in dict.fromkeys(order)), *gone), same=same, unread=unread,
         parameters=dict(_different(old.parameters, new.parameters)), facts=dict(_different(old.facts, new.facts)),
     )  # fmt: skip
 
@@ -145,51 +158,105 @@ def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple
             yield name, values
 
 
-def _numbers(old: Tensor, new: Tensor, old_file: IO[bytes], new_file: IO[bytes]) -> TensorChange | None:
+def _numbers(old: Tensor, new: Tensor, old_file: "_Numbers", new_file: "_Numbers") -> TensorChange | None:
     """How the numbers of two tensors differ; None if they do not."""
-    assert old.extent is not None
-    assert new.extent is not None
-    numeric = _DTYPES.get(old.dtype) or (old.dtype if old.dtype[1:2] in ("f", "i", "u", "b") else None)
-    width = int(numeric[2:]) if numeric is not None else 1
+    kind = kind_of(new)
+    layout, width = layout_of(new.dtype), width_of(new.dtype) or 1
+    blocks = partial(_blocks, old, new, old_file, new_file, width)
+    seekable = old.part is None and new.part is None
+    # most tensors of most models are the same, and bytes are quickly compared
+    if (seekable or layout is None) and all(first == second for first, second in blocks()):
+        return None
+    if layout is None:
+        return TensorChange(name=new.name, old=kind, new=kind)
     equal, squares, old_squares, new_squares, product, largest = True, 0.0, 0.0, 0.0, 0.0, 0.0
-    if old.extent[1] != new.extent[1]:
-        numeric, equal = None, False
-    for offset in range(0, min(old.extent[1], new.extent[1]), _BLOCK * width):
-        length = min(_BLOCK * width, old.extent[1] - offset)
-        first, second = _read(old_file, old.extent[0] + offset, length), _read(new_file, new.extent[0] + offset, length)
-        equal = equal and first == second
-        if numeric is None:
+    not_finite = 0
+    for first, second in blocks():
+        x = _as_doubles(first, new.dtype, layout)
+        square = float(x @ x)
+        old_squares += square
+        if first == second:
+            new_squares += square
+            product += square
+            not_finite += _not_finite(x, square)
             continue
-        x = _as_doubles(first, old.dtype, numeric)
-        y = x if first == second else _as_doubles(second, new.dtype, numeric)
-        old_squares += float(x @ x)
-        new_squares += float(y @ y)
+        equal = False
+        y = _as_doubles(second, new.dtype, layout)
+        square = float(y @ y)
+        new_squares += square
+        not_finite += _not_finite(y, square)
         product += float(x @ y)
-        if first != second:
-            difference = y - x
-            squares += float(difference @ difference)
-            largest = max(largest, float(abs(difference).max(initial=0.0)))
+        y -= x
+        squares += float(y @ y)
+        # NaN has to come through, which it does not in max() of Python
+        largest = float(max(largest, -y.min(), y.max())) if math.isfinite(float(y.sum())) else math.nan
     if equal:
         return None
-    kind = kind_of(new)
-    if numeric is None:
-        return TensorChange(name=new.name, old=kind, new=kind)
     norms = math.sqrt(old_squares) * math.sqrt(new_squares)
     return TensorChange(
         name=new.name, old=kind, new=kind, norm=math.sqrt(squares), largest=largest,
-        relative=math.sqrt(squares / old_squares) if old_squares else None, cosine=product / norms if norms else None,
+        relative=math.sqrt(squares / old_squares) if old_squares else None,
+        cosine=product / norms if norms else None, not_finite=not_finite,
     )  # fmt: skip
 
 
-def _read(file: IO[bytes], offset: int, length: int) -> bytes:
-    file.seek(offset)
-    return file.read(length)
+def _not_finite(values: "numpy.ndarray[Any, numpy.dtype[numpy.float64]]", square: float) -> int:
+    """How many of `values` are NaN or infinite; `square` is the sum of their squares."""
+    if math.isfinite(square):
+        return 0
+    import numpy as np  # noqa: PLC0415
+
+    return int(values.size - np.count_nonzero(np.isfinite(values)))
+
+
+def _blocks(
+    old: Tensor, new: Tensor, old_file: "_Numbers", new_file: "_Numbers", width: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """The bytes of two tensors of equal type and shape, side by side."""
+    assert old.extent is not None
+    assert new.extent is not None
+    if old.extent[1] != new.extent[1]:
+        raise FormatError(f"tensor {new.name[:200]!r} has another length")
+    for offset in range(0, new.extent[1], _BLOCK * width):
+        length = min(_BLOCK * width, new.extent[1] - offset)
+        yield old_file.read(old, offset, length), new_file.read(new, offset, length)
+
+
+class _Numbers:
+    """The bytes of the tensors of one file."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._size = size
+        self._source: Source | None = None
+
+    def read(self, tensor: Tensor, offset: int, length: int) -> bytes:
+        """Bytes of a tensor; those that are compressed are read again from the start if that is where they are."""
+        assert tensor.extent is not None
+        start = tensor.extent[0] + offset
+        if self._source is None or self._source.part != tensor.part or (
+            tensor.part is not None and self._source.tell() > start
+        ):  # fmt: skip
+            self._source = self._open(tensor.part)
+        self._source.seek(start)
+        return self._source.read(length)
+
+    def _open(self, part: str | None) -> Source:
+        self._file.seek(0)
+        if part is None:
+            return Source(self._file, self._size)
+        if part:
+            return Archive(Source(self._file, self._size)).open(part)
+        expanded = expand(self._file, self._file.read(64))
+        if expanded is None:
+            raise FormatError("it is not compressed any more")
+        return Source(expanded, MOST_EXPANDED, part)
 
 
 def _as_doubles(data: bytes, dtype: str, layout: str) -> "numpy.ndarray[Any, numpy.dtype[numpy.float64]]":
     import numpy as np  # noqa: PLC0415 - 100 ms that only numbers need
 
-    values = np.frombuffer(data, dtype=np.dtype(layout.replace("=", "<")))
+    values = np.frombuffer(data, dtype=np.dtype(layout))
     if dtype == "BF16":
         # the upper half of a float32
         values = (values.astype(np.uint32) << 16).view(np.float32)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from gitml.formats.dtypes import width_of
 from gitml.formats.source import MOST_ITEMS, Source
 from gitml.formats.summary import FormatError, Summary, Tensor
 
@@ -142,7 +143,7 @@ class _Graph:
 
     def _tensor(self, source: Source, end: int) -> Tensor:
         shape: list[int] = []
-        kind, name, extent, external = 0, "", None, False
+        kind, name, extent, elsewhere = 0, "", None, {}
         for number, wire, value in _fields(source, end):
             if (number, wire) == (1, 0):
                 shape.append(value)
@@ -157,12 +158,20 @@ class _Graph:
             elif (number, wire) == (9, 2):
                 extent = (source.tell(), value)
             elif (number, wire) == (13, 2):
-                external = True
+                pair = {
+                    inner: _text(source, each)
+                    for inner, form, each in _fields(source, source.tell() + value)
+                    if form == 2
+                }
+                elsewhere[pair.get(1, "")] = pair.get(2, "")
             if len(shape) > 64:
                 raise FormatError(f"tensor {name!r} has too many dimensions")
-        if external:
-            self.warnings.append(f"tensor {name} is in another file")
+        if elsewhere:
+            self.warnings.append(f"tensor {name[:200]} is in another file: {elsewhere.get('location', '?')[:200]}")
         dtype = _ONNX_TYPES[kind] if kind < len(_ONNX_TYPES) else f"type {kind}"
+        width, count = width_of(dtype), Tensor("", dtype, tuple(shape)).count
+        if extent is not None and width is not None and extent[1] != count * width:
+            raise FormatError(f"tensor {name[:200]!r} has {extent[1]} bytes, not {count * width}")
         return Tensor(name, dtype, tuple(shape), extent)
 
     def _value(self, source: Source, end: int) -> tuple[str, str]:
@@ -207,7 +216,6 @@ _GGML_TYPES = {
     "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64",
     28: "F64", 29: "IQ1_M", 30: "BF16",
 }  # fmt: skip
-_WIDTHS = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I8": 1, "I16": 2, "I32": 4, "I64": 8}
 
 
 def read_gguf(source: Source) -> Summary:
@@ -240,8 +248,8 @@ def read_gguf(source: Source) -> Summary:
     tensors = []
     for name, dtype, shape, offset in described:
         tensor = Tensor(name, dtype, shape)
-        if dtype in _WIDTHS:
-            length = tensor.count * _WIDTHS[dtype]
+        if (width := width_of(dtype)) is not None:
+            length = tensor.count * width
             if base + offset + length > source.size:
                 raise FormatError(f"tensor {name!r} ends behind the file")
             tensor = Tensor(name, dtype, shape, (base + offset, length))
@@ -257,7 +265,7 @@ def _gguf_value(source: Source, kind: int, depth: int) -> Any:
     if kind in _GGUF_NUMBERS:
         return source.unpack(_GGUF_NUMBERS[kind])
     if kind == _GGUF_STRING:
-        return _gguf_text(source)[:200]
+        return _gguf_text(source)
     if kind != _GGUF_ARRAY or depth > 4:
         raise FormatError(f"a value of the unknown type {kind}")
     inner, count = source.unpack("I"), source.unpack("Q")

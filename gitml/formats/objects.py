@@ -6,82 +6,206 @@ protocol 5 as a call of `_frombuffer`; joblib as a wrapper that the bytes follow
 keep parameters under their own names, what they learnt under names that end in `_` (scikit-learn: developers/develop).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from gitml.formats.pickles import UNKNOWN, Bytes, Global, Machine, Made, Persistent, parts, walk
+from gitml.formats.dtypes import width_of
+from gitml.formats.pickles import Bytes, Global, Machine, Made, Persistent, parts, walk
 from gitml.formats.source import Source
-from gitml.formats.summary import FormatError, Scalar, Summary, Tensor, flat
+from gitml.formats.summary import FormatError, Scalar, Summary, Tensor, brief, flat
 
 _RECONSTRUCT = {f"{module}.multiarray._reconstruct" for module in ("numpy.core", "numpy._core")}
 _FROM_BUFFER = {f"{module}.numeric._frombuffer" for module in ("numpy.core", "numpy._core")}
 _SCALAR = {f"{module}.multiarray.scalar" for module in ("numpy.core", "numpy._core")}
 _WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 
-_KNOWN_ROOTS = frozenset(
+_PACKAGES = frozenset(
     {
-        "numpy", "sklearn", "scipy", "joblib", "pandas", "torch", "collections", "copyreg", "copy_reg",
-        "_codecs", "datetime", "decimal", "fractions", "enum", "uuid", "functools", "pathlib", "types",
-        "builtins", "__builtin__", "re", "threading", "xgboost", "lightgbm", "catboost", "polars", "keras",
-        "tensorflow", "transformers", "skops", "imblearn", "statsmodels", "dask",
+        "numpy", "sklearn", "scipy", "joblib", "pandas", "torch", "collections", "datetime", "decimal", "fractions",
+        "xgboost", "lightgbm", "catboost", "polars", "keras", "tensorflow", "transformers", "skops", "imblearn",
+        "statsmodels",
     }
 )  # fmt: skip
 """Where names of models usually come from. Anything else is worth a line to a reviewer."""
-_DANGEROUS = frozenset(
+_PLAIN = frozenset(
     {
-        "eval", "exec", "execfile", "compile", "open", "__import__", "getattr", "setattr", "delattr", "globals",
-        "locals", "vars", "input", "breakpoint", "apply", "memoryview", "print",
+        "set", "frozenset", "list", "dict", "tuple", "int", "float", "complex", "bool", "str", "bytes", "bytearray",
+        "object", "slice", "range", "unicode", "long", "NoneType", "Ellipsis",
     }
 )  # fmt: skip
-_SAFE_FROM_MIXED = {
+_NAMES = {
+    "builtins": _PLAIN,
+    "__builtin__": _PLAIN,
+    "copyreg": {"_reconstructor", "__newobj__", "__newobj_ex__"},
+    "copy_reg": {"_reconstructor"},
+    "_codecs": {"encode"},
     "functools": {"partial"},
     "types": {"SimpleNamespace", "MappingProxyType"},
     "pathlib": {"Path", "PosixPath", "WindowsPath", "PurePosixPath", "PurePath"},
-    "threading": {"Lock", "RLock"},
+    "_thread": {"RLock"},
+    "uuid": {"UUID", "SafeUUID"},
     "re": {"_compile"},
 }
-_MOST_PARAMETERS = 2000
+"""Modules of which only some names are usual in models."""
+_DOORS = frozenset(
+    {
+        "os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "builtins", "socket", "ctypes", "pickle",
+        "inspect", "types", "warnings", "testing", "_testing", "f2py", "distutils", "hub", "cpp_extension", "io",
+        "cloudpickle", "externals", "computation", "package", "modules", "datasets",
+    }
+)  # fmt: skip
+"""Parts of packages, and what their modules have imported, from where about anything can be called."""
+_DEEDS = frozenset(
+    {
+        "load", "loads", "load_model", "read_pickle", "eval", "query", "exec", "run", "system", "popen", "Popen",
+        "open", "save", "dump", "call", "spawn", "compile", "main", "fromfile", "tofile", "memmap", "open_memmap",
+        "DataSource", "loadtxt", "savetxt", "genfromtxt", "fromregex", "import_module", "exec_command", "runstring",
+        "apply",
+    }
+)  # fmt: skip
+"""Functions of those packages that read, write or run what they are told."""
+_MOST_PARAMETERS = 20_000
+_MOST_OBJECTS = 200_000
+"""Objects that are looked at for parameters."""
 
 
-def labels(names: Iterable[str]) -> list[str]:
+def labels(names: Mapping[str, Global | None]) -> list[str]:
     """What a reviewer should know of the names that a pickle refers to."""
     found = []
-    for name in names:
-        if name == str(UNKNOWN):
-            found.append("refers to a name that is only computed while it is loaded")
-            continue
-        module, _, last = name.rpartition(".")
-        root = module.partition(".")[0]
-        inner = _SAFE_FROM_MIXED.get(root)
-        odd = root not in _KNOWN_ROOTS or (inner is not None and last not in inner)
-        if odd or (module in ("builtins", "__builtin__") and last in _DANGEROUS):
+    for name, known in names.items():
+        if known is None:
+            found.append(f"refers to {name}: which one, only loading it shows")
+        elif not _is_usual(known):
             found.append(f"loading it uses {name}")
     return found
 
 
+def _is_usual(found: Global) -> bool:
+    """Whether many models refer to this. It says nothing of what a call of it does."""
+    if found.module in _NAMES:
+        return found.name in _NAMES[found.module]
+    path, *inner = found.name.split(".")
+    # 'joblib.numpy_pickle', 'os.system': every attribute of a module is in reach, what it has imported as well
+    through_module = bool(inner) and not path.lstrip("_")[:1].isupper()
+    last = inner[-1] if inner else path
+    hidden = any(part.startswith("__") and part.endswith("__") for part in (path, *inner))
+    doors = _DOORS.intersection((*found.module.split("."), path, *inner))
+    return (
+        found.module.partition(".")[0] in _PACKAGES
+        and not (through_module or hidden or doors)
+        and last not in _DEEDS
+    )  # fmt: skip
+
+
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+"""How a file begins that `torch.save` wrote before it wrote archives (torch/serialization.py, _legacy_save)."""
+
+
 def read_pickle(source: Source, kind: str = "pickle") -> Summary:
     """A pickle, or a file of joblib, which is one with arrays in between; raise `FormatError`."""
-    joblib = _Joblib()
+    joblib = _Joblib(source.part)
     machine = Machine(source, joblib.after_build)
-    found = machine.run()
+    try:
+        found = machine.run()
+        if found == _TORCH_MAGIC and type(found) is int:
+            return _read_old_torch(source, machine.globals)
+    except FormatError as error:
+        return broken(machine.globals, kind, str(error))
+    facts: dict[str, str] = {}
+    warnings: list[str] = []
     if joblib.arrays:
         kind = "joblib"
-    rest = source.size - source.tell() if kind == "pickle" else 0
-    summary = summarize(found, machine.globals, kind, lambda made: joblib.arrays.get(id(made)) or array(made))
+        warnings += _other_names(source, machine.globals)
+    rest = source.size - source.tell() if source.part is None else 0
     if rest > 0:
-        facts = {**summary.facts, "bytes behind it": str(rest)}
-        summary = Summary(
-            format=kind, tensors=summary.tensors, parameters=summary.parameters, features=summary.features, facts=facts,
-            globals=summary.globals, warnings=(*summary.warnings, f"{rest} bytes follow the pickle"),
-        )  # fmt: skip
-    return summary
+        facts["bytes behind it"] = str(rest)
+        warnings.append(f"{rest} bytes follow the pickle")
+        more = _more(source, machine.globals)
+        if more:
+            warnings.append(f"pickles follow the pickle: {more}, of which only the names are listed")
+    return summarize(
+        found, machine.globals, kind, lambda made: joblib.arrays.get(id(made)) or array(made, source.part),
+        facts, warnings,
+    )  # fmt: skip
+
+
+def broken(names: Mapping[str, Global | None], kind: str, why: str) -> Summary:
+    """A pickle that ends in an error: whatever stands before that is carried out when somebody loads it."""
+    return Summary(format=kind, opaque=why, globals=tuple(sorted(names)), warnings=tuple(labels(names)))
+
+
+def _other_names(source: Source, names: dict[str, Global | None]) -> list[str]:
+    """Add the names that only pickle itself sees, to which the bytes of joblib's arrays are opcodes as any others."""
+    if source.part is not None:
+        return []
+    machine = Machine(Source(source.file, source.size))
+    with suppress(FormatError):
+        machine.run()
+    others = {name: known for name, known in machine.globals.items() if name not in names}
+    names.update(others)
+    return [f"refers to {name} if it is loaded by pickle, not joblib" for name in others]
+
+
+def _more(source: Source, names: dict[str, Global | None]) -> int:
+    """Add the names in the pickles that follow, as far as there are any; give how many."""
+    number = 0
+    while source.tell() < source.size:
+        machine = Machine(source, _Joblib(source.part).after_build)
+        machine.globals = names
+        try:
+            machine.run()
+        except FormatError:
+            break
+        number += 1
+    return number
+
+
+def _read_old_torch(source: Source, names: dict[str, Global | None]) -> Summary:
+    """Four more pickles, then the numbers of each storage behind their count."""
+    found: list[Any] = []
+    for _ in range(4):
+        machine = Machine(source)
+        machine.globals = names
+        found.append(machine.run())
+    _, system, objects, keys = found
+    little = not isinstance(system, dict) or system.get("little_endian") is not False
+    storages: dict[str, str] = {}
+    for _, each in walk(objects):
+        if isinstance(each, Persistent) and (known := storage_of(each)) is not None:
+            storages[known[1]] = known[0]
+    extents: dict[str, tuple[int, int]] = {}
+    for key in keys if isinstance(keys, list) else ():
+        width = width_of(storages.get(brief(key), ""))
+        if width is None:
+            break  # where the next one begins is not known
+        extents[brief(key)] = source.skip(source.unpack("q") * width)
+
+    def as_array(made: Made) -> Tensor | None:
+        view = torch_tensor(made)
+        if view is None:
+            return array(made, source.part)
+        plain, key, start = view
+        width = width_of(plain.dtype)
+        if width is None or plain.order != "C" or key not in extents or not little:
+            return plain
+        begin, length = extents[key]
+        if (start + plain.count) * width > length:
+            raise FormatError(f"storage {key} has {length} bytes, a tensor ends at {(start + plain.count) * width}")
+        return replace(plain, extent=(begin + start * width, plain.count * width), part=source.part)
+
+    return summarize(objects, names, "torch", as_array)
 
 
 class _Joblib:
     """Arrays whose bytes stand in the stream right behind what describes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: str | None) -> None:
         self.arrays: dict[int, Tensor] = {}
+        self._part = part
         self._kept: list[Made] = []
 
     def after_build(self, machine: Machine, made: Made) -> Any:
@@ -91,42 +215,51 @@ class _Joblib:
         shape, dtype = _shape(state.get("shape")), dtype_of(state.get("dtype"))
         if shape is None:
             raise FormatError("an array of joblib has no shape")
+        tensor = Tensor("", dtype, shape, order="F" if state.get("order") == "F" else "C")
         if "O" in dtype:
             # the objects are a pickle of their own
             inner = Machine(machine.source, self.after_build)
             inner.globals = machine.globals
             made.appended = [inner.run()]
-        alignment = state.get("numpy_array_alignment_bytes")
-        tensor = Tensor("", dtype, shape, order=str(state.get("order") or "C"))
-        if "O" not in dtype:
-            if alignment is not None:
+        else:
+            width = width_of(dtype)
+            if width is None:
+                raise FormatError(f"numbers of the type {dtype!r} have no known width")
+            if state.get("numpy_array_alignment_bytes") is not None:
                 machine.source.skip(machine.source.read(1)[0])
-            extent = machine.source.skip(tensor.count * width_of(dtype))
-            tensor = Tensor("", dtype, shape, extent, tensor.order)
+            tensor = replace(tensor, extent=machine.source.skip(tensor.count * width), part=self._part)
         self.arrays[id(made)] = tensor
         self._kept.append(made)  # so that no other object gets its id
         return made
 
 
-def summarize(found: Any, names: Mapping[str, None], kind: str, as_array: Callable[[Made], Tensor | None]) -> Summary:
-    """What there is to say of unpickled objects."""
+def summarize(
+    found: Any,
+    names: Mapping[str, Global | None],
+    kind: str,
+    as_array: Callable[[Made], Tensor | None],
+    facts: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> Summary:
+    """What there is to say of unpickled objects, beside `facts` and `warnings`."""
     tensors: list[Tensor] = []
     inside: set[int] = set()
     for name, value in walk(found):
         if isinstance(value, Made) and id(value) not in inside:
             tensor = as_array(value)
             if tensor is not None:
-                tensors.append(Tensor(name, tensor.dtype, tensor.shape, tensor.extent, tensor.order))
+                tensors.append(replace(tensor, name=_without_wrapper(name, value)))
                 # what an array is made of is no other array
                 inside.update(id(inner) for _, inner in walk(value) if isinstance(inner, Made))
     estimator = found if isinstance(found, Made) else None
-    facts = {"class": estimator.name} if estimator is not None and estimator.name else {}
+    about = {"class": estimator.name} if estimator is not None and estimator.name else {}
     version = _state(estimator).get("_sklearn_version") if estimator is not None else None
     if isinstance(version, str):
-        facts["scikit-learn"] = version
+        about["scikit-learn"] = version
     return Summary(
-        format=kind, tensors=tuple(tensors), parameters=dict(_parameters(found)), features=_features(found),
-        facts=facts, globals=tuple(sorted(names)), warnings=tuple(labels(names)),
+        format=kind, tensors=tuple(tensors), parameters=dict(islice(_parameters(found), _MOST_PARAMETERS)),
+        features=_features(found), facts={**about, **(facts or {})}, globals=tuple(sorted(names)),
+        warnings=(*labels(names), *warnings),
     )  # fmt: skip
 
 
@@ -139,8 +272,19 @@ def _state(made: Made | None) -> dict[Any, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _parameters(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Scalar]]:
-    """Parameters of estimators, and of those that they are made of."""
+def _without_wrapper(name: str, value: Made) -> str:
+    """The name of an array; that of what a parameter of PyTorch wraps is that of the parameter."""
+    return name.removesuffix(".(0)") if value.name.startswith("torch.") else name
+
+
+def _parameters(
+    value: Any, prefix: str = "", depth: int = 0, budget: Iterator[int] | None = None
+) -> Iterator[tuple[str, Scalar]]:
+    """Parameters of estimators, and of those that they are made of.
+
+    `budget` ends: the same few objects may be reached in more ways than anyone can go.
+    """
+    budget = budget or iter(range(_MOST_OBJECTS))
     if depth > 20:
         return
     if isinstance(value, Made):
@@ -154,18 +298,18 @@ def _parameters(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[
                isinstance(inner[0], str)]  # fmt: skip
     else:
         return
-    for count, (key, inner) in enumerate(own):
-        if count >= _MOST_PARAMETERS:
+    for key, inner in own:
+        if next(budget, None) is None:
             return
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(inner, Made) and not is_number(inner):
-            if inner.name and not array(inner):
+            if inner.name and not array(inner, None):
                 yield name, inner.name
-                yield from _parameters(inner, name, depth + 1)
+                yield from _parameters(inner, name, depth + 1, budget)
         elif is_number(inner) or isinstance(inner, str | bool | int | float | None):
             yield name, scalar(inner)
         elif isinstance(inner, list | tuple) and any(isinstance(one, tuple) for one in inner):
-            yield from _parameters(inner, name, depth + 1)
+            yield from _parameters(inner, name, depth + 1, budget)
         elif isinstance(inner, list | tuple | dict) and all(
             each is None or isinstance(each, str | bool | int | float) for _, each in parts(inner)
         ):
@@ -185,14 +329,13 @@ def is_number(value: Any) -> bool:
 def scalar(value: Any) -> Scalar:
     """A plain value; numbers of numpy by their bytes."""
     if isinstance(value, Made):
-        import struct  # noqa: PLC0415
-
-        dtype, data = value.arguments[0], _raw(value.arguments[1]) if len(value.arguments) > 1 else None
+        arguments = value.arguments if isinstance(value.arguments, tuple) else ()
+        dtype, data = arguments[0] if arguments else None, _raw(arguments[1]) if len(arguments) > 1 else None
         layout = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "u8": "Q", "u4": "I", "b1": "?"}.get(dtype_of(dtype)[1:])
         if data is not None and layout is not None and len(data) == struct.calcsize(layout):
             return struct.unpack("<" + layout, data)[0]  # type: ignore[no-any-return]
         return dtype_of(dtype)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)[:200]
+    return value if value is None or isinstance(value, bool | int | float | str) else brief(value)
 
 
 def _features(found: Any) -> tuple[str, ...]:
@@ -208,85 +351,99 @@ def _features(found: Any) -> tuple[str, ...]:
     return ()
 
 
-def array(made: Made) -> Tensor | None:
-    """The array of numpy that an object would become; None for anything else."""
+def array(made: Made, part: str | None) -> Tensor | None:
+    """The array of numpy that an object in `part` of a file would become; None for anything else."""
     if made.name in _RECONSTRUCT:
-        state = made.state
-        if isinstance(state, tuple) and len(state) == 5 and (shape := _shape(state[1])) is not None:
-            data = state[4]
-            extent = (data.offset, data.length) if isinstance(data, Bytes) else None
-            return Tensor("", dtype_of(state[2]), shape, extent, "F" if state[3] is True else "C")
+        if not (isinstance(made.state, tuple) and len(made.state) == 5):
+            return None
+        _, shape, dtype, fortran, data = made.state
+        order = "F" if fortran is True else "C"
     elif made.name in _FROM_BUFFER and isinstance(made.arguments, tuple) and len(made.arguments) >= 4:
         data, dtype, shape, order = made.arguments[:4]
-        lengths = _shape(shape)
+        order = "F" if order == "F" else "C"
         if isinstance(data, Made) and isinstance(data.arguments, tuple) and data.arguments:
             data = data.arguments[0]
-        if lengths is not None:
-            extent = (data.offset, data.length) if isinstance(data, Bytes) else None
-            return Tensor("", dtype_of(dtype), lengths, extent, str(order))
-    return None
+    else:
+        return None
+    lengths = _shape(shape)
+    if lengths is None:
+        return None
+    tensor = Tensor("", dtype_of(dtype), lengths, None, order)
+    width = width_of(tensor.dtype)
+    if isinstance(data, Bytes) and width is not None and data.length == tensor.count * width:
+        return replace(tensor, extent=(data.offset, data.length), part=part)
+    return tensor
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, tuple) and all(isinstance(each, int) and each >= 0 for each in value):
+    if (
+        isinstance(value, tuple)
+        and len(value) <= 64
+        and all(type(each) is int and 0 <= each < 1 << 63 for each in value)
+    ):
         return value
     return None
 
 
 def _raw(value: Any) -> bytes | None:
-    if isinstance(value, Bytes):
-        return value.data
-    if isinstance(value, Made) and value.name == "_codecs.encode" and isinstance(value.arguments[0], str):
-        return value.arguments[0].encode("latin-1", "replace")
-    return None
+    if isinstance(value, Made) and value.name == "_codecs.encode":
+        value = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
+    if isinstance(value, str):
+        return value.encode("latin-1", "replace")
+    return value.data if isinstance(value, Bytes) else None
 
 
 def dtype_of(value: Any) -> str:
     """A type of numpy as numpy writes it: `<f8`."""
     if isinstance(value, Made) and value.name == "numpy.dtype" and isinstance(value.arguments, tuple):
-        kind = str(value.arguments[0])
+        kind = brief(value.arguments[0] if value.arguments else None)
         state = value.state
-        order = str(state[1]) if isinstance(state, tuple) and len(state) > 1 else "|"
+        order = brief(state[1]) if isinstance(state, tuple) and len(state) > 1 else "|"
         if isinstance(state, tuple) and len(state) > 5 and state[3] is not None:
-            return f"|V{state[5]}"  # records: all that is of interest is how long one is
+            return f"|V{brief(state[5])}"  # records: all that is of interest is how long one is
         return (order if order in ("<", ">", "|") else "=") + kind
-    if isinstance(value, Global):
-        return str(value)
-    return str(value)[:40]
-
-
-def width_of(dtype: str) -> int:
-    """Bytes of one number of a type; raise `FormatError` for a type of which it is not known."""
-    digits = dtype[2:]
-    if len(dtype) > 2 and dtype[1] in "biufcSVmM" and digits.isdigit():
-        return int(digits)
-    if len(dtype) > 2 and dtype[1] == "U" and digits.isdigit():
-        return 4 * int(digits)
-    raise FormatError(f"numbers of the type {dtype!r} have no known width")
+    return str(value) if isinstance(value, Global) else brief(value)
 
 
 _STORAGES = {
     "FloatStorage": "F32", "DoubleStorage": "F64", "HalfStorage": "F16", "BFloat16Storage": "BF16",
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
+    "BoolStorage": "BOOL", "ComplexFloatStorage": "C64", "ComplexDoubleStorage": "C128",
 }  # fmt: skip
+_TORCH_TYPES = {
+    "torch.float8_e4m3fn": "F8_E4M3FN", "torch.float8_e5m2": "F8_E5M2", "torch.float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "torch.float8_e5m2fnuz": "F8_E5M2FNUZ", "torch.float8_e8m0fnu": "F8_E8M0", "torch.uint16": "U16",
+    "torch.uint32": "U32", "torch.uint64": "U64",
+}  # fmt: skip
+_REBUILD = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
+
+
+def storage_of(reference: Persistent) -> tuple[str, str] | None:
+    """Type and key of the storage that is meant; None if it is none."""
+    pid = reference.pid
+    if not (isinstance(pid, tuple) and len(pid) >= 3 and isinstance(pid[1], Global)):
+        return None
+    return _STORAGES.get(pid[1].name, pid[1].name), brief(pid[2])
 
 
 def torch_tensor(made: Made) -> tuple[Tensor, str, int] | None:
     """A tensor of PyTorch, the key of its storage, and where it begins there; None for anything else."""
-    if made.name not in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
-        return None
     arguments = made.arguments
-    if not (isinstance(arguments, tuple) and len(arguments) >= 4 and isinstance(arguments[0], Persistent)):
+    if made.name not in _REBUILD or not (isinstance(arguments, tuple) and len(arguments) >= 4):
         return None
-    pid, offset, size, stride = arguments[:4]
-    shape = _shape(size)
-    if shape is None or not isinstance(pid.pid, tuple) or len(pid.pid) < 3 or not isinstance(offset, int):
+    reference, offset, size, stride = arguments[:4]
+    shape, storage = _shape(size), storage_of(reference) if isinstance(reference, Persistent) else None
+    if shape is None or storage is None or type(offset) is not int or offset < 0:
         return None
-    storage = str(pid.pid[1]).rpartition(".")[2]
+    dtype, key = storage
+    if made.name.endswith("_v3") and len(arguments) > 6:
+        # types that have no class of storages
+        dtype = _TORCH_TYPES.get(str(arguments[6]) if isinstance(arguments[6], Global) else "", dtype)
     order, step = "C", 1
-    for length, actual in zip(reversed(shape), reversed(stride if isinstance(stride, tuple) else ()), strict=False):
+    if not isinstance(stride, tuple) or len(stride) != len(shape):
+        order, stride = "strided", ()
+    for length, actual in zip(reversed(shape), reversed(stride), strict=False):
         if length > 1 and actual != step:
             order = "strided"
         step *= length
-    return Tensor("", _STORAGES.get(storage, storage), shape, order=order), str(pid.pid[2]), offset
+    return Tensor("", dtype, shape, order=order), key, offset

@@ -5,23 +5,27 @@ a name or call something, this one notes it: a `Global`, a `Made` from a callabl
 is imported, nothing called. Long byte strings are not read, only where they are.
 """
 
+import codecs
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from gitml.formats.source import MOST_ITEMS, Source
-from gitml.formats.summary import FormatError
+from gitml.formats.summary import FormatError, brief
 
 _MOST_OPCODES = 20_000_000
-_LONGEST_TEXT = 16 << 20
+_LONGEST_TEXT = 1 << 20
+"""Bytes up to which a text is kept. Protocols 0 to 2 have the bytes of arrays as text."""
+_LONGEST_LINE = 64 << 20
+_LONGEST_NAME = 1000
 _KEPT = 4096
 """Bytes up to which a byte string is kept, not only where it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A class or function that would be imported."""
+    """A class or function that would be imported; a dotted name is looked up from one object to the next."""
 
     module: str
     name: str
@@ -49,16 +53,16 @@ class Made:
         return str(self.what) if isinstance(self.what, Global) else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Persistent:
     """An object that is stored elsewhere."""
 
     pid: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bytes:
-    """A byte string in the file; `data` if it is short."""
+    """A byte string in the file, or a text that is too long to be kept; `data` if it is short."""
 
     offset: int
     length: int
@@ -83,19 +87,23 @@ UNKNOWN = _Unknown()
 
 
 class Machine:
-    """Reads one pickle. `globals` has every name that it refers to, in the order of appearance."""
+    """Reads one pickle. `globals` has every name that it refers to, in the order of appearance.
+
+    A name that stands for no `Global` is one that nobody knows before it is loaded.
+    """
 
     def __init__(self, source: Source, after_build: Callable[["Machine", Made], Any] | None = None) -> None:
         self.source = source
-        self.globals: dict[str, None] = {}
+        self.globals: dict[str, Global | None] = {}
         self._after_build = after_build
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
         """The object that the pickle stands for; raise `FormatError`."""
+        read = self.source.read
         for _ in range(_MOST_OPCODES):
-            code = self.source.read(1)
+            code = read(1)
             if code == b".":
                 return self._pop()
             try:
@@ -132,7 +140,7 @@ class Machine:
         return found
 
     def _line(self) -> bytes:
-        return self.source.line(_LONGEST_TEXT)
+        return self.source.line(_LONGEST_LINE)
 
     def _bytes(self, length: int) -> Bytes:
         offset = self.source.tell()
@@ -141,17 +149,22 @@ class Machine:
         self.source.skip(length)
         return Bytes(offset, length, None)
 
-    def _text(self, length: int) -> str:
+    def _text(self, length: int) -> str | Bytes:
         if length > _LONGEST_TEXT:
-            raise FormatError(f"a text has {length} bytes")
+            return Bytes(*self.source.skip(length), None)
         return self.source.read(length).decode("utf-8", "surrogatepass")
+
+    def _old_string(self, length: int) -> str | Bytes:
+        # a str of Python 2; Python 3 decodes it as ASCII, or not at all
+        found = self._bytes(length)
+        return found.data.decode() if found.data is not None and found.data.isascii() else found
 
     def _global(self, module: Any, name: Any) -> Any:
         if not (isinstance(module, str) and isinstance(name, str)):
-            self.globals[str(UNKNOWN)] = None
+            self.globals.setdefault(str(UNKNOWN), None)
             return UNKNOWN
         found = Global(module, name)
-        self.globals[str(found)] = None
+        self.globals[str(found)] = found
         return found
 
     def _call(self, what: Any, arguments: Any) -> None:
@@ -195,18 +208,27 @@ class Machine:
         self.source.unpack("Q")  # only a hint for readers that buffer
 
 
+class _Key:
+    """Stands for a key that is not plain: hashes and texts of tuples of tuples can take longer than anyone waits."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def _hashable(value: Any) -> Any:
-    try:
-        hash(value)
-    except TypeError:
-        return f"<{type(value).__name__}>"
-    return value
+    plain = str | int | float | None | Global
+    if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(each, plain) for each in value)):
+        return value
+    return _Key(value)
 
 
 def _integer(data: bytes) -> int | bool:
     if data in (b"00", b"01"):
         return data == b"01"
-    return int(data)
+    try:
+        return int(data, 0)
+    except ValueError:
+        return int(data, 8)  # as C reads it
 
 
 def _long(machine: Machine, count: int) -> None:
@@ -219,7 +241,8 @@ def _string(machine: Machine) -> None:
     text = machine._line()
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"":
         raise FormatError("a broken pickle: a string without quotes")
-    machine._push(text[1:-1].decode("latin-1"))
+    # what is escaped may be a name: 'po\\x73ix'
+    machine._push(codecs.escape_decode(text[1:-1])[0].decode("latin-1"))
 
 
 def _of(layout: str) -> Callable[[Machine], int]:
@@ -256,6 +279,7 @@ def _stack_global(machine: Machine) -> None:
 
 
 def _extension(machine: Machine, number: int) -> None:
+    # a number that means a class or function only where somebody has registered it
     machine.globals[f"copyreg extension {number}"] = None
     machine._push(Global("copyreg", f"extension {number}"))
 
@@ -306,9 +330,9 @@ _STEPS: dict[bytes, Callable[[Machine], Any]] = {
     b"F": lambda m: m._push(float(m._line())),
     b"G": lambda m: m._push(m.source.unpack(">d")),
     b"S": _string,
-    b"T": lambda m: m._push(m._bytes(_I4(m))),
-    b"U": lambda m: m._push(m._bytes(_U1(m))),
-    b"V": lambda m: m._push(m._line().decode("raw-unicode-escape")),
+    b"T": lambda m: m._push(m._old_string(_I4(m))),
+    b"U": lambda m: m._push(m._old_string(_U1(m))),
+    b"V": lambda m: m._push(m._line().decode("raw-unicode-escape", "surrogatepass")),
     b"X": lambda m: m._push(m._text(_U4(m))),
     b"\x8c": lambda m: m._push(m._text(_U1(m))),
     b"\x8d": lambda m: m._push(m._text(_U8(m))),
@@ -357,19 +381,21 @@ _STEPS: dict[bytes, Callable[[Machine], Any]] = {
 }
 
 
+_WALKED = (list, tuple, dict, set, frozenset, Made, Persistent)
+
+
 def walk(value: Any, name: str = "", limit: int = MOST_ITEMS) -> Iterator[tuple[str, Any]]:
-    """Every object below `value` with a dotted name, each once, parents before what is in them."""
+    """Every object below `value` that is not plain, with a dotted name, each once, parents before what is in them."""
     waiting = [(name, value)]
     seen: set[int] = set()
     while waiting and limit:
         limit -= 1
         at, found = waiting.pop()
-        if isinstance(found, list | tuple | dict | set | frozenset | Made):
-            if id(found) in seen:
-                continue
-            seen.add(id(found))
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
         yield at, found
-        waiting += reversed([(_joined(at, key), inner) for key, inner in parts(found)])
+        waiting += reversed([(_joined(at, key), inner) for key, inner in parts(found) if isinstance(inner, _WALKED)])
 
 
 def parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -395,10 +421,16 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _key(key: Any) -> str:
+    if isinstance(key, _Key):
+        key = key.value
     if isinstance(key, Bytes):
         return (key.data or b"...").decode("latin-1")
-    return str(key)[:200]
+    if isinstance(key, tuple):
+        return f"({', '.join(map(brief, key))})" if len(key) <= 8 else brief(key)
+    return str(key) if isinstance(key, Global) else brief(key)
 
 
 def _joined(prefix: str, name: str) -> str:
+    if len(prefix) > _LONGEST_NAME:
+        return prefix  # else names of what is nested deep grow with the square of the depth
     return f"{prefix}.{name}" if prefix else name

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gitml.formats.arrays import load_json
 from gitml.formats.source import MOST_ITEMS, Source
-from gitml.formats.summary import FormatError, Scalar, Summary, flat
+from gitml.formats.summary import FormatError, Scalar, Summary, brief, flat
 
 _MOST_BYTES = 512 << 20
 """Bytes of a file that is parsed whole."""
@@ -17,9 +17,8 @@ _MOST_BYTES = 512 << 20
 def _whole(source: Source) -> bytes:
     if source.size > _MOST_BYTES:
         raise FormatError(f"{source.size} bytes, at most {_MOST_BYTES} are parsed")
-    source.seek(0)
-    data = source.file.read()
-    return data if isinstance(data, bytes) else bytes(data)
+    source.file.seek(0)
+    return source.file.read()
 
 
 def read_xgboost(source: Source) -> Summary:
@@ -28,28 +27,36 @@ def read_xgboost(source: Source) -> Summary:
     # in JSON a quote or the end follows the brace, in UBJSON a type or a length
     text = data[1:2].isspace() or data[1:2] in (b'"', b"}")
     value = load_json(data) if text else _Ubjson(data).value()
-    learner = value.get("learner") if isinstance(value, dict) else None
-    if not isinstance(learner, dict):
+    learner = _object(value, "learner")
+    if not learner:
         raise FormatError("no model of XGBoost: there is no learner")
-    booster = learner.get("gradient_booster") or {}
-    model = booster.get("model") if isinstance(booster, dict) else None
-    if model is None and isinstance(booster, dict) and isinstance(booster.get("gbtree"), dict):
-        model = booster["gbtree"].get("model")  # dart
-    trees = model.get("trees", []) if isinstance(model, dict) else []
-    facts = {"trees": str(len(trees))}
-    nodes = [each.get("tree_param", {}).get("num_nodes") for each in trees if isinstance(each, dict)]
-    facts["nodes"] = str(sum(int(each) for each in nodes if str(each).isdigit()))
-    if isinstance(value.get("version"), list):
-        facts["xgboost"] = ".".join(map(str, value["version"]))
-    parameters: dict[str, Scalar] = {"booster": str(booster.get("name"))}
-    parameters.update(flat(learner.get("learner_model_param") or {}))
-    parameters.update(flat(learner.get("objective") or {}, "objective"))
-    parameters.update(flat({k: v for k, v in (learner.get("attributes") or {}).items() if k != "scikit_learn"}))
-    names = learner.get("feature_names") or []
-    kinds = learner.get("feature_types") or []
-    if kinds:
-        facts["feature types"] = ", ".join(map(str, kinds[:200]))
-    return Summary(format="xgboost", parameters=parameters, features=tuple(map(str, names)), facts=facts)
+    booster = _object(learner, "gradient_booster")
+    model = _object(booster, "model") or _object(_object(booster, "gbtree"), "model")  # the latter is dart
+    trees = _array(model, "trees")
+    nodes = [brief(_object(each, "tree_param").get("num_nodes")) for each in trees]
+    facts = {"trees": str(len(trees)), "nodes": str(sum(int(each) for each in nodes if each.isdecimal()))}
+    if version := _array(value, "version"):
+        facts["xgboost"] = ".".join(map(brief, version[:8]))
+    parameters: dict[str, Scalar] = {"booster": brief(booster.get("name"))}
+    parameters.update(flat(_object(learner, "learner_model_param")))
+    parameters.update(flat(_object(learner, "objective"), "objective"))
+    attributes = _object(learner, "attributes")
+    parameters.update(flat({key: each for key, each in attributes.items() if key != "scikit_learn"}))
+    if kinds := _array(learner, "feature_types"):
+        facts["feature types"] = ", ".join(map(brief, kinds[:200]))
+    features = tuple(brief(name) for name in _array(learner, "feature_names"))
+    return Summary(format="xgboost", parameters=parameters, features=features, facts=facts)
+
+
+def _object(value: Any, key: str) -> dict[str, Any]:
+    """A member that is an object; an empty one if there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _array(value: Any, key: str) -> list[Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 class _Ubjson:

@@ -21,6 +21,7 @@ from gitml.review.comparison import (
 )
 from gitml.review.files import by_role
 
+_MOST_WARNINGS = 10
 _MOST_FILES = 20
 """Files of a role that are named; the largest differences first."""
 _MOST_ROWS = 200
@@ -232,7 +233,8 @@ def _models(comparison: Comparison) -> Iterator[Block]:
         title = f"Model: {text_of(model.path)}"
         if model.diff is None or model.diff.new.opaque:
             why = model.problem if model.diff is None else f"opaque: {model.diff.new.opaque}"
-            yield Block(key="model", title=title, notes=(Cell(why, name=True),))
+            warnings = () if model.diff is None else tuple(_model_warnings(model.diff))
+            yield Block(key="model", title=title, notes=(Cell(why, name=True), *warnings))
             continue
         rows = [*_model_rows(model.diff)]
         yield Block(
@@ -252,10 +254,18 @@ def _model_notes(diff: ModelDiff) -> Iterator[Cell]:
         text = f"{_count(len(diff.new.tensors), 'tensor')}, {numbers:,} numbers"
         if diff.old.format != "none":
             text += f": {changed} changed, {diff.same} the same"
-            text += f", {diff.unread} compressed and not compared" if diff.unread else ""
+            text += f", {diff.unread} not compared" if diff.unread else ""
         yield Cell(text)
-    for warning in [each for each in diff.new.warnings if each not in diff.old.warnings][:5]:
+    yield from _model_warnings(diff)
+
+
+def _model_warnings(diff: ModelDiff) -> Iterator[Cell]:
+    warnings = [each for each in diff.new.warnings if each not in diff.old.warnings]
+    for warning in warnings[:_MOST_WARNINGS]:
         yield Cell(warning, name=True, tone=Tone.BAD)
+    if len(warnings) > _MOST_WARNINGS:
+        # those that come first need not be the worst
+        yield Cell(f"and {len(warnings) - _MOST_WARNINGS} more warnings", tone=Tone.BAD)
 
 
 def _model_rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
@@ -277,6 +287,8 @@ def _model_rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
 def _tensor(tensor: TensorChange) -> str:
     if tensor.new is None or tensor.old != tensor.new:
         return tensor.new or _ABSENT
+    if tensor.not_finite:
+        return f"changed: {_count(tensor.not_finite, 'number')} NaN or infinite"
     if tensor.norm is None:
         return "changed"
     parts = [f"changed by {number(tensor.norm)}"]

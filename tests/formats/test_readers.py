@@ -1,10 +1,10 @@
 """Files that the real libraries wrote."""
 
 import importlib
-import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -132,10 +133,16 @@ def test_skops(tmp_path: Path) -> None:
     assert found.facts["class"] == "sklearn.pipeline.Pipeline"
     assert 0.5 in [value for name, value in found.parameters.items() if name.endswith(".C")]
     assert "sklearn.preprocessing._data.StandardScaler" in found.globals
-    assert ((1, 4), "<f8") in [(each.shape, each.dtype) for each in found.tensors]
+    assert ("steps.1.1.coef_", "<f8", (1, 4)) in [(each.name, each.dtype, each.shape) for each in found.tensors]
+    # files are named by addresses, tensors are not
+    library("skops.io").dump(pipeline(0.7), tmp_path / "n.skops")
+    change = compare(tmp_path / "m.skops", tmp_path / "n.skops")
+    assert list(change.parameters.values()) == [(0.5, 0.7)]
+    assert all(each.old == each.new for each in change.tensors)
+    assert "steps.0.1.mean_" not in [each.name for each in change.tensors]
 
 
-def test_onnx(tmp_path: Path) -> None:
+def write_onnx(path: Path) -> None:
     onnx = library("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     weights = helper.make_tensor("w", kind, [4, 2], np.arange(8, dtype="f4").tobytes(), raw=True)
@@ -146,7 +153,11 @@ def test_onnx(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("z", kind, ["N", 2])],
         [weights],
     )
-    onnx.save(helper.make_model(graph, producer_name="us"), str(tmp_path / "m.onnx"))
+    onnx.save(helper.make_model(graph, producer_name="us"), str(path))
+
+
+def test_onnx(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "m.onnx")
     found = summarize(tmp_path / "m.onnx")
     assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [("w", "F32", (4, 2))]
     assert found.features == ("x",)
@@ -157,9 +168,21 @@ def test_onnx(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_bytes()[start : start + length] == np.arange(8, dtype="f4").tobytes()
 
 
-def test_gguf(tmp_path: Path) -> None:
+def test_onnx_with_weights_in_another_file(tmp_path: Path) -> None:
+    onnx = library("onnx")
+    write_onnx(tmp_path / "whole.onnx")
+    onnx.save(
+        onnx.load(tmp_path / "whole.onnx"), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w.data",
+        size_threshold=0,
+    )  # fmt: skip
+    found = summarize(tmp_path / "m.onnx")
+    assert found.warnings == ("tensor w is in another file: w.data",)
+    assert [(each.name, each.shape, each.extent) for each in found.tensors] == [("w", (4, 2), None)]
+
+
+def write_gguf(path: Path) -> None:
     gguf = library("gguf")
-    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(2)
     writer.add_array("tokens", ["a", "b"])
     writer.add_tensor("t.w", np.arange(12, dtype="f4").reshape(3, 4))
@@ -168,6 +191,10 @@ def test_gguf(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def test_gguf(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
     found = summarize(tmp_path / "m.gguf")
     assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
         ("t.w", "F32", (3, 4)),
@@ -179,84 +206,32 @@ def test_gguf(tmp_path: Path) -> None:
     assert (tmp_path / "m.gguf").read_bytes()[start : start + length] == np.arange(12, dtype="f4").tobytes()
 
 
-def test_lightgbm(tmp_path: Path) -> None:
+def write_lightgbm(path: Path) -> None:
     lightgbm = library("lightgbm")
     data = lightgbm.Dataset(X, Y, feature_name=["a", "b", "c", "d"], params={"verbose": -1, "min_data_in_leaf": 2})
-    lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 7}, data, 3).save_model(tmp_path / "m.txt")
+    lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 7}, data, 3).save_model(path)
+
+
+def test_lightgbm(tmp_path: Path) -> None:
+    write_lightgbm(tmp_path / "m.txt")
     found = summarize(tmp_path / "m.txt")
     assert (found.format, found.facts["trees"], found.features) == ("lightgbm", "3", ("a", "b", "c", "d"))
     assert found.parameters["num_leaves"] == "7"
 
 
-@pytest.mark.parametrize("name", ["m.json", "m.ubj"])
-def test_xgboost(name: str, tmp_path: Path) -> None:
+def write_xgboost(path: Path) -> None:
     xgboost = library("xgboost")
     data = xgboost.DMatrix(X, Y, feature_names=["a", "b", "c", "d"])
-    xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 3).save_model(tmp_path / name)
+    xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 3).save_model(path)
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.ubj"])
+def test_xgboost(name: str, tmp_path: Path) -> None:
+    write_xgboost(tmp_path / name)
     found = summarize(tmp_path / name)
     assert (found.format, found.facts["trees"], found.features) == ("xgboost", "3", ("a", "b", "c", "d"))
     assert found.parameters["objective.name"] == "binary:logistic"
-    assert found.facts["xgboost"] == xgboost.__version__
-
-
-def write_torch(path: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> None:
-    """A checkpoint as `torch.save` lays it out (torch/serialization.py): the library itself is too large for tests."""
-
-    class Reference:
-        def __init__(self, key: int, count: int) -> None:
-            self.key, self.count = key, count
-
-    class Rebuild:
-        def __init__(self, key: int, values: np.ndarray[Any, Any]) -> None:
-            self.key, self.values = key, values
-
-    text = io.BytesIO()
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value: Any) -> Any:
-            if isinstance(value, Reference):
-                return ("storage", "FLOAT", str(value.key), "cpu", value.count)
-            return None
-
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, Rebuild):
-                strides = tuple(each // value.values.itemsize for each in value.values.strides)
-                reference = Reference(value.key, value.values.size)
-                return rebuild, (reference, 0, value.values.shape, strides, False, {})
-            return NotImplemented
-
-    def rebuild(*_: object) -> None: ...
-
-    rebuild.__module__, rebuild.__qualname__ = "json", "loads"
-    import json as stand_in
-
-    original = stand_in.loads
-    stand_in.loads = rebuild  # type: ignore[assignment]
-    try:
-        pickler = Pickler(text, protocol=2)
-        pickler.dump({name: Rebuild(key, values) for key, (name, values) in enumerate(tensors.items())})
-    finally:
-        stand_in.loads = original
-    # the names that torch would have written
-    data = text.getvalue().replace(b"cjson\nloads\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
-    data = data.replace(b"X\x05\x00\x00\x00FLOATq", b"ctorch\nFloatStorage\nq")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("model/data.pkl", data)
-        for key, values in enumerate(tensors.values()):
-            archive.writestr(f"model/data/{key}", values.tobytes())
-        archive.writestr("model/version", "3\n")
-
-
-def test_torch(tmp_path: Path) -> None:
-    values = CHANCE.normal(size=(3, 5)).astype("f4")
-    write_torch(tmp_path / "m.pt", {"layer.weight": values, "layer.bias": np.ones(3, "f4")})
-    found = summarize(tmp_path / "m.pt")
-    assert (found.format, found.opaque, found.warnings) == ("torch", "", ())
-    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
-        ("layer.weight", "F32", (3, 5)), ("layer.bias", "F32", (3,))
-    ]  # fmt: skip
-    start, length = found.tensors[0].extent or (0, 0)
-    assert (tmp_path / "m.pt").read_bytes()[start : start + length] == values.tobytes()
+    assert found.facts["xgboost"] == library("xgboost").__version__
 
 
 def test_keras(tmp_path: Path) -> None:
@@ -320,11 +295,85 @@ def test_models_of_the_same_class(tmp_path: Path) -> None:
     assert found.globals == ((), ())
 
 
-def test_compressed_numbers_are_not_compared(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", x=X)
-    np.savez_compressed(tmp_path / "b.npz", x=X + 1)
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_archives_of_arrays(write: Callable[..., None], tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", same=Y, x=X, y=Y)
+    # in another order
+    write(tmp_path / "b.npz", y=Y + 2, x=X + 1, same=Y)
+    found = compare(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert (found.same, found.unread) == (1, 0)
+    assert {each.name: each.largest for each in found.tensors} == {"x": pytest.approx(1.0), "y": 2.0}
+    (moved,) = [each for each in found.tensors if each.name == "x"]
+    assert moved.norm == pytest.approx(np.sqrt(X.size))
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3)], ids=str)
+def test_numbers_in_compressed_pickles(compress: Any, tmp_path: Path) -> None:
+    joblib.dump({"first": X, "second": Y, "third": X}, tmp_path / "a.joblib", compress=compress)
+    joblib.dump({"third": X, "second": Y, "first": X * 2}, tmp_path / "b.joblib", compress=compress)
+    found = compare(tmp_path / "a.joblib", tmp_path / "b.joblib")
+    assert (found.same, found.unread) == (2, 0)
+    (change,) = found.tensors
+    assert change.name == "first"
+    assert change.relative == pytest.approx(1.0)
+    assert change.cosine == pytest.approx(1.0)
+
+
+def test_compressed_numbers_that_are_damaged(tmp_path: Path) -> None:
+    noise = CHANCE.bytes(1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", x=np.frombuffer(noise, "u1"))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "b.npz").write_bytes(data)
     found = compare(tmp_path / "a.npz", tmp_path / "b.npz")
     assert (found.tensors, found.same, found.unread) == ((), 0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "i1", "i4", "u8", "?"])
+def test_types_of_numbers(dtype: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([0, 1, 1], dtype))
+    np.save(tmp_path / "b.npy", np.array([1, 1, 0], dtype))
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    assert change.norm == pytest.approx(2**0.5)
+    assert change.largest == 1.0
+    assert change.cosine == pytest.approx(0.5)
+
+
+def test_numbers_in_several_blocks(tmp_path: Path) -> None:
+    first = CHANCE.normal(size=3_000_001).astype("f4")
+    second = first.copy()
+    second[-1] += 1
+    np.save(tmp_path / "a.npy", first)
+    np.save(tmp_path / "b.npy", second)
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    x, y = first.astype("f8"), second.astype("f8")
+    assert change.norm == change.largest == abs(y - x)[-1]
+    assert change.relative == pytest.approx(abs(y - x)[-1] / np.linalg.norm(x))
+    assert change.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([1.0, 2.0]))
+    np.save(tmp_path / "b.npy", np.array([1.0, np.nan]))
+    (change,) = compare(tmp_path / "a.npy", tmp_path / "b.npy").tensors
+    assert (change.norm, change.largest, change.not_finite) == (None, None, 1)
+    # also those in blocks that did not change
+    before = np.ones(3_000_000)
+    before[:2] = np.inf, np.nan
+    after = before.copy()
+    after[-1] = -np.inf
+    np.save(tmp_path / "c.npy", before)
+    np.save(tmp_path / "d.npy", after)
+    (change,) = compare(tmp_path / "c.npy", tmp_path / "d.npy").tensors
+    assert change.not_finite == 3
+    assert compare(tmp_path / "b.npy", tmp_path / "b.npy").same == 1
+
+
+def test_parameters_that_are_no_numbers_did_not_change(tmp_path: Path) -> None:
+    joblib.dump(SimpleImputer(), tmp_path / "a.joblib")
+    found = compare(tmp_path / "a.joblib", tmp_path / "a.joblib")
+    assert found.new.parameters["missing_values"] == "nan"
+    assert found.parameters == {}
 
 
 def test_other_formats(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_what_changed_in_a_model(project: Project) -> None:
     assert project.json("diff", "HEAD~1..HEAD", "--only", "metrics")["models"] == []
 
 
+def test_numbers_that_are_none(project: Project) -> None:
+    np.save(project.path / "models/small.npy", np.where(X[:10] > 2, np.nan, X[:10]))
+    commit(project)
+    count = np.count_nonzero(X[:10] > 2)
+    assert f"changed: {count} numbers NaN or infinite" in project.ml("diff", "HEAD~1..HEAD").stdout
+
+
 def test_new_and_opaque_models(project: Project) -> None:
     commit(project)
     joblib.dump(model(1.0), project.path / "models/new.joblib")
@@ -86,6 +93,28 @@ def test_a_model_that_would_run_code(project: Project) -> None:
     assert "❌ `loading it uses posix.system`" in done.stdout
     project.git("show", "HEAD")
     assert not marker.exists()
+
+
+def test_a_broken_pickle_that_would_run_code(project: Project) -> None:
+    commit(project)
+    broken = pickle.dumps([Reduced(os.system, "true"), bytes(5000)])[:-1] + b"\xff"
+    (project.path / "models/large.joblib").write_bytes(broken)
+    commit(project, "broken")
+    done = project.ml("diff", "HEAD~1..HEAD", "--md")
+    assert "opaque: " in done.stdout
+    assert "❌ `loading it uses posix.system`" in done.stdout
+    assert "+warning: loading it uses posix.system" in project.git("show", "HEAD")
+
+
+def test_warnings_are_counted_where_not_all_are_shown(project: Project) -> None:
+    commit(project)
+    names = b"".join(b"codd\nn%02d\n0" % number for number in range(13))
+    data = pickle.dumps(bytes(5000))
+    (project.path / "models/large.joblib").write_bytes(data[:2] + names + data[2:])
+    commit(project, "odd")
+    said = project.ml("diff", "HEAD~1..HEAD").stdout
+    assert said.count("loading it uses odd.n") == 10
+    assert "and 3 more warnings" in said
 
 
 @pytest.mark.parametrize("where", ["worktree", "index", "commits"])
