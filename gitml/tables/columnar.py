@@ -86,7 +86,7 @@ class FrameTable:
             text = as_text(frame)
             hashes = _hashes(text)
             chosen = sample.choose(row, text.height)
-            _add(columns, text, hashes, chosen)
+            _add(columns, text, chosen)
             kept = sample.reduce()
             if kept is not None:
                 for column in columns.values():
@@ -399,10 +399,12 @@ def _mixed(rows: Any) -> Any:
     return word ^ word >> np.uint64(31)
 
 
-def _add(columns: "dict[str, _Column]", text: "polars.DataFrame", hashes: "polars.DataFrame", chosen: Rows) -> None:
+def _add(columns: "dict[str, _Column]", text: "polars.DataFrame", chosen: Rows) -> None:
     """Count the cells of a batch."""
     import polars as pl  # noqa: PLC0415
 
+    # not those of rows: an estimate is to be the same the next time
+    marks = text.select(pl.all().hash(0))
     # names of columns are no expressions: polars takes some for patterns
     text = text.clone()
     text.columns = list(map(str, range(text.width)))
@@ -436,7 +438,7 @@ def _add(columns: "dict[str, _Column]", text: "polars.DataFrame", hashes: "polar
         if least is not None:
             column.least = least if column.least is None else min(column.least, least)
             column.greatest = greatest if column.greatest is None else max(column.greatest, greatest)
-        column.add_distinct(hashes.to_series(number), series)
+        column.add_distinct(marks.to_series(number), series)
         if column.numbers and numbers is not None:
             column.add_numbers(numbers[str(number)], series, chosen)
 

@@ -27,7 +27,7 @@ NEEDS_POLARS = "needs pip install 'gitml[data]'"
 SAMPLES = 10
 _HEAD = 2048
 """Rows in which a column that is no key mostly shows it."""
-_CANDIDATES = 3
+_CANDIDATES = 2
 _LONGEST = 1000
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",

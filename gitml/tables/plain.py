@@ -9,6 +9,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from hashlib import blake2b
 from itertools import islice
 
 from gitml.tables.delimited import DelimitedFile, fitted, is_boolean, is_integer, is_number
@@ -223,7 +224,8 @@ class _Column:
             if len(self.categories) > MOST_CATEGORIES:
                 self.categories = None
         assert self.hashes is not None
-        hashed = hash(cell) & _WORD
+        # not `hash`: an estimate is to be the same the next time
+        hashed = int.from_bytes(blake2b(cell.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
         if hashed <= self.limit:
             self.hashes.add(hashed)
             if len(self.hashes) > 2 * SKETCH:

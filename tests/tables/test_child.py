@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from gitml.tables.child import Limits, compare_in_child, overlap_in_child
 from gitml.tables.compare import Options, compare, overlap
+from tests.tables.test_values import write
 
 
 def tables(where: Path, rows: int = 100) -> tuple[Path, Path]:
@@ -117,3 +119,28 @@ def test_importing_loads_neither_polars_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_an_estimate_is_the_same_every_time(tmp_path: Path) -> None:
+    old, new = tables(tmp_path, 100_000)
+    found = [compare_in_child(old, new, "t.csv") for _ in range(2)]
+    assert found[0] == found[1] == compare(old, new, "t.csv")
+    assert found[0].tables[0].columns[0].old is not None
+    assert not found[0].tables[0].columns[0].old.exact
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".db", ".jsonl", ".csv"])
+@pytest.mark.parametrize("seed", range(3))
+def test_files_with_bytes_changed_are_compared_or_opaque(suffix: str, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    good, bad = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}"
+    write(good, pl.DataFrame({"id": range(200), "x": [f"text {number % 7}" for number in range(200)]}))
+    data = bytearray(good.read_bytes())
+    # at the ends lies what says how the rest is read
+    places = [*range(16, min(600, len(data))), *range(max(16, len(data) - 600), len(data))]
+    for place in rng.sample(places, 12):
+        data[place] = rng.randrange(256)
+    bad.write_bytes(data)
+    found = compare_in_child(good, bad, limits=Limits(memory=3 << 30, seconds=30))
+    assert found.tables or found.opaque
+    assert not found.opaque.startswith("the comparison ended")
