@@ -1,0 +1,151 @@
+"""Comparing tables in a process of its own, with limits: what is compared may come from anybody's pull request.
+
+Memory, processor time and files are limited by the system, and the answer is JSON of limited length. Whatever goes
+wrong there, the caller gets a difference that is opaque and says which limit it was.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitml.tables.diff import FileDiff, Overlap
+
+_NO_MEMORY = 77
+_PROLOGUE = 256
+"""Bytes of what is said about running out of memory by code that cannot raise: it ends the process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a comparison may take."""
+
+    memory: int = 4 << 30
+    """Bytes of address space, of which about 1 GiB is only reserved."""
+    seconds: int = 120
+    """By the clock. Of processor time, twice as much."""
+    answer: int = 64 << 20
+    """Bytes of the answer."""
+
+
+def compare_in_child(
+    old: Path, new: Path, name: str = "", *, key: Sequence[str] = (), samples: int = 10, masked: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> FileDiff:  # fmt: skip
+    """How two versions of a file differ, as `compare.compare` gives it."""
+    request = {
+        "what": "compare", "paths": [os.fspath(old), os.fspath(new)], "name": name or new.name, "key": list(key),
+        "samples": samples, "masked": list(masked),
+    }  # fmt: skip
+    answer = _ask(request, limits or Limits())
+    return FileDiff(opaque=answer) if isinstance(answer, str) else FileDiff.from_json(answer)
+
+
+def overlap_in_child(
+    train: Path, test: Path, key: Sequence[str] | None = None, columns: Sequence[str] | None = None, *,
+    samples: int = 10, masked: Sequence[str] = (), limits: Limits | None = None,
+) -> Overlap:  # fmt: skip
+    """Which rows of `test` also appear in `train`, as `compare.overlap` gives it."""
+    request = {
+        "what": "overlap", "paths": [os.fspath(train), os.fspath(test)], "key": key and list(key),
+        "columns": columns and list(columns), "samples": samples, "masked": list(masked),
+    }  # fmt: skip
+    answer = _ask(request, limits or Limits())
+    return Overlap(opaque=answer) if isinstance(answer, str) else Overlap.from_json(answer)
+
+
+def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
+    """The answer of a child, or why there is none."""
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # -I: neither the current directory nor the environment of the user chooses what is imported
+    command = [sys.executable, "-I", "-m", "gitml.tables", str(limits.memory), str(limits.seconds), json.dumps(request)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        expired = threading.Event()
+
+        def end() -> None:
+            expired.set()
+            process.kill()
+
+        said: list[bytes] = []
+        timer = threading.Timer(limits.seconds, end)
+        listener = threading.Thread(target=_listen, args=(process.stderr, said))
+        timer.start()
+        listener.start()
+        try:
+            data = process.stdout.read(limits.answer + 1)
+            if len(data) > limits.answer:
+                process.kill()
+                return f"the difference takes more than {limits.answer} bytes"
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+            listener.join()
+    if status == 0:
+        try:
+            return json.loads(data)  # type: ignore[no-any-return]
+        except ValueError:
+            return "the comparison gave no answer"
+    if expired.is_set():
+        return f"comparing takes more than {limits.seconds} s"
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"comparing takes more than {2 * limits.seconds} s of processor time"
+    if status == _NO_MEMORY or _is_about_memory(b"".join(said)):
+        return f"comparing takes more than {limits.memory} bytes of memory"
+    return f"the comparison ended with {status}"
+
+
+def _listen(stream: Any, said: list[bytes]) -> None:
+    """Read all that is said, and keep its beginning."""
+    while data := stream.read(4096):
+        if len(said) < _PROLOGUE // 16:
+            said.append(data)
+
+
+def _is_about_memory(said: bytes) -> bool:
+    text = said.lower()
+    return any(each in text for each in (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the child: limit this process, compare, answer on standard output."""
+    import resource  # noqa: PLC0415 - not everywhere, and only here
+
+    memory, seconds = int(arguments[0]), int(arguments[1])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        answer = json.dumps(_answer(json.loads(arguments[2])))
+    except MemoryError:
+        return _NO_MEMORY
+    sys.stdout.write(answer)
+    sys.stdout.flush()
+    return 0
+
+
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    from gitml.tables.compare import Options, compare, overlap  # noqa: PLC0415 - after the limits are set
+
+    paths = [Path(each) for each in request["paths"]]
+    if request["what"] == "overlap":
+        found = overlap(
+            paths[0], paths[1], request["key"], request["columns"], samples=request["samples"], masked=request["masked"]
+        )
+        return found.as_json()
+    options = Options(key=tuple(request["key"]), samples=request["samples"], masked=tuple(request["masked"]))
+    return compare(paths[0], paths[1], request["name"], options).as_json()
