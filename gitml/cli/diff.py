@@ -52,6 +52,12 @@ def diff(
             "--tolerance", metavar="[METRIC=]N", help="Changes up to N are none, whatever the specification says."
         ),
     ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option("--mask", metavar="PATTERN", help="Tables: do not show cells of these columns.")
+    ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
     ] = False,
@@ -68,7 +74,8 @@ def diff(
         old, new = sides(context.repo, context.odb, text)
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
-            with_models=not stat and (not blocks or "model" in blocks),
+            look_into=[] if stat else [each for each in ("tables", "model") if not blocks or each in blocks],
+            key=key or (), masked=mask or (),
         )  # fmt: skip
     if junit_file is not None:
         _write(junit_file, junit(found))

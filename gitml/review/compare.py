@@ -1,6 +1,6 @@
 """Comparing two commits: reads both, runs nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gitml.errors import GitmlError
@@ -16,6 +16,7 @@ from gitml.review.comparison import Comparison, Cost, CostChange, MetricChange, 
 from gitml.review.files import file_changes
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
+from gitml.review.tables import table_changes
 from gitml.store.tree import Snapshot
 
 _MOST_TASKS = 5000
@@ -40,23 +41,24 @@ def compare(
     *,
     tolerances: Mapping[str, float] | None = None,
     pathspecs: Sequence[str] = (),
-    with_models: bool = True,
+    look_into: Collection[str] = ("tables", "model"),
+    key: Sequence[str] = (),
+    masked: Sequence[str] = (),
 ) -> Comparison:
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
-    its side, not an error. `with_models` looks into models, which may take seconds.
+    its side, not an error. `look_into` says whether tables and models are compared by
+    what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
     both = [now.statuses[name].stage for name in now.statuses]
     both += [status.stage for name, status in before.statuses.items() if name not in now.statuses]
     code = {file.source for seen in (before, now) for status in seen.statuses.values() for file in status.code}
     files = file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)
-    models = (
-        model_changes(repo, (old.commit, before.snapshot.root), (new.commit, now.snapshot.root), files)
-        if with_models
-        else []
-    )
+    trees = (old.commit, before.snapshot.root), (new.commit, now.snapshot.root)
+    tables = table_changes(repo, *trees, files, key=key, masked=masked) if "tables" in look_into else []
+    models = model_changes(repo, *trees, files) if "model" in look_into else []
     return Comparison(
         old=before.side,
         new=now.side,
@@ -65,6 +67,7 @@ def compare(
         stages=tuple(_stages(before, now)),
         params=tuple(_params(before, now)),
         files=tuple(files),
+        tables=tuple(tables),
         models=tuple(models),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),

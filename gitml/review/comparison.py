@@ -7,6 +7,7 @@ from enum import StrEnum
 from gitml.formats.compare import ModelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
+from gitml.tables.diff import FileDiff
 
 
 class Verdict(StrEnum):
@@ -127,6 +128,16 @@ class ModelChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableChange:
+    """A table that changed."""
+
+    path: bytes
+    diff: FileDiff | None
+    problem: str = ""
+    """Why it could not be compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -157,6 +168,7 @@ class Comparison:
     stages: tuple[StageChange, ...] = ()
     params: tuple[ParamChange, ...] = ()
     files: tuple[FileChange, ...] = ()
+    tables: tuple[TableChange, ...] = ()
     models: tuple[ModelChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)

@@ -40,6 +40,13 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for each in comparison.files
         ],
+        "tables": [
+            {
+                "path": text_of(each.path), "problem": each.problem or None,
+                "diff": None if each.diff is None else each.diff.as_json(),
+            }
+            for each in comparison.tables
+        ],
         "models": [
             {
                 "path": text_of(each.path), "problem": each.problem or None,

@@ -78,17 +78,18 @@ def _change(before: View, now: View, file: FileChange) -> ModelChange:
     with tempfile.TemporaryDirectory(prefix="gitml-review-") as temporary:
         place = Path(temporary)
         try:
-            _write(now, file.path, place / "new")
+            write_content(now, file.path, place / "new")
             if file.new:
                 return ModelChange(path=file.path, diff=ModelDiff(old=NOT_THERE, new=summarize(place / "new", name)))
-            _write(before, file.old_path or file.path, place / "old")
+            write_content(before, file.old_path or file.path, place / "old")
         except (GitmlError, OSError) as error:
             problem = error.message if isinstance(error, GitmlError) else str(error.strerror)
             return ModelChange(path=file.path, diff=None, problem=problem)
         return ModelChange(path=file.path, diff=compare(place / "old", place / "new", name))
 
 
-def _write(view: View, path: bytes, target: Path) -> None:
+def write_content(view: View, path: bytes, target: Path) -> None:
+    """Write a file of a tree to `target`; raise `GitmlError` or `OSError`."""
     with view.open_file(path) as content, target.open("wb") as file:
         content.bring([(0, content.size)])
         shutil.copyfileobj(content, file, 1 << 20)
