@@ -132,6 +132,9 @@ class Bucket:
             noted.size = len(data)
             self._attempt(lambda: obstore.put(self._store, key, data, use_multipart=False))
 
+    def tidy(self, seconds: float) -> None:
+        """Remove what writes that were killed so long ago left under names of their own; services leave nothing."""
+
     def rely_on(self, key: str) -> None:
         """Count on an object that somebody else has written, as if we had; a service has it for good anyway."""
 
@@ -267,6 +270,14 @@ class DirectoryBucket(Bucket):
                 raise self._error("write", key, error) from None
         with self._lock:
             self._unsynced.append(key)
+
+    def tidy(self, seconds: float) -> None:
+        """As for any bucket; neither git nor a listing sees such files, only the clock of the file system tells."""
+        over = time.time() - seconds
+        for path in (*self._directory.glob(".refs.json.*"), *self._directory.glob("packs/**/*#*")):
+            with suppress(OSError):
+                if path.stat().st_mtime <= over:
+                    path.unlink()
 
     def rely_on(self, key: str) -> None:
         """As for any bucket: a push that was killed may have left it in memory only."""

@@ -194,8 +194,12 @@ class Helper:
             case "cas":
                 return self._lease(value)
             case "push-option":
+                if text.startswith("head="):
+                    branch = value.removeprefix(b"head=").removeprefix(b"refs/heads/")
+                    self._terms = replace(self._terms, head=b"refs/heads/" + branch)
+                    return format_option_reply(True)
                 if text not in (f"fold={NOW}", f"fold={NEVER}"):
-                    return format_option_reply(True, f"unknown push option '{text}'; known are fold=now, fold=never")
+                    raise UserError(f"unknown push option '{text}'", hint="known are fold=now, fold=never, head=BRANCH")
                 self._terms = replace(self._terms, fold=text.removeprefix("fold="))
             case "cloning" | "force-if-includes" | "update-shallow" | "no-dependents":
                 pass  # nothing changes here: git does its part itself, or we always do it so

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
@@ -21,6 +21,7 @@ from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import Update
+from gitml.provenance.codec import text_of
 from gitml.remote.fetch import note_seen
 from gitml.remote.fold import to_fold
 from gitml.remote.judge import Move, choose_head, judge
@@ -89,7 +90,8 @@ class _Push:
                 return [(name, reason or "atomic push failed") for name, reason in zip(names, reasons, strict=True)]
             accepted = [move for move, reason in zip(moves, reasons, strict=True) if reason is None]
             changes = {move.name: move.new for move in accepted if current.refs.get(move.name) != move.new}
-            if self._terms.dry_run or not changes:
+            moves_head = self._terms.head not in (None, current.head)
+            if self._terms.dry_run or not (changes or moves_head):
                 return list(zip(names, reasons, strict=True))
             tips = frozenset(ref.oid for ref in changes.values() if ref is not None)
             if self._sent is None or self._sent.sweeps != current.sweeps or not tips <= self._sent.tips:
@@ -102,6 +104,10 @@ class _Push:
                 refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded], now=0,
                 head=choose_head(current, [n for n, ref in changes.items() if ref], self._head),
             )  # fmt: skip
+            if self._terms.head is not None:
+                if self._terms.head not in new.refs:
+                    raise UserError(f"there is no '{text_of(self._terms.head)}' that HEAD could be")
+                new = replace(new, head=self._terms.head)
             if self._store.write(new):
                 note_seen(self._store, [pack.id for pack in self._sent.packs], new)
                 self._remove_places()

@@ -55,6 +55,7 @@ def sweep(store: Store, *, grace: float, dry_run: bool, shown: bool) -> Swept:
     """
     if not dry_run:
         store.require_conditions()
+        store.bucket.tidy(grace)
     rewritten, unreached = _drop_unreached(store, dry_run=dry_run, shown=shown)
     deleted: list[Dropped] = []
     while True:

@@ -33,5 +33,7 @@ class Terms:
     atomic: bool = False
     dry_run: bool = False
     fold: str = AUTO
+    head: bytes | None = None
+    """The branch that HEAD is from now on; None: the one that it is."""
     shown: bool = False
     """Show progress."""

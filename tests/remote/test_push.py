@@ -181,7 +181,19 @@ def test_push_options(work: Project, url: str) -> None:
     work.git("push", "-q", "-o", "fold=never", url, "main")
     done = work.run("git", "push", "-o", "colour=red", url, "main:other", check=False)
     assert done.returncode != 0
+    assert "unknown push option 'colour=red'" in done.stderr
     assert "other" not in str(refs(work, url))
+
+
+def test_another_branch_becomes_head(work: Project, url: str, tmp_path: Path) -> None:
+    work.git("push", "-q", url, "main:master")
+    work.git("push", "-q", "-o", "head=main", url, "main")
+    assert clone(url, tmp_path / "other").git("symbolic-ref", "HEAD") == "refs/heads/main"
+    work.git("push", "-q", url, ":master")
+    assert refs(work, url).keys() == {"refs/heads/main"}
+    done = work.run("git", "push", "-o", "head=nothing", url, "main:more", check=False)
+    assert done.returncode != 0
+    assert "there is no 'refs/heads/nothing'" in done.stderr
 
 
 def test_the_first_branch_is_head(work: Project, url: str, tmp_path: Path) -> None:

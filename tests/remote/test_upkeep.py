@@ -123,6 +123,19 @@ def test_gc_finds_what_killed_pushes_left(work: Project, url: str) -> None:
     assert "all good" in work.ml("remote", "fsck", url).stderr
 
 
+def test_gc_removes_files_of_writes_that_were_killed(work: Project, url: str) -> None:
+    work.git("push", "-q", url, "main")
+    (pack,) = directory(url).glob("packs/*.pack")
+    left = [directory(url) / ".refs.json.0123456789abcdef", pack.with_name(f"{pack.name}#1")]
+    for path in left:
+        path.write_bytes(b"half of something")
+    work.ml("remote", "gc", url)
+    assert all(path.exists() for path in left)
+    work.ml("remote", "gc", "--grace", "0", url)
+    assert not any(path.exists() for path in left)
+    assert "all good" in work.ml("remote", "fsck", "--deep", url).stderr
+
+
 def test_gc_frees_what_a_deleted_branch_had(work: Project, url: str, tmp_path: Path) -> None:
     import hashlib
 
