@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gitml.errors import UserError
 
-_SERVER = "server"
-"""What goes on a git server stands beside the templates of projects."""
+_OTHERS = ("server", "ci")
+"""What goes on a git server or into CI stands beside the templates of projects."""
 _DOT = "dot-"
 """Stands for the leading dot of a template's file: a real .gitattributes would act on gitml's own repository."""
 
@@ -25,7 +25,7 @@ def data_dir(name: str) -> Path:
 
 def template_names() -> list[str]:
     """The names of the templates, sorted."""
-    return sorted(path.name for path in data_dir("templates").iterdir() if path.is_dir() and path.name != _SERVER)
+    return sorted(path.name for path in data_dir("templates").iterdir() if path.is_dir() and path.name not in _OTHERS)
 
 
 def template_files(name: str) -> dict[str, bytes]:
