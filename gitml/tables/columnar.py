@@ -176,8 +176,7 @@ def shared(train: FrameTable, test: FrameTable, most: int) -> tuple[int, list[di
     """How many rows of a scanned table appear in another one, and the first of them."""
     import numpy as np  # noqa: PLC0415
 
-    frame = _numbered(r=test.content)
-    rows = np.sort(frame.join(_numbered(r=train.content).select("r"), on="r", how="semi")["i"].to_numpy())
+    rows = np.flatnonzero(np.isin(test.content, train.content))
     found = dict(_rows(test, rows[:most].tolist()))
     return len(rows), [found[row] for row in rows[:most].tolist()]
 
@@ -466,13 +465,6 @@ def _between(wanted: Rows, start: int, end: int) -> Rows:
     return wanted[wanted.searchsorted(start) : wanted.searchsorted(end)]
 
 
-def _numbered(**columns: Any) -> "polars.DataFrame":
-    """Arrays as a frame, with the numbers of rows as `i`."""
-    import polars as pl  # noqa: PLC0415
-
-    return pl.DataFrame(columns).with_row_index("i").with_columns(pl.col("i").cast(pl.Int64))
-
-
 def _distinct(values: Any) -> Any:
     """These values sorted, each once; many times as fast as `numpy.unique`, which hashes."""
     import numpy as np  # noqa: PLC0415
@@ -510,18 +502,14 @@ def _repeated(keys: Any) -> Any:
 def _surplus(mine: Any, other: Any, rows: Rows) -> Rows:
     """Of rows with these contents, those beyond as many of the same content as there are among `other`; sorted."""
     import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
 
-    frame = _numbered(r=mine)
-    counts = pl.DataFrame({"r": other}).group_by("r").agg(pl.len().cast(pl.Int64).alias("other"))
-    frame = frame.join(counts, on="r", how="left")
-    unknown = frame.filter(pl.col("other").is_null())["i"].to_numpy()
-    known = frame.filter(pl.col("other").is_not_null())
-    more = known.group_by("r").agg(pl.len(), pl.col("other").first()).filter(pl.col("len") > pl.col("other"))
-    rest = known.join(more.select("r"), on="r", how="semi").sort("i")
-    place = pl.int_range(pl.len()).over("r")
-    surplus = rest.filter(place >= pl.col("other"))["i"].to_numpy()
-    return rows[np.sort(np.concatenate([unknown, surplus]))]
+    # sorted, as a hash table of ten million rows would be what takes most memory; stable, so that the last are beyond
+    order = np.argsort(mine, kind="stable")
+    ordered, other = mine[order], np.sort(other)
+    counts = other.searchsorted(ordered, "right")
+    counts -= other.searchsorted(ordered, "left")
+    counts += ordered.searchsorted(ordered, "left")
+    return rows[np.sort(order[np.arange(len(order)) >= counts])]
 
 
 def _paired(
