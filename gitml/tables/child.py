@@ -18,8 +18,10 @@ from typing import Any
 from gitml.tables.diff import FileDiff, Overlap
 
 _NO_MEMORY = 77
-_PROLOGUE = 256
-"""Bytes of what is said about running out of memory by code that cannot raise: it ends the process."""
+_SIGNS = (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror", b"start new thread")
+"""What code says that ran out of memory and could not raise, or had none for the stack of a thread."""
+_HEARD = 16
+"""Blocks of what is said that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +113,13 @@ def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
 def _listen(stream: Any, said: list[bytes]) -> None:
     """Read all that is said, and keep its beginning."""
     while data := stream.read(4096):
-        if len(said) < _PROLOGUE // 16:
+        if len(said) < _HEARD:
             said.append(data)
 
 
 def _is_about_memory(said: bytes) -> bool:
     text = said.lower()
-    return any(each in text for each in (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror"))
+    return any(each in text for each in _SIGNS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -125,10 +127,12 @@ def main(arguments: Sequence[str]) -> int:
     import resource  # noqa: PLC0415 - not everywhere, and only here
 
     memory, seconds = int(arguments[0]), int(arguments[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # libraries that find no memory while they load fail in as many ways as there are libraries
+    _load()
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
         answer = json.dumps(_answer(json.loads(arguments[2])))
     except MemoryError:
@@ -138,8 +142,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _load() -> None:
+    """Load what compares, and start its threads."""
+    from gitml.tables.compare import has_polars  # noqa: PLC0415
+
+    if has_polars():
+        import numpy as np  # noqa: PLC0415
+        import polars as pl  # noqa: PLC0415
+
+        np.sort(pl.DataFrame({"x": [1, 2], "y": [3, 4]}).select(pl.all().sort())["x"].to_numpy())
+
+
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    from gitml.tables.compare import Options, compare, overlap  # noqa: PLC0415 - after the limits are set
+    from gitml.tables.compare import Options, compare, overlap  # noqa: PLC0415
 
     paths = [Path(each) for each in request["paths"]]
     if request["what"] == "overlap":

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -186,7 +187,7 @@ class ScannedSource:
     def __init__(self, path: Path, format: str) -> None:  # noqa: A002 - a field everywhere else
         import polars as pl  # noqa: PLC0415
 
-        self._scan = (pl.scan_parquet if format == "parquet" else pl.scan_ipc)(path, glob=False)
+        self._scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(escape(str(path)))
         schema = self._scan.collect_schema()
         self._types = {name: str(dtype).lower() for name, dtype in schema.items()}
         self._given = tuple(schema.names())

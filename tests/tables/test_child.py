@@ -57,10 +57,11 @@ def test_memory_is_limited(tmp_path: Path) -> None:
     assert found.opaque == f"comparing takes more than {1200 << 20} bytes of memory"
 
 
-def test_memory_that_does_not_suffice_to_start_is_said_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mebibytes", [50, 100, 200, 400])
+def test_memory_that_does_not_suffice_to_start_is_said_too(mebibytes: int, tmp_path: Path) -> None:
     old, new = tables(tmp_path)
-    found = compare_in_child(old, new, "t.csv", limits=Limits(memory=100 << 20))
-    assert found.opaque == f"comparing takes more than {100 << 20} bytes of memory"
+    found = compare_in_child(old, new, "t.csv", limits=Limits(memory=mebibytes << 20))
+    assert found.opaque == f"comparing takes more than {mebibytes << 20} bytes of memory"
 
 
 def test_time_is_limited(tmp_path: Path) -> None:
