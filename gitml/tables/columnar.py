@@ -22,6 +22,7 @@ from gitml.tables.profile import (
     deviation_of,
     estimate,
     is_numeric,
+    is_summed,
     mixed,
 )
 from gitml.tables.table import Match, Place, Rows, Samples
@@ -294,13 +295,14 @@ class _Column:
         kind = "integer" if self.integers else "number" if numeric else "boolean" if is_boolean else "text"
         values, others = self._values() if numeric else ([], 0)
         low, high = (self.low, self.high) if numeric else (None, None)
+        summed = numeric and is_summed(low, high)
         return Profile(
             type=given or (kind if self.filled else "empty"), missing=self.missing, distinct=self._distinct(),
             exact=not self._pruned,
             least=(low and low[1]) if numeric else self.least,
             greatest=(high and high[1]) if numeric else self.greatest,
-            not_finite=self.not_finite if numeric else None, mean=self.mean if numeric and self.count else None,
-            deviation=deviation_of(self.count, self.squares) if numeric else None, values=values, others=others,
+            not_finite=self.not_finite if numeric else None, mean=self.mean if summed and self.count else None,
+            deviation=deviation_of(self.count, self.squares) if summed else None, values=values, others=others,
             categories=self.categories if self.filled and not numeric else None,
         )  # fmt: skip
 

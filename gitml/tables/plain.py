@@ -14,7 +14,7 @@ from itertools import islice
 
 from gitml.tables.delimited import DelimitedFile, fitted, is_boolean, is_integer, is_number
 from gitml.tables.diff import Cell
-from gitml.tables.profile import MOST_CATEGORIES, SAMPLE, SKETCH, Profile, deviation_of, estimate, mixed
+from gitml.tables.profile import MOST_CATEGORIES, SAMPLE, SKETCH, Profile, deviation_of, estimate, is_summed, mixed
 from gitml.tables.table import Match, Place, Samples
 
 _WORD = (1 << 64) - 1
@@ -201,12 +201,13 @@ class _Column:
             kind = "boolean"
         values = sorted(each for each in self.sampled if each is not None) if numeric else []
         low, high = (self.low, self.high) if numeric else (None, None)
+        summed = numeric and is_summed(low, high)
         return Profile(
             type=kind, missing=self.missing, distinct=distinct, exact=exact,
             least=(low and low[1]) if numeric else self.least,
             greatest=(high and high[1]) if numeric else self.greatest,
-            not_finite=self.not_finite if numeric else None, mean=self.mean if numeric and self.count else None,
-            deviation=deviation_of(self.count, self.squares) if numeric else None, values=values,
+            not_finite=self.not_finite if numeric else None, mean=self.mean if summed and self.count else None,
+            deviation=deviation_of(self.count, self.squares) if summed else None, values=values,
             others=len(self.sampled) - len(values) if numeric else 0,
             categories=None if numeric or not filled else self.categories,
         )  # fmt: skip

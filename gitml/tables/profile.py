@@ -88,6 +88,15 @@ def mixed(row: int) -> int:
     return word ^ word >> 31
 
 
+_LARGEST = 1e150
+"""Of larger numbers the squares, or their sum, are beyond the largest double, depending on the order of adding up."""
+
+
+def is_summed(low: "tuple[float, str] | None", high: "tuple[float, str] | None") -> bool:
+    """Whether mean and deviation of numbers within these are what they are in any order."""
+    return all(each is None or abs(each[0]) <= _LARGEST for each in (low, high))
+
+
 def deviation_of(count: int, squares: float) -> float | None:
     """The standard deviation of so many numbers whose squared distances from the mean have that sum."""
     return math.sqrt(squares / (count - 1)) if count > 1 else None
