@@ -37,8 +37,8 @@ class Statistics:
     greatest: Cell
     mean: float | None
     deviation: float | None
-    """Standard deviation of the sample, with n - 1; None for fewer than two numbers, and, as the mean, where one is beyond
-    1e150."""
+    """Standard deviation of the sample, with n - 1; None for fewer than two numbers. As the mean None where a number is
+    beyond 1e150."""
 
     def as_json(self) -> dict[str, Any]:
         """These numbers as a document; what JSON lacks is null."""
