@@ -11,8 +11,9 @@ import typer
 from gitml.cli.options import Json
 from gitml.cli.output import safe, show, show_json
 from gitml.errors import UserError
-from gitml.review.forge import KINDS, MARKER, place_of
+from gitml.review.forge import KINDS, place_of
 from gitml.review.forge import comment as say
+from gitml.review.markdown import MARKER
 
 
 def comment(

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,6 @@ def _opaque(why: str) -> Summary:
 
 def _read(process: "subprocess.Popen[bytes]", limits: Limits) -> bytes:
     """All that a process writes, up to a little more than it may; raise `TimeoutError`, with the process killed."""
-    import threading  # noqa: PLC0415
-
     expired = threading.Event()
 
     def end() -> None:
@@ -141,11 +140,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _answer(what: str, name: str, paths: Sequence[str], no_more_files: Callable[[], None]) -> dict[str, Any]:
-    from gitml.formats.compare import compare as compare_summaries  # noqa: PLC0415
-    from gitml.formats.detect import summarize as read  # noqa: PLC0415
+    from gitml.formats.compare import compare as compare_summaries  # noqa: PLC0415 - after the limits are set
+    from gitml.formats.detect import summarize as read  # noqa: PLC0415 - as above
 
     if what == "compare":
-        import numpy  # noqa: F401, PLC0415
+        import numpy  # noqa: F401, PLC0415 - its files, before none can be opened
     for codec in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1"):
         codecs.lookup(codec)  # they are files, too: of zip archives and old pickles
     files: list[IO[bytes]] = []

@@ -4,6 +4,7 @@ XGBoost: doc/tutorials/saving_model.rst and doc/model.schema; UBJSON: ubjson.org
 src/boosting/gbdt_model_text.cpp.
 """
 
+import struct
 from typing import Any, ClassVar
 
 from gitml.formats.arrays import load_json
@@ -76,8 +77,6 @@ class _Ubjson:
         return found
 
     def _number(self, kind: bytes) -> Any:
-        import struct  # noqa: PLC0415
-
         layout = ">" + self._NUMBERS[kind]
         return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
 
@@ -132,8 +131,6 @@ class _Ubjson:
     def _array(self, depth: int) -> Any:
         kind, count = self._header()
         if kind in self._NUMBERS and count is not None:
-            import struct  # noqa: PLC0415
-
             # numbers of nodes: how many is enough
             self._take(count * struct.calcsize(">" + self._NUMBERS[kind]))
             return range(count)

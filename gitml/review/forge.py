@@ -16,8 +16,8 @@ from typing import Any
 
 from gitml.errors import GitmlError, UserError
 from gitml.provenance.codec import harmless
+from gitml.review.markdown import MARKER
 
-MARKER = "<!-- gitml:report v1"
 _TIMEOUT = 30
 _MOST_PAGES = 100
 _LONGEST_ANSWER = 32 << 20

@@ -11,8 +11,8 @@ from gitml.provenance.codec import harmless
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
-MARKER = "<!-- gitml:report v1 {} -->"
-"""By this a comment is found again; with the commits that are compared."""
+MARKER = "<!-- gitml:report v1"
+"""How a report begins, by which its comment is found again; the commits that are compared follow."""
 
 
 def markdown(report: Report, title: str, identity: str, most: int) -> str:
@@ -20,7 +20,7 @@ def markdown(report: Report, title: str, identity: str, most: int) -> str:
 
     `title` is text, `identity` hex digits and dots.
     """
-    head = f"{MARKER.format(identity)}\n## {escaped(title)}\n\n{_verdict(report)}\n"
+    head = f"{MARKER} {identity} -->\n## {escaped(title)}\n\n{_verdict(report)}\n"
     blocks = list(report.blocks)
     left: list[str] = []
     while True:

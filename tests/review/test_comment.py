@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitml.review.forge import MARKER
+from gitml.review.markdown import MARKER
 from tests.end_to_end.project import Project
 
 TOKEN = "token-1"
