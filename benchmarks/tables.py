@@ -3,7 +3,7 @@
     python -m benchmarks.tables [--size MB] [--peers-size MB] [--limit SECONDS] [--where DIRECTORY]
 
 Ours runs on two CSV files of `--size` in several shapes of change, as `gitml.tables.child` runs it. Peers (pip install
-daff csv-diff) and ours run on files of `--peers-size` in the first shape, each with `--limit` seconds.
+-e '.[bench]') and ours run on files of `--peers-size` in the first shape, each with `--limit` seconds.
 """
 
 import argparse

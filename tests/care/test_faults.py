@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,12 +111,11 @@ def test_two_prunes_at_once_beside_commits(place: Place, tmp_path: Path) -> None
     for number in range(3):
         litter(place, number)
     done = str(tmp_path / "done")
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
-        pruning = [pool.apply_async(prune_here, (str(place.path), done)) for _ in range(2)]
-        working = pool.apply_async(work_here, (str(place.path), 1, done))
-        assert working.get(300) == 0
-        assert sum(each.get(300) for each in pruning) > 0
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        pruning = [pool.submit(prune_here, str(place.path), done) for _ in range(2)]
+        working = pool.submit(work_here, str(place.path), 1, done)
+        assert working.result(300) == 0
+        assert sum(each.result(300) for each in pruning) > 0
     place.sound()
     place.prune()
     place.gc()

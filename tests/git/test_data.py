@@ -2,6 +2,7 @@ import hashlib
 import multiprocessing
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,10 +280,13 @@ def cover_one(where: str, path: bytes, manifest: bytes) -> None:
 
 def test_processes_that_cover_at_once_lose_nothing(bench: Bench) -> None:
     manifests = [bench.store(noise(seed)).pointer.manifest for seed in range(4)]
-    context = multiprocessing.get_context("spawn")
-    arguments = [(str(bench.repository.worktree), b"p%d" % n, bytes(oid)) for n, oid in enumerate(manifests)]
-    with context.Pool(2) as pool:
-        pool.starmap(cover_one, arguments)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        work = [
+            pool.submit(cover_one, str(bench.repository.worktree), b"p%d" % n, bytes(oid))
+            for n, oid in enumerate(manifests)
+        ]
+        for each in work:
+            each.result(300)
     (head,) = bench.log.heads()
     assert bench.manifests(head) == {b"p%d" % n: oid for n, oid in enumerate(manifests)}
 

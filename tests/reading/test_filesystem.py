@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
@@ -279,8 +280,8 @@ def test_it_stays_at_its_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -
     assert again.cat_file("x") == b"old"
     assert GitmlFileSystem.from_json(fs.to_json()).cat_file("x") == b"old"
     assert json.loads(fs.to_json())["rev"] == first
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(read_elsewhere, (fs,)) == b"old"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(read_elsewhere, fs).result(300) == b"old"
 
 
 @pytest.mark.parametrize(
