@@ -8,6 +8,7 @@ refreshed so that `git status` is clean and fast.
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -113,17 +114,22 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
             ended = list(filler.fill(batch))
             done += (each for each in ended if each.state is not None)
             others += (each for each in ended if each.state is None)
-            _remember_stat(
-                repo,
-                {
-                    each.filling.path: Clean(blobs[each.filling.path], each.state)
-                    for each in ended
-                    if each.state is not None
-                },
-            )
+            # a pointer that stays is compared no more than before: git's merges, which do not compare, would refuse
+            states = {each.filling.path: each.state or _state_of_pointer(places, each.filling) for each in ended}
+            _remember_stat(repo, {path: Clean(blobs[path], state) for path, state in states.items() if state})
     if dirty:
         _refresh(repo)
     return _outcome(done, others)
+
+
+def _state_of_pointer(places: Places, filling: Filling) -> os.stat_result | None:
+    """The state of a pointer that still stands where it stood, None if something else does."""
+    place = places.of(filling.path)
+    if place is None or standing_pointer(places, filling.path) != filling:
+        return None
+    with suppress(FileNotFoundError):
+        return place.lstat()
+    return None
 
 
 def modified_files(repo: Repository, paths: Iterable[bytes] | None) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:

@@ -156,6 +156,20 @@ def test_every_command_of_git_fills_files_in(clone: Clone) -> None:
     assert list((clone.path / ".git/ml/tmp").iterdir()) == []
 
 
+def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(clone: Clone, tmp_path: Path) -> None:
+    """The new base has a pointer that is filled in at the end; the commit that is replayed changes the same file."""
+    subprocess.run(["git", "clone", "-q", clone.git("remote", "get-url", "origin"), str(tmp_path / "o")], check=True)
+    other = set_up(tmp_path / "o")
+    for each, seed in ((other, 31), (clone, 41)):
+        each.write("data/a.bin", noise(seed))
+        each.commit(f"a {seed}", wait=False)
+    other.git("push", "-q", "origin", "main")
+    clone.git("pull", "-q", "--rebase", "-X", "theirs", "origin", "main")
+    assert clone.holds("data/a.bin", noise(41))
+    assert clone.git("log", "-2", "--format=%s").split("\n") == ["a 41", "a 31"]
+    assert clone.git("status", "--porcelain") == ""
+
+
 def umask() -> int:
     current = os.umask(0)
     os.umask(current)
