@@ -161,7 +161,7 @@ def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
     if all(each.local is None for each in pushed):
         return 0  # only deletions
     with GitOdb(repo.git, repo.format) as odb:
-        push_data(repo, remote, url, pushed, RunCache(repo, odb).merge)
+        push_data(repo, remote, url, pushed, RunCache(repo, odb).merge, leads=True)
     return 0
 
 

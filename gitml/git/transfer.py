@@ -6,7 +6,8 @@ first. The remote sees nothing but ordinary commits.
 
 What is sent is what the pushed commits refer to and the remote lacks, and nothing of other branches. It goes in
 several pushes where it is more than `ml.pushLimit`: each is a data commit on top of the one before, so an interrupted
-push goes on with the next.
+push goes on with the next. Where the remote is a store of ours, all of it follows the push of the branches instead
+(`followers`): one write of the store moves everything.
 """
 
 import os
@@ -19,6 +20,7 @@ from enum import Enum
 
 from gitml.errors import GitmlError
 from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
+from gitml.git.followers import Followers, Leader, find_leader
 from gitml.git.odb import GitOdb
 from gitml.git.promisor import Borrowed, Item, absent_at, borrow_trees, fetch_versions, not_here
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
@@ -118,15 +120,16 @@ def push_data(
     *,
     everything: bool = False,
     dry_run: bool = False,
+    leads: bool = False,
 ) -> Sent:
     """Send what the pushed refs need to a remote, before they move.
 
     `remote` and `url` are as git gives them to pre-push; without a name both are the URL. Data and runs go to the
     remote `ml.dataRemote` instead, where that is set. `merge_runs` makes the local run cache the union with the one at
     a commit and gives the result. With `everything` no commit counts as being on the remote: what others pushed
-    without data is sent too. Content that is neither here nor there is
-    reported then; otherwise `UncoveredError` is raised before anything was sent. Raise `TransferError` if the remote
-    refuses.
+    without data is sent too. With `leads` git is pushing these refs just now, and what is sent may follow them.
+    Content that is neither here nor there is reported with `everything`; otherwise `UncoveredError` is raised before
+    anything was sent. Raise `TransferError` if the remote refuses.
     """
     target = _target(repo, remote, url)
     # `git push --mirror` carries our refs itself: then data goes ahead, and nothing of theirs is touched
@@ -135,9 +138,10 @@ def push_data(
     elsewhere = data_remote(repo)
     if elsewhere is not None and elsewhere != target.name:
         place, own_refs = _target(repo, elsewhere, ""), False
+    leader = find_leader(repo.state_dir, url) if leads and pushed and place is target and not own_refs else None
     with GitOdb(repo.git, repo.format) as odb:
         adopt_leftovers(repo, odb)
-        push = _Push(repo, DataLog(repo, odb), odb, place, dry_run=dry_run, own_refs=own_refs)
+        push = _Push(repo, DataLog(repo, odb), odb, place, dry_run=dry_run, own_refs=own_refs, leader=leader)
         reaching = [] if place is not target else [each.local for each in pushed if each.remote_name.startswith(HEADS)]
         carried = [oid for oid in reaching if oid is not None]
         items = push.log.pointers(_new_commits(repo, target, pushed, everything))
@@ -147,6 +151,7 @@ def push_data(
         push.choose(items, everything, carried)
         push.send_data()
         push.send_runs(merge_runs)
+        push.follow()
         return push.sent
 
 
@@ -154,7 +159,15 @@ class _Push:
     """One push of data: what the remote has, what it lacks, and the sending of it."""
 
     def __init__(
-        self, repo: Repository, log: DataLog, odb: GitOdb, target: _Target, *, dry_run: bool, own_refs: bool
+        self,
+        repo: Repository,
+        log: DataLog,
+        odb: GitOdb,
+        target: _Target,
+        *,
+        dry_run: bool,
+        own_refs: bool,
+        leader: Leader | None = None,
     ) -> None:
         self.log = log
         self.sent = Sent()
@@ -163,6 +176,8 @@ class _Push:
         self._target = target
         self._dry_run = dry_run
         self._own_refs = own_refs
+        self._leader = leader
+        self._followers = Followers()
         self._there: dict[str, Oid] = {}
         self._namespace = CUSTOM
         self._is_pruned = False
@@ -179,10 +194,13 @@ class _Push:
 
     def look(self) -> None:
         """Ask the remote for its refs."""
-        try:
-            refs = list_remote(self._repo, self._target.address)
-        except FetchError as error:
-            raise TransferError(f"cannot reach '{self._target.address}': {error.detail}") from None
+        if self._leader is not None:
+            refs = dict(self._leader.refs)
+        else:
+            try:
+                refs = list_remote(self._repo, self._target.address)
+            except FetchError as error:
+                raise TransferError(f"cannot reach '{self._target.address}': {error.detail}") from None
         self._namespace = namespace_at(self._repo, self._target.name, refs)
         addresses = self._repo.git.run("remote", "get-url", "--push", self._target.address, check=False).stdout
         if not CUSTOM.refs(refs) and _LOSES_CUSTOM_REFS.search(os.fsdecode(addresses) or self._target.address):
@@ -245,7 +263,8 @@ class _Push:
         """
         heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
         unknown = set(heads).difference(self._bases())
-        if not unknown or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
+        # a store is searched for single objects by whoever pushes to it
+        if not unknown or self._leader is not None or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
             return
         with suppress(FetchError):
             self._borrowed = lent.enter_context(borrow_trees(self._repo, self._target.address, unknown))
@@ -258,7 +277,7 @@ class _Push:
         head = self._head()
         sizes = self._sizes(head)
         self.sent.objects, self.sent.size = len(sizes), sum(sizes.values())
-        if self.sent.size <= limit:
+        if self.sent.size <= limit or self._leader is not None:
             yield head
             return
         parents = self._bases()
@@ -362,6 +381,12 @@ class _Push:
         A server may forbid deletions and atomic pushes: old heads do no harm, so they stay then. One that refuses
         or drops refs with names of their own gets branches. Raise `TransferError`.
         """
+        if self._leader is not None:
+            superseded = self._superseded(added.values())
+            self._followers.added.update(added)
+            self._followers.deleted.update(superseded)
+            self._move(added, superseded)
+            return True
         for attempt in range(_ATTEMPTS):
             self._careful |= attempt >= _ATTEMPTS // 2
             superseded = () if self._careful or self._own_refs else self._superseded(added.values())
@@ -381,6 +406,12 @@ class _Push:
             else:
                 raise self._refused(reason)
         raise self._refused(reason)
+
+    def follow(self) -> None:
+        """Have what was to be pushed follow the push that git is doing."""
+        if self._leader is not None and self._followers.added:
+            self._followers.tracked = {update.name: update.new for update in self._memory()}
+            self._leader.follow(self._followers)
 
     def _refused(self, reason: str) -> TransferError:
         return TransferError(
@@ -432,16 +463,24 @@ class _Push:
         independent = set(map(Oid.parse, listed))
         return tuple(name for name, oid in known.items() if oid not in independent)
 
-    def _note(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
-        """Remember what the remote has now, as a fetch would."""
+    def _move(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
         gone = set(deleted)
         self._there = {name: oid for name, oid in {**self._there, **added}.items() if name not in gone}
         self.sent.namespace = self._namespace.root
+
+    def _note(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
+        """Remember what the remote has now, as a fetch would."""
+        self._move(added, deleted)
+        if self._target.name is not None and self._namespace != CUSTOM:
+            remember_namespace(self._repo, self._target.name, self._namespace)
+        with suppress(RefMovedError, RefLockedError):  # only a memory: the next push or fetch brings it up to date
+            update_refs(self._repo.git, self._memory())
+
+    def _memory(self) -> list[RefUpdate]:
+        """What is to change in what is remembered of the remote."""
         name = self._target.name
         if name is None:
-            return
-        if self._namespace != CUSTOM:
-            remember_namespace(self._repo, name, self._namespace)
+            return []
         tracked = {
             (f"{REMOTES}{name}/runs" if ref == self._namespace.runs else f"{REMOTES}{name}/data/{oid}"): oid
             for ref, oid in self._there.items()
@@ -449,9 +488,7 @@ class _Push:
         known = list_refs(self._repo.git, f"{REMOTES}{name}")
         present = set(_here(self._repo, tracked.values()))
         updates = [RefUpdate(ref, oid) for ref, oid in tracked.items() if oid in present and known.get(ref) != oid]
-        updates += [RefUpdate(ref, None, oid) for ref, oid in known.items() if ref not in tracked]
-        with suppress(RefMovedError, RefLockedError):  # only a memory: the next push or fetch brings it up to date
-            update_refs(self._repo.git, updates)
+        return updates + [RefUpdate(ref, None, oid) for ref, oid in known.items() if ref not in tracked]
 
 
 def _target(repo: Repository, remote: str, url: str) -> _Target:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gitml.errors import ExitCode, GitmlError, MachineError, UserError
+from gitml.git.followers import Followers, Waiting
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
 from gitml.protocol.remote_helper import (
@@ -103,7 +104,7 @@ class Helper:
     """One conversation about one store."""
 
     def __init__(self, remote: str, url: str) -> None:
-        self._remote = remote
+        self._url = url
         self._repo = Repository.discover() if os.environ.get("GIT_DIR") else None
         self._address = parse_address(url, settings_of(self._repo, remote))
         self._outside: TemporaryDirectory[str] | None = None
@@ -119,11 +120,14 @@ class Helper:
         self._wishes = Wishes()
         self._terms = Terms(leases={})
         self._landings: list[Landing] = []
+        self._waiting: Waiting | None = None
 
     def close(self) -> None:
         """Let go of what was fetched: refs reach it by now."""
         for landing in self._landings:
             landing.release()
+        if self._waiting is not None:
+            self._waiting.close()
         if self._outside is not None:
             self._outside.cleanup()
 
@@ -235,6 +239,11 @@ class Helper:
             raise UserError(
                 f"'{self._address.url}' has {state.format.value} objects, this repository {self._repo.format.value}"
             )
+        if for_push and self._repo is not None:
+            with suppress(OSError):  # then the hook pushes by itself
+                self._waiting = Waiting(
+                    self._repo.state_dir, self._url, {os.fsdecode(name): ref.oid for name, ref in state.refs.items()}
+                )
         refs = []
         for name, ref in sorted(state.refs.items()):
             refs.append((name, ref.oid))
@@ -271,7 +280,8 @@ class Helper:
             raise UserError("there is no repository to push from")
         from gitml.remote.push import push  # noqa: PLC0415 - a fetch needs nothing of it
 
-        return format_pushed(push(self._repo, self._store, self._state, request.updates, self._terms))
+        followers = self._waiting.followers() if self._waiting is not None else Followers()
+        return format_pushed(push(self._repo, self._store, self._state, request.updates, self._terms, followers))
 
 
 def settings_of(repo: Repository | None, remote: str) -> dict[str, str]:

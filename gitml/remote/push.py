@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
+from gitml.git.followers import Followers
 from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex, PackIndex
+from gitml.git.refs import RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 from gitml.oid import Oid
@@ -49,28 +52,36 @@ _BORROWED = 64 << 20
 """Bytes of packs whose objects are not here that are read from the store to be folded."""
 
 _OURS = (b"refs/ml/", b"refs/heads/gitml/")
+_RUNS = (b"refs/ml/runs", b"refs/heads/gitml/runs")
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
 
 
 def push(
-    repo: Repository, store: Store, state: State | None, updates: Sequence[Update], terms: Terms
+    repo: Repository,
+    store: Store,
+    state: State | None,
+    updates: Sequence[Update],
+    terms: Terms,
+    followers: Followers | None = None,
 ) -> list[tuple[bytes, str | None]]:
     """Move refs of a store that was last read as `state`; give for each None or why it did not move.
 
-    Raise `StoreError`, `UnconditionalError` and others of `GitmlError` where nothing moved.
+    Followers move with them, in the same write. Raise `StoreError`, `UnconditionalError` and others of `GitmlError`
+    where nothing moved.
     """
-    return _Push(repo, store, terms).run(state, updates)
+    return _Push(repo, store, terms, followers or Followers()).run(state, updates)
 
 
 class _Push:
     """One push."""
 
-    def __init__(self, repo: Repository, store: Store, terms: Terms) -> None:
+    def __init__(self, repo: Repository, store: Store, terms: Terms, followers: Followers) -> None:
         self._repo = repo
         self._store = store
         self._terms = terms
+        self._followers = followers
         self._sent: _Sent | None = None
-        self._kept: Path | None = None
+        self._kept: list[Path] = []
         """Packs that were made, for the next push of the same objects if this one does not get through."""
         self._places: list[Path] = []
         """Directories of packs that were made."""
@@ -78,6 +89,10 @@ class _Push:
     def run(self, state: State | None, updates: Sequence[Update]) -> list[tuple[bytes, str | None]]:
         names = [update.target for update in updates]
         moves = self._resolve(updates)
+        following = self._resolve(
+            Update(None if oid is None else oid.hex(), os.fsencode(name), force=False)
+            for name, oid in [*self._followers.added.items(), *((name, None) for name in self._followers.deleted)]
+        )
         current = State(self._repo.format) if state is None else state
         if current.format is not self._repo.format:
             raise UserError(
@@ -89,6 +104,8 @@ class _Push:
             if self._terms.atomic and any(reasons):
                 return [(name, reason or "atomic push failed") for name, reason in zip(names, reasons, strict=True)]
             accepted = [move for move, reason in zip(moves, reasons, strict=True) if reason is None]
+            if accepted:
+                accepted += self._led(current, following)
             changes = {move.name: move.new for move in accepted if current.refs.get(move.name) != move.new}
             moves_head = self._terms.head not in (None, current.head)
             if self._terms.dry_run or not (changes or moves_head):
@@ -110,14 +127,42 @@ class _Push:
                 new = replace(new, head=self._terms.head)
             if self._store.write(new):
                 note_seen(self._store, [pack.id for pack in self._sent.packs], new)
+                self._remember()
                 self._remove_places()
                 return list(zip(names, reasons, strict=True))
             time.sleep(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - only to spread out
             current = self._store.read() or State(self._repo.format)
         raise BusyError(f"others push to '{self._store.address.url}' all the time", hint="try again")
 
-    def _resolve(self, updates: Sequence[Update]) -> list[Move]:
+    def _led(self, state: State, following: Sequence[Move]) -> list[Move]:
+        """The followers that may move. Where others have pushed runs meanwhile, those of a later push join them.
+
+        Raise `GitmlError` if data may not: refs that refer to it must not move without.
+        """
+        led = []
+        for move, reason in zip(following, judge(state, following, {}, self._ancestry), strict=True):
+            if reason is None:
+                led.append(move)
+            elif not move.name.endswith(_RUNS):
+                raise UserError(
+                    f"'{self._store.address.url}' does not take '{text_of(move.name)}': {reason}",
+                    hint="nothing was pushed; to push without data: git push --no-verify",
+                )
+            else:
+                sys.stderr.write("gitml: others have pushed runs meanwhile; those of this push go with the next\n")
+                self._followers.tracked = {
+                    n: oid for n, oid in self._followers.tracked.items() if not n.endswith("/runs")
+                }
+        return led
+
+    def _remember(self) -> None:
+        """Note what the remote has of ours now."""
+        with suppress(GitmlError):  # only a memory: the next push or fetch brings it up to date
+            update_refs(self._repo.git, [RefUpdate(name, oid) for name, oid in self._followers.tracked.items()])
+
+    def _resolve(self, wanted: Iterable[Update]) -> list[Move]:
         """The objects that sources name."""
+        updates = list(wanted)
         sources = [update.source for update in updates if update.source is not None]
         asked = b"".join(os.fsencode(f"{source}\n{source}^{{}}\n") for source in sources)
         lines = self._repo.git.output("cat-file", "--batch-check", input=asked, env=_NO_FETCH).splitlines()
@@ -150,10 +195,10 @@ class _Push:
 
     def _remove_places(self) -> None:
         """Remove the packs that were made, and those that killed pushes were making."""
-        if self._kept is not None:
+        for kept in self._kept:
             # in one step: another push of the same objects takes all of it, or nothing
             with suppress(OSError):
-                self._kept.rename(self._new_place() / "kept")
+                kept.rename(self._new_place() / "kept")
         for place in self._places:
             shutil.rmtree(place, ignore_errors=True)
         for other in self._outgoing.glob("*-*"):
@@ -170,33 +215,42 @@ class _Push:
                 )
 
     def _send(self, state: State, changes: Mapping[bytes, Ref | None]) -> "_Sent":
-        """Put into the store what it lacks for `changes`."""
-        tips = [ref.oid for ref in changes.values() if ref is not None]
+        """Put into the store what it lacks for `changes`; what is data lies in packs of its own."""
+        tips = {name: ref.oid for name, ref in changes.items() if ref is not None}
         ancestry = self._ancestry
         there = [oid for oid in sorted(state.tips()) if ancestry.has(oid)]
+        packs: list[Outgoing] = []
+        folded: list[Pack] = []
+        for kind in Kind:
+            wanted = [oid for name, oid in tips.items() if name.startswith(_OURS) is (kind is Kind.DATA)]
+            made, joined = self._make(state, wanted, there, kind) if wanted else ([], [])
+            packs += made
+            folded += joined
+        upload(self._store, packs, shown=self._terms.shown)
+        return _Sent(state.sweeps, frozenset(tips.values()), tuple(each.pack for each in packs), tuple(folded))
+
+    def _make(
+        self, state: State, tips: Sequence[Oid], there: Sequence[Oid], kind: Kind
+    ) -> tuple[list[Outgoing], list[Pack]]:
+        """Packs of what `tips` reach and the store lacks, and those of its packs that are folded into them."""
         needed, missing = named(self._repo.git, tips, without=there, environment=_NO_FETCH)
         self._check_whole(state, needed, missing)
-        if not needed:
-            return _Sent(state.sweeps, frozenset(tips), (), ())
         if len(needed) > _MANY or self._weight(needed) > _MUCH:
             # a sweep that takes away what is found makes this push begin anew
             for index in self._store.indexes(state.packs, self._repo.format):
                 for oid in [oid for oid in needed if index.find(oid) is not None]:
                     del needed[oid]
-            if not needed:
-                return _Sent(state.sweeps, frozenset(tips), (), ())
-        kind = Kind.DATA if all(name.startswith(_OURS) for name in changes) else Kind.CODE
+        if not needed:
+            return [], []
         whole = list(self._whole_packs(needed))
         packs = [as_it_is(self._repo, path, kind) for path in whole]
         for path in whole:
             for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries():
                 needed.pop(oid, None)
-        folded: list[Pack] = []
-        if needed:
-            made, folded = self._make_packs(state, needed, kind)
-            packs += made
-        upload(self._store, packs, shown=self._terms.shown)
-        return _Sent(state.sweeps, frozenset(tips), tuple(each.pack for each in packs), tuple(folded))
+        if not needed:
+            return packs, []
+        made, folded = self._make_packs(state, needed, kind)
+        return packs + made, folded
 
     def _weight(self, needed: Mapping[Oid, bytes]) -> int:
         """Bytes that objects take on the disk here."""
@@ -274,14 +328,15 @@ class _Push:
 
     def _packed(self, needed: Mapping[Oid, bytes]) -> Path:
         """A directory of our own with packs of these objects: of a push that did not get through, or new ones."""
-        self._kept = self._outgoing / _name_of(needed)
+        kept = self._outgoing / _name_of(needed)
+        self._kept.append(kept)
         place = self._new_place()
-        if not _link_all(self._kept, place):
+        if not _link_all(kept, place):
             make_packs(self._repo, needed, place, shown=self._terms.shown)
             offered = self._new_place()
             if _link_all(place, offered):
                 with suppress(OSError):  # another push of the same objects was quicker
-                    offered.rename(self._kept)
+                    offered.rename(kept)
         return place
 
     def _new_place(self) -> Path:
