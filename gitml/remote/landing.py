@@ -5,6 +5,7 @@ Packs are made in an object directory of their own, which sees the repository's.
 and with the fast SHA-1 of this machine; whatever has to do with deltas goes through `git index-pack`.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -27,13 +28,12 @@ from gitml.git.newfile import sync_directory
 from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import LARGEST, parse_header
-from gitml.liveness import is_alive
 from gitml.oid import ObjectFormat, Oid
 from gitml.remote.download import PartialPack
 from gitml.remote.packs import StoredIndex
 
 KEEP_MARK = b"gitml: remote "
-"""How the `.keep` file of a pack begins that refs do not reach yet; the id of the process follows."""
+"""How the `.keep` file of a pack begins that refs do not reach yet; the id of the process follows, for people."""
 
 _HASHED_HERE = 32 << 20
 """Bytes of whole objects from which on they are hashed here and not by `git index-pack`."""
@@ -74,7 +74,8 @@ class Landing:
         self._strict = strict
         """Whether git looks at what is in objects too (`fetch.fsckObjects`)."""
         self._git = git
-        self._kept: list[Path] = []
+        self._kept: dict[Path, int] = {}
+        """Marks of packs that were published, each with the descriptor that holds its lock."""
         self._lent: dict[str, PartialPack] = {}
         """Packs that are still where they arrived too: if we are killed, they need not come again."""
 
@@ -185,8 +186,7 @@ class Landing:
                 pack.with_suffix(".promisor").write_bytes(b"")
             keep = target / f"{pack.stem}.keep"
             if not keep.exists() and not (target / pack.name).exists():
-                keep.write_bytes(KEEP_MARK + str(os.getpid()).encode() + b"\n")
-                self._kept.append(keep)
+                self._kept[keep] = _make_keep(keep)
             for part in sorted(source.glob(f"{pack.stem}.*"), key=lambda part: part.suffix == ".idx"):
                 if part.suffix == ".idx":
                     _sync(part)
@@ -200,8 +200,9 @@ class Landing:
 
     def release(self) -> None:
         """Let go of what was published: refs reach it, or git did not want it."""
-        for keep in self._kept:
+        for keep, descriptor in self._kept.items():
             keep.unlink(missing_ok=True)
+            os.close(descriptor)
         self._kept.clear()
 
     def _index(self, pack: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
@@ -405,12 +406,23 @@ def _in_two_threads(work: Callable[[_Item], None], items: Iterable[_Item]) -> No
         threads.shutdown(cancel_futures=True)
 
 
+def _make_keep(keep: Path) -> int:
+    """A `.keep` file that is locked while we live, complete when it appears; gives the descriptor with the lock."""
+    new = keep.with_name(f"tmp_keep_{os.urandom(8).hex()}")  # git prune knows such names
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with suppress(OSError):  # a file system without locks: there nothing is swept away either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, KEEP_MARK + str(os.getpid()).encode() + b"\n")
+    new.rename(keep)
+    return descriptor
+
+
 def _sweep(packs: Path) -> None:
-    """Remove `.keep` files of processes that were killed."""
+    """Remove `.keep` files of processes that were killed; ids of processes are used again, locks are not."""
     for keep in packs.glob("*.keep"):
-        with suppress(OSError, ValueError):
-            text = keep.read_bytes()
-            if text.startswith(KEEP_MARK) and not is_alive(int(text.removeprefix(KEEP_MARK))):
+        with suppress(OSError), keep.open("rb") as file:
+            if file.read(len(KEEP_MARK)) == KEEP_MARK:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 keep.unlink()
 
 

@@ -85,8 +85,11 @@ class World:
 
     def check(self, project: Project) -> None:
         """A repository is sound, and its refs name what is there; after git's own locks are gone."""
-        for lock in (project.path / ".git").rglob("*.lock"):
-            lock.unlink()
+        # what a killed helper started may still be removing directories, which `rglob` does not expect
+        for directory, _, names in os.walk(project.path / ".git"):
+            for name in names:
+                if name.endswith(".lock"):
+                    (Path(directory) / name).unlink()
         project.git("fsck", "--strict", "--full", "--no-dangling")
 
 

@@ -1,5 +1,7 @@
 """What `git fetch` and `git clone` bring from a store: depth, filters, tags, single objects (t5616 and others)."""
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -223,3 +225,20 @@ def test_keep_files_go_when_git_is_through(url: str, tmp_path: Path) -> None:
     assert list((other.path / ".git" / "objects").rglob("*.keep")) == []
     assert list((other.path / ".git" / "objects").glob("tmp_*")) == []
     assert list((other.path / ".git" / "ml").rglob("*.pack")) == []
+
+
+def test_keep_files_of_killed_fetches_go_whoever_has_their_process_id_now(
+    work: Project, url: str, tmp_path: Path
+) -> None:
+    work.git("push", "-q", url, "main")
+    other = clone(url, tmp_path / "other")
+    packs = other.path / ".git" / "objects" / "pack"
+    text = f"gitml: remote {os.getpid()}\n"
+    for name in ("left", "held", "of the user"):
+        (packs / f"pack-{name}.keep").write_text(text if name != "of the user" else "")
+    commit(work, "more\n")
+    work.git("push", "-q", url, "main")
+    with (packs / "pack-held.keep").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other.git("fetch", "-q")
+    assert sorted(path.name for path in packs.glob("*.keep")) == ["pack-held.keep", "pack-of the user.keep"]
