@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -295,9 +295,21 @@ class _Push:
     def _make_packs(self, state: State, needed: dict[Oid, bytes], kind: Kind) -> tuple[list[Outgoing], list[Pack]]:
         """Packs of these objects, with those of packs of the store that are folded into them."""
         made = packs_in(self._repo, self._packed(needed), kind)
-        folded = to_fold(state.packs, kind, made[0].pack.size, self._terms.fold) if len(made) == 1 else []
+        folded = (
+            to_fold(state.packs, kind, made[0].pack.size, self._terms.fold, self._at_hand()) if len(made) == 1 else []
+        )
         joined = self._fold(needed, folded, kind) if folded else None
         return (made, []) if joined is None else (joined, folded)
+
+    def _at_hand(self) -> Callable[[Pack], bool]:
+        """Whether all of a pack of the store is here, and known to be."""
+        here = ObjectIndex(self._repo.objects_dir, self._repo.format)
+
+        def is_at_hand(pack: Pack) -> bool:
+            index = self._store.kept_index(pack, self._repo.format)
+            return index is not None and all(here.has(index.oid(position)) for position in range(len(index)))
+
+        return is_at_hand
 
     def _fold(self, needed: Mapping[Oid, bytes], folded: Sequence[Pack], kind: Kind) -> list[Outgoing] | None:
         """One pack of what is needed and what packs of the store hold; None if that would take too much."""

@@ -87,6 +87,12 @@ class Store:
         with ThreadPoolExecutor(2 * PARALLEL) as threads:
             return list(threads.map(lambda pack: self._index(pack, object_format), wanted))
 
+    def kept_index(self, pack: Pack, object_format: ObjectFormat) -> StoredIndex | None:
+        """The index of a pack if it is kept here."""
+        with suppress(FileNotFoundError, CorruptError):  # a cache: what is wrong with it is no news
+            return StoredIndex(self.place / "indexes" / f"{pack.id}.index", pack, object_format)
+        return None
+
     def keep_index(self, pack: Pack, data: bytes) -> Path:
         """Keep the index of a pack here."""
         place = self.place / "indexes"
@@ -114,10 +120,9 @@ class Store:
                         path.unlink()
 
     def _index(self, pack: Pack, object_format: ObjectFormat) -> StoredIndex:
-        path = self.place / "indexes" / f"{pack.id}.index"
-        if path.exists():
-            with suppress(FileNotFoundError, CorruptError):  # a cache: what is wrong with it is no news
-                return StoredIndex(path, pack, object_format)
+        kept = self.kept_index(pack, object_format)
+        if kept is not None:
+            return kept
         data = self.bucket.read(index_key(pack.id))
         if data is None:
             raise StoreError(

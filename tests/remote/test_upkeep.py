@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitml.remote.fold import LARGEST, LOWEST, WIDTH, level_of, to_fold
+from gitml.remote.fold import LARGEST, LOWEST, MOST, WIDTH, level_of, to_fold
 from gitml.remote.state import Kind, Pack
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore, clone, commit
@@ -49,6 +49,19 @@ def test_folding_goes_on_with_the_next_level() -> None:
     assert to_fold([*small, *middle], Kind.CODE, LOWEST // 2) == [*small, *middle]
 
 
+def test_packs_that_are_not_at_hand_are_read_only_once_there_are_many() -> None:
+    def pack(number: int) -> Pack:
+        return Pack(f"{number:040x}", 1000, 3, Kind.CODE)
+
+    theirs = [pack(number) for number in range(100, 100 + MOST - 1)]
+    ours = [pack(number) for number in range(WIDTH - 1)]
+    assert to_fold([*theirs[1:], *ours[1:]], Kind.CODE, 1000, at_hand=ours.__contains__) == [*ours[1:], theirs[1]]
+    assert to_fold(theirs[1:], Kind.CODE, 1000, at_hand=ours.__contains__) == []
+    assert to_fold(theirs, Kind.CODE, 1000, at_hand=ours.__contains__) == theirs[: WIDTH - 1]
+    assert to_fold([*theirs, *ours], Kind.CODE, 1000, at_hand=ours.__contains__) == ours
+    assert to_fold([*theirs, *ours], Kind.CODE, 1000, "now", ours.__contains__) == [*theirs, *ours]
+
+
 def test_sixty_pushes_leave_few_packs(work: Project, url: str, tmp_path: Path) -> None:
     for number in range(60):
         commit(work, f"{number}\n" * 50, f"dir/{number % 7}")
@@ -61,18 +74,27 @@ def test_sixty_pushes_leave_few_packs(work: Project, url: str, tmp_path: Path) -
 
 
 def test_folding_what_others_pushed(work: Project, url: str, tmp_path: Path) -> None:
-    """The folding push has none of the objects that it folds."""
+    """The pushing repository has none of the objects that others pushed to branches of theirs."""
     work.git("push", "-q", url, "main")
     other = clone(url, tmp_path / "other")
-    for number in range(6):
+    for number in range(MOST - 3):
         commit(other, f"{number}\n")
-        other.git("push", "-q", url, f"HEAD:refs/heads/theirs-{number}")
+        other.git("push", "-q", "-o", "fold=never", url, f"HEAD:refs/heads/theirs-{number}")
+    trace = tmp_path / "trace"
     commit(work, "ours\n")
+    work.git("push", "-q", url, "main", GITML_TRACE_REMOTE=str(trace))
+    assert len(trace.read_text().splitlines()) == 4, "a small push read what others pushed"
+    commit(work, "ours again\n")
     work.git("push", "-q", url, "main")
+    assert len(info(work, url)["packs"]) == MOST - (WIDTH - 1)
+    other.git("fetch", "-q", "origin")
+    commit(other, "with all at hand\n")
+    other.git("push", "-q", url, "HEAD:refs/heads/last")
     assert len(info(work, url)["packs"]) == 1
     whole = clone(url, tmp_path / "whole", "--mirror")
     whole.git("fsck", "--strict")
-    assert whole.head("theirs-5") == other.head()
+    assert whole.head(f"theirs-{MOST - 4}") == other.head("HEAD~1")
+    assert whole.head("main") == work.head()
 
 
 def test_data_and_code_stay_apart(work: Project, url: str, tmp_path: Path) -> None:
