@@ -102,6 +102,7 @@ def fsck(
                 "faults": [
                     {"subject": each.subject, "reason": each.reason, "missing": each.missing} for each in report.faults
                 ],
+                "unreadable": {text_of(name): reason for name, reason in report.unreadable.items()},
             }
         )
     else:
@@ -109,6 +110,11 @@ def fsck(
             show(f"{safe(fault.subject)}: {safe(fault.reason)}")
         if len(report.faults) > _SHOWN:
             show(f"and {count(len(report.faults) - _SHOWN, 'more fault')}")
+        for name, reason in list(report.unreadable.items())[:_SHOWN]:
+            show(f"{safe(text_of(name))} cannot be read whole: {safe(reason)}")
+        if report.unreadable:
+            others = report.refs - len(report.unreadable)
+            show(f"{count(others, 'other ref')} can" if others else "no ref can")
         talk(
             f"{count(report.refs, 'ref')}, {count(report.packs, 'pack')}, {count(report.objects, 'object')}: "
             + ("all good" if not report.faults else count(len(report.faults), "fault"))

@@ -3,14 +3,14 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gitml.errors import GitmlError
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
-from gitml.oid import ObjectFormat
+from gitml.oid import ObjectFormat, Oid
 from gitml.remote.fetch import fetch
 from gitml.remote.state import State
 from gitml.remote.store import Store
@@ -42,4 +42,9 @@ def bring_graph(repo: Repository, store: Store, state: State, *, shown: bool) ->
         return Reached(frozenset(), frozenset())
     landing = fetch(repo, store, state, tips, Wishes(filters="blob:none", shown=shown))
     landing.release()
+    return reached_from(repo, tips)
+
+
+def reached_from(repo: Repository, tips: Iterable[Oid]) -> Reached:
+    """All that commits reach whose graph is here, contents as missing."""
     return reach(repo.git, tips, environment={"GIT_NO_LAZY_FETCH": "1"})

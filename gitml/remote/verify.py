@@ -1,15 +1,17 @@
 """Whether a store holds what its refs reach, whole: every object at its place, every pack what its name says."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gitml.errors import CorruptError, GitmlError, MissingDataError
 from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.provenance.codec import text_of
 from gitml.remote.bucket import StoreError
 from gitml.remote.download import PartialPack, download
 from gitml.remote.landing import Landing
 from gitml.remote.packs import PACKS, StoredIndex, index_key, pieces
-from gitml.remote.scratch import bring_graph, scratch_repository
+from gitml.remote.scratch import bring_graph, reached_from, scratch_repository
 from gitml.remote.state import Pack, State
 from gitml.remote.store import Store, require_state
 
@@ -31,6 +33,8 @@ class Verified:
     packs: int
     objects: int
     faults: tuple[Fault, ...]
+    unreadable: Mapping[bytes, str]
+    """The refs that cannot be read whole, each with what stands in the way."""
 
 
 def verify(store: Store, *, deep: bool, shown: bool) -> Verified:
@@ -53,11 +57,17 @@ def verify(store: Store, *, deep: bool, shown: bool) -> Verified:
         faults.append(Fault("HEAD", f"there is no '{state.head.decode('utf-8', 'replace')}'", missing=True))
     with scratch_repository(state.format) as repo:
         if deep:
-            for index in indexes:
-                faults += _damage(repo, store, index, shown=shown)
+            damage = [list(_damage(repo, store, index, shown=shown)) for index in indexes]
+            sound = [index for index, found in zip(indexes, damage, strict=True) if not found]
+            faults += [fault for found in damage for fault in found]
+        else:
+            sound = indexes
+        holes, unreadable = _holes(repo, store, state, sound, shown=shown)
         if not faults:
-            faults += _holes(repo, store, state, indexes, shown=shown)
-    return Verified(len(state.refs), len(state.packs), sum(len(index) for index in indexes), tuple(faults))
+            # otherwise it is what is known to be lost or damaged that refs lack
+            faults += holes
+    objects = sum(len(index) for index in indexes)
+    return Verified(len(state.refs), len(state.packs), objects, tuple(faults), unreadable)
 
 
 def _absent(store: Store, state: State) -> Iterator[Fault]:
@@ -89,20 +99,37 @@ def _damage(repo: Repository, store: Store, index: StoredIndex, *, shown: bool) 
             partial.discard()
 
 
-def _holes(repo: Repository, store: Store, state: State, indexes: list[StoredIndex], *, shown: bool) -> Iterator[Fault]:
-    """What refs reach and no pack has."""
+def _holes(
+    repo: Repository, store: Store, state: State, indexes: Sequence[StoredIndex], *, shown: bool
+) -> tuple[list[Fault], dict[bytes, str]]:
+    """What refs reach and none of these packs has, and the refs that this concerns."""
+
+    def is_there(oid: Oid) -> bool:
+        return any(index.find(oid) is not None for index in indexes)
+
+    faults: list[Fault] = []
+    unreadable: dict[bytes, str] = {}
+    usable = replace(state, packs=tuple(index.pack for index in indexes))
     for name, ref in sorted(state.refs.items()):
-        if all(index.find(ref.oid) is None for index in indexes):
-            yield Fault(name.decode("utf-8", "surrogateescape"), f"no pack has {ref.oid}", missing=True)
-            return
+        if not is_there(ref.oid):
+            unreadable[name] = f"no pack has {ref.oid}"
+            faults.append(Fault(text_of(name), unreadable[name], missing=True))
+    refs = {name: ref for name, ref in sorted(state.refs.items()) if name not in unreadable}
     try:
-        reached = bring_graph(repo, store, state, shown=shown)
-    except (CorruptError, MissingDataError) as error:
-        yield Fault("history", error.message, missing=isinstance(error, MissingDataError))
-        return
-    except GitmlError as error:
-        yield Fault("history", error.message, missing=False)
-        return
-    for oid in sorted(reached.missing):
-        if all(index.find(oid) is None for index in indexes):
-            yield Fault(f"object {oid}", "no pack has it", missing=True)
+        reached = bring_graph(repo, store, replace(usable, refs=refs), shown=shown)
+    except GitmlError:
+        # one after the other: each that can be read is worth knowing
+        for name, ref in refs.items():
+            try:
+                bring_graph(repo, store, replace(usable, refs={name: ref}), shown=shown)
+            except GitmlError as error:
+                unreadable[name] = error.message
+                faults.append(Fault(text_of(name), error.message, missing=isinstance(error, MissingDataError)))
+        whole = replace(usable, refs={name: ref for name, ref in refs.items() if name not in unreadable})
+        reached = bring_graph(repo, store, whole, shown=shown)
+    lost = {oid for oid in reached.missing if not is_there(oid)}
+    faults += [Fault(f"object {oid}", "no pack has it", missing=True) for oid in sorted(lost)]
+    for name, ref in refs.items() if lost else ():
+        if name not in unreadable and (lacking := lost & reached_from(repo, [ref.oid]).missing):
+            unreadable[name] = f"no pack has {min(lacking)}"
+    return faults, unreadable

@@ -1,13 +1,18 @@
 """Stores over time: folding, and `git ml remote info`, `fsck`, `gc`."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gitml.git.repository import Repository
+from gitml.oid import Oid
 from gitml.remote.fold import LARGEST, LOWEST, MOST, WIDTH, level_of, to_fold
-from gitml.remote.state import Kind, Pack
+from gitml.remote.outgoing import make_packs, packs_in
+from gitml.remote.packs import StoredIndex, index_key
+from gitml.remote.state import Kind, Pack, format_state, parse_state
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore, clone, commit
 
@@ -233,9 +238,73 @@ def test_fsck_finds(work: Project, url: str, damage: str) -> None:
     done = work.ml("remote", "fsck", "--deep", "--json", url, check=False)
     assert done.returncode == (6 if damage in ("short pack", "flipped byte") else 5)
     assert len(json.loads(done.stdout)["faults"]) == 1
+    unreadable = "refs/heads/other" if damage == "lost object" else "refs/heads/main"
+    assert list(json.loads(done.stdout)["unreadable"]) == [unreadable]
     said = work.ml("remote", "fsck", "--deep", url, check=False)
     assert "1 fault" in said.stderr
     assert "git push --mirror" in said.stderr
+
+
+def test_fsck_names_every_hole_and_the_refs_that_are_whole(work: Project, url: str) -> None:
+    """Three branches, a pack each; of two packs an object is gone."""
+    commit(work, "first\n")
+    work.git("push", "-q", url, "main")
+    for name in ("one", "two", "three"):
+        work.git("checkout", "-q", "--orphan", name)
+        work.git("rm", "-q", "-r", "-f", ".")
+        commit(work, f"{name}\n", f"only-{name}")
+        work.git("push", "-q", "-o", "fold=never", url, name)
+    packs = {pack["id"]: pack for pack in info(work, url)["packs"]}
+    state = json.loads((directory(url) / "refs.json").read_text())
+    lost = {work.head("one"), work.head("two")}
+    for pack in packs:
+        index = (directory(url) / "packs" / f"{pack}.index").read_bytes()
+        if any(bytes.fromhex(oid) in index for oid in lost):
+            state["packs"] = [each for each in state["packs"] if each["id"] != pack]
+    assert len(state["packs"]) == len(packs) - 2
+    (directory(url) / "refs.json").write_text(json.dumps(state))
+    done = work.ml("remote", "fsck", "--json", url, check=False)
+    assert done.returncode == 5
+    report = json.loads(done.stdout)
+    assert [fault["subject"] for fault in report["faults"]] == ["refs/heads/one", "refs/heads/two"]
+    assert list(report["unreadable"]) == ["refs/heads/one", "refs/heads/two"]
+    assert "2 other refs can" in work.ml("remote", "fsck", url, check=False).stdout
+
+
+def drop_object(work: Project, store: Path, lost: str) -> None:
+    """Put a pack without an object in the place of the one that has it."""
+    repo = Repository.discover(work.path)
+    state = parse_state((store / "refs.json").read_bytes(), "")
+    for pack in state.packs:
+        index = StoredIndex(store / index_key(pack.id), pack, repo.format)
+        if index.find(Oid.parse(lost)) is None:
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            objects = [index.oid(position) for position in range(len(index))]
+            make_packs(repo, {oid: b"" for oid in objects if oid.hex() != lost}, Path(place))
+            (made,) = packs_in(repo, Path(place), pack.kind)
+            (store / "packs" / f"{made.pack.id}.pack").write_bytes(made.path.read_bytes())
+        (store / index_key(made.pack.id)).write_bytes(made.index)
+        state = state.changed(refs={}, added=[made.pack], removed=[pack.id], now=0)
+    (store / "refs.json").write_bytes(format_state(state))
+
+
+@pytest.mark.parametrize("lost", ["HEAD:dir", "HEAD:dir/file"])
+def test_fsck_finds_trees_and_contents_that_are_lost(work: Project, url: str, lost: str) -> None:
+    """A ref names a commit that is there, and what the commit reaches is not."""
+    commit(work, "first\n")
+    work.git("push", "-q", url, "main")
+    work.write("dir/file", "of the second\n")
+    commit(work, "second\n")
+    work.git("push", "-q", "-o", "fold=never", url, "main:second")
+    drop_object(work, directory(url), work.head(lost))
+    done = work.ml("remote", "fsck", "--json", url, check=False)
+    assert done.returncode == 5, done.stderr
+    report = json.loads(done.stdout)
+    subject = "refs/heads/second" if lost == "HEAD:dir" else f"object {work.head(lost)}"
+    assert [fault["subject"] for fault in report["faults"]] == [subject]
+    assert list(report["unreadable"]) == ["refs/heads/second"]
+    assert work.head(lost) in report["unreadable"]["refs/heads/second"]
 
 
 def test_remotes_by_name(work: Project, url: str) -> None:
