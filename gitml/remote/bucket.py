@@ -7,6 +7,7 @@ mean what, servers that answer ranges with the wrong status, and how a store tha
 import fcntl
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,6 +49,33 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (bucket|container) does not exist", re.IGNORECASE)
 """How S3, Google and Azure say that there is no bucket."""
+
+_NO_CREDENTIALS = re.compile(
+    r"/latest/(api/token|meta-data)|computeMetadata|/metadata/identity|169\.254\.|token request"
+    r"|Account must be specified",
+    re.IGNORECASE,
+)
+"""Where the clients look last, on the machine of a cloud, when they have found no credentials; and what Azure says."""
+
+_CREDENTIALS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for profiles: pip install 'gitml[s3]'; "
+    "for a public bucket: add ?anonymous=true",
+    "gs": "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; for a public bucket: "
+    "add ?anonymous=true",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or add ?use_azure_cli=true",
+}
+
+_ENVIRONMENT_OF_S3 = {
+    "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_METADATA_ENDPOINT", "AWS_SKIP_SIGNATURE",
+}  # fmt: skip
+_SETTING_OF_CREDENTIALS = ("metadata", "skip_signature", "credential", "web_identity")
+
+_METADATA = ("169.254.169.254", 80)
+"""Where a machine of a cloud has credentials for what runs on it."""
+
+_PATIENCE = 8
+"""Seconds without an answer after which a terminal is told what is waited for."""
 
 Version = Mapping[str, str]
 """What a conditional write compares; it says nothing to anybody but the store."""
@@ -86,6 +114,7 @@ class Bucket:
         self.url = url
         self.requests = 0
         self._store = store
+        self._talks = not isinstance(store, LocalStore | MemoryStore) and sys.stderr.isatty()
         self._trace = _Trace()
         self.gives_ranges = True
         """Whether the server has not yet answered a range with the whole object."""
@@ -128,7 +157,7 @@ class Bucket:
 
     def write(self, key: str, data: bytes) -> None:
         """Put an object, whole or not at all; raise `StoreError`. Writing what is there already changes nothing."""
-        with self._request("PUT", key) as noted:
+        with self._request("PUT", key, large=True) as noted:
             noted.size = len(data)
             self._attempt(lambda: obstore.put(self._store, key, data, use_multipart=False))
 
@@ -188,6 +217,9 @@ class Bucket:
             with self._request("DELETE", key), suppress(FileNotFoundError):
                 self._attempt(lambda key=key: obstore.delete(self._store, key))
 
+    def _say_waiting(self) -> None:
+        sys.stderr.write(f"\rwaiting for an answer from '{self.url}'; Ctrl-C ends it\n")
+
     def _get(self, key: str) -> memoryview | None:
         with self._request("GET", key) as noted:
             found = self._attempt(lambda: _whole(obstore.get(self._store, key)))
@@ -197,7 +229,7 @@ class Bucket:
     def _read_range(self, key: str, start: int, end: int) -> tuple[int, memoryview] | None:
         if self.gives_ranges:
             try:
-                with self._request("GET", f"{key} {start}-{end}") as noted:
+                with self._request("GET", f"{key} {start}-{end}", large=True) as noted:
                     data = self._attempt(lambda: obstore.get_range(self._store, key, start=start, end=end))
                     noted.size = 0 if data is None else len(data)
                 return None if data is None else (start, memoryview(data))
@@ -229,6 +261,8 @@ class Bucket:
 
     def _error(self, verb: str, key: str, error: Exception) -> StoreError:
         hint = None
+        if _NO_CREDENTIALS.search(str(error).partition("\n\nDebug source")[0]):
+            return no_credentials(self.url)
         if _NO_BUCKET.search(str(error)):
             return StoreError(
                 f"cannot {verb} '{self.url}'", "there is no such bucket", hint="create it, or check the address"
@@ -239,14 +273,21 @@ class Bucket:
         return StoreError(f"cannot {verb} '{where}'", _detail(error), hint=hint)
 
     @contextmanager
-    def _request(self, verb: str, key: str) -> Iterator["_Noted"]:
+    def _request(self, verb: str, key: str, *, large: bool = False) -> Iterator["_Noted"]:
         noted = _Noted()
         start = time.monotonic()
         with self._lock:
             self.requests += 1
+        # large ones have a progress of their own
+        timer = Timer(_PATIENCE, self._say_waiting) if self._talks and not large else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
         try:
             yield noted
         finally:
+            if timer is not None:
+                timer.cancel()
             self._trace.write(f"{verb} {key} {noted.size} B {1000 * (time.monotonic() - start):.1f} ms")
 
 
@@ -359,16 +400,34 @@ def open_bucket(address: Address) -> Bucket:
     except exceptions.UnknownConfigurationKeyError as error:
         raise AddressError(f"unknown option in the address: {_detail(error)}", hint="see docs/remote.md") from None
     except (exceptions.BaseError, ValueError, TypeError) as error:
+        if _NO_CREDENTIALS.search(str(error)):
+            raise no_credentials(address.url) from None
         raise AddressError(f"cannot use '{address.url}': {_detail(error)}") from None
+
+
+def no_credentials(url: str) -> StoreError:
+    """What to say where nothing that the clients look at has credentials."""
+    return StoreError(f"cannot use '{url}'", "no credentials were found", hint=_CREDENTIALS[url.partition(":")[0]])
+
+
+def _require_machine(address: Address) -> None:
+    """Raise `StoreError` unless this may be a machine of a cloud: the clients would look for one for a minute."""
+    with suppress(OSError), socket.create_connection(_METADATA, timeout=1):
+        return
+    raise no_credentials(address.url)
 
 
 def _open_s3(address: Address) -> S3Store:
     config: Any = {name: value for name, value in address.options.items() if name not in _OWN}
     if address.flag("anonymous"):
         config["skip_signature"] = True
+    provider = _s3_credentials(address)
+    elsewhere = any(word in name.lower() for name in config for word in _SETTING_OF_CREDENTIALS)
+    if provider is None and not (elsewhere or address.flag("anonymous") or _ENVIRONMENT_OF_S3 & os.environ.keys()):
+        _require_machine(address)
     return S3Store(
         address.bucket, prefix=address.path or None, config=config, client_options=_client(address, config),
-        retry_config=_RETRIES, credential_provider=_s3_credentials(address),
+        retry_config=_RETRIES, credential_provider=provider,
     )  # fmt: skip
 
 
@@ -485,6 +544,7 @@ def _is_final(error: Exception) -> bool:
         or "timed out" in text
         or re.search(r"\bretries: 8\b", text) is not None
         or "status code: 4" in text
+        or _NO_CREDENTIALS.search(text.partition("\n\nDebug source")[0]) is not None
     )
 
 

@@ -109,7 +109,24 @@ def test_settings_of_a_remote(moto: str, work: Project, tmp_path: Path) -> None:
     assert "colour" in done.stderr
 
 
-def test_no_credentials_and_no_bucket(moto: str, work: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["", "&metadata_endpoint=http://127.0.0.1:9"])
+def test_without_credentials_it_is_said_what_to_set(
+    moto: str, work: Project, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    done = work.run("git", "ls-remote", address(moto, "bucket", "x", option), check=False)
+    assert done.returncode == 128
+    assert "no credentials were found" in done.stderr
+    assert "AWS_ACCESS_KEY_ID" in done.stderr
+    for url, hint in (("ml::az://container/x", "AZURE_STORAGE_ACCOUNT_NAME"),):
+        done = work.run("git", "ls-remote", url, check=False)
+        assert done.returncode == 128
+        assert "no credentials were found" in done.stderr
+        assert hint in done.stderr
+
+
+def test_no_profile_and_no_bucket(moto: str, work: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     done = work.run("git", "ls-remote", address(moto, "no-such-bucket", "x"), check=False)
     assert done.returncode == 128
     assert "there is no such bucket" in done.stderr
