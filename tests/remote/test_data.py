@@ -147,15 +147,30 @@ def test_a_data_remote_that_is_none_is_said(project: Project, tmp_path: Path) ->
 
 
 def test_a_promisor_for_large_blobs_beside_a_forge(new_store: NewStore, tmp_path: Path, work: Project) -> None:
-    """git's own large object promisor: a forge without the blob, a store with it."""
+    """git's own large object promisor: a forge that does not have the blob, a store that does."""
     url = new_store("file")
     work.write("large", noise("large"))
+    work.write("small", "small\n")
     work.git("add", "-A")
     work.git("commit", "-q", "-m", "large")
     work.git("push", "-q", url, "main")
-    partial = tmp_path / "partial"
-    work.git("clone", "-q", "--filter=blob:none", "--no-checkout", url, str(partial))
-    other = Project(partial)
-    other.git("config", "remote.origin.promisor", "true")
-    other.git("checkout", "-q", "main")
-    assert (partial / "large").read_bytes() == noise("large")
+    work.git("config", "uploadpack.allowFilter", "true")
+    forge = tmp_path / "forge.git"
+    work.git("clone", "-q", "--bare", "--filter=blob:limit=100k", f"file://{work.path}", str(forge))
+    run_git(forge, "remote", "remove", "origin")
+    run_git(forge, "config", "uploadpack.allowFilter", "true")
+    blob = work.head("HEAD:large")
+    assert run_git(forge, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").count(blob) == 0
+
+    work.git("clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{forge}", str(tmp_path / "partial"))
+    other = Project(tmp_path / "partial")
+    assert other.run("git", "checkout", "-q", "main", check=False).returncode != 0, "the forge had the blob"
+    other.git("remote", "add", "storage", url)
+    other.git("config", "remote.storage.promisor", "true")
+    other.git("config", "remote.storage.partialCloneFilter", "blob:none")
+    trace = tmp_path / "trace"
+    other.git("checkout", "-q", "-f", "main", GITML_TRACE_REMOTE=str(trace))
+    assert (other.path / "large").read_bytes() == noise("large")
+    assert (other.path / "small").read_text() == "small\n"
+    assert received(trace) > 700_000
+    other.git("fsck")
