@@ -21,8 +21,8 @@ _LONGEST = 20
 """Columns of a name in a node."""
 SHRINKING = {layers: round(0.75 * (layers * (_WIDTH + _ACROSS))) for layers in range(1, 13)}
 """Number of layers to the width below which a graph is not shrunk, or it could not be read; larger ones never are."""
-_CHART = (320, 132)
-_PLOT = (46, 14, 306, 108)
+_CHART = (250, 120)
+_PLOT = (42, 12, 242, 96)
 """Left, top, right and bottom of the lines in a chart."""
 _SEPARATOR = ", "
 _TONES = {"fresh": "good", "failed": "bad", "stale": "warn", "missing": "warn", "held": "note", "edited": "note"}

@@ -8,7 +8,7 @@ from tests.browser import browser
 from tests.review.example import make_example
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-WIDTH, HEIGHT = 1200, 1060
+WIDTH, HEIGHT = 1200, 1150
 
 
 def make_pictures(directory: Path, pictures: Path) -> None:
