@@ -12,8 +12,8 @@ from gitml.review.comparison import Graph
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
-_LONGEST_LABEL = 80
-"""Characters of a label in a diagram."""
+_LONGEST_LABEL = 60
+"""Characters of a name in a diagram."""
 MARKER = "<!-- gitml:report v1"
 """How a report begins, by which its comment is found again; the commits that are compared follow."""
 
@@ -104,7 +104,7 @@ def _diagram(graph: Graph) -> Iterator[str]:
         said = ", ".join(dict.fromkeys(each for each in (node.state, node.what) if each))
         left, right = ("[", "]") if node.stage else ("([", "])")
         style = ":::bad" if node.state not in ("", "fresh") else ":::touched" if node.touched else ""
-        yield f"  n{number}{left}{_label(node.name + (f': {said}' if said else ''))}{right}{style}"
+        yield f"  n{number}{left}{_label(node.name, f': {said}' if said else '')}{right}{style}"
     for source, target in graph.edges:
         yield f"  n{source} --> n{target}"
     # lines only: a fill would not suit both light and dark pages
@@ -113,9 +113,9 @@ def _diagram(graph: Graph) -> Iterator[str]:
     yield "```"
 
 
-def _label(text: str) -> str:
+def _label(name: str, said: str) -> str:
     """A quoted label of Mermaid: what is no letter, digit or plain mark is an entity, so nothing in it is syntax."""
-    plain = harmless(text)
+    plain = harmless(name)
     if len(plain) > _LONGEST_LABEL:
         plain = plain[: _LONGEST_LABEL - 1] + "…"
-    return '"' + "".join(c if c.isalnum() or c in " _-./:,…" else f"#{ord(c)};" for c in plain) + '"'
+    return '"' + "".join(c if c.isalnum() or c in " _-./:,…" else f"#{ord(c)};" for c in plain + said) + '"'

@@ -212,7 +212,7 @@ def _picture(block: Block) -> Iterator[str]:
     title = block.title or _name(block.key)
     if block.graph is not None:
         label = f"{title}: {len(block.graph.nodes)} stages and inputs; the table below says the same"
-        yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a graph">'
+        yield f'<div class="scroll drawing" role="region" tabindex="0" aria-label="{text(title)}, a graph">'
         yield f"{draw_graph(block.graph, label)}</div>"
     if block.history is not None:
         yield draw_history(block.history)

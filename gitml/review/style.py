@@ -55,6 +55,7 @@ background:linear-gradient(to right,var(--card) 40%,transparent) 0 0/32px 100% n
 linear-gradient(to left,var(--card) 40%,transparent) 100% 0/32px 100% no-repeat local,
 linear-gradient(to right,var(--shade),transparent) 0 0/10px 100% no-repeat,
 linear-gradient(to left,var(--shade),transparent) 100% 0/10px 100% no-repeat}
+.drawing{max-height:80vh;overflow:auto}
 table{border-collapse:collapse;min-width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:7px 22px 7px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);font-weight:400;
 max-width:44ch;overflow-wrap:break-word}
@@ -104,7 +105,8 @@ nav{position:sticky;top:20px;align-self:start}nav ul{flex-direction:column;flex-
 @media (max-width:640px){body{padding:0 12px}header{padding-top:24px}h1{font-size:24px;margin-bottom:14px}
 .sides{grid-template-columns:1fr}th,td{padding-right:16px}section{padding:14px 14px 16px;border-radius:12px}}
 GRAPHS
-@media print{body{max-width:none;background:#fff}nav,.skip{display:none}section{break-inside:avoid;border:0;padding:0}}
+@media print{.scroll{overflow:visible;max-height:none}
+body{max-width:none;background:#fff}nav,.skip{display:none}section{break-inside:avoid;border:0;padding:0}}
 @media (forced-colors:active){.touched rect{stroke-width:3}}
 """
 STYLE = _STYLE.replace(

@@ -99,7 +99,8 @@ def test_names_are_no_syntax_in_a_diagram(name: str) -> None:
         assert found is not None
         # nothing but letters, digits, plain marks and entities by number
         assert re.fullmatch(r"(?:[\w .,:/…-]|#\d+;)*", found[1] or found[2])
-        assert len(re.sub(r"#\d+;", "x", found[1] or found[2])) <= 80
+        assert len(re.sub(r"#\d+;", "x", found[1] or found[2])) <= 60 + len(": fresh, made anew")
+    assert fence[2].endswith(': fresh, made anew"]:::touched')
 
 
 PIPELINE: dict[str, Any] = {
