@@ -26,6 +26,7 @@ COMMANDS = {
     "log": ("log", "Show results and metrics over the commits"),
     "show": ("show", "Show what made a file"),
     "diff": ("diff", "Show what changed between two commits, and why"),
+    "report": ("report", "Write a page about a change and the state of everything"),
     "comment": ("comment", "Put a report on a pull request"),
     "bisect": ("bisect", "Find the commit that broke a metric"),
     "dag": ("dag", "Draw the pipeline"),
