@@ -25,6 +25,7 @@ COMMANDS = {
     "logs": ("logs", "Print what commands wrote, datum by datum"),
     "log": ("log", "Show results and metrics over the commits"),
     "show": ("show", "Show what made a file"),
+    "why": ("why", "Show what something was made from, or went into"),
     "diff": ("diff", "Show what changed between two commits, and why"),
     "report": ("report", "Write a page about a change and the state of everything"),
     "comment": ("comment", "Put a report on a pull request"),
