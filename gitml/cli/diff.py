@@ -14,7 +14,7 @@ from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
 from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
-from gitml.review.compare import compare
+from gitml.review.compare import LOOKS_INTO, compare
 from gitml.review.comparison import Comparison
 from gitml.review.documents import as_json, junit, openmetrics
 from gitml.review.markdown import markdown
@@ -60,7 +60,8 @@ def diff(
         list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
     ] = None,
     mask: Annotated[
-        list[str] | None, typer.Option("--mask", metavar="PATTERN", help="Tables: do not show cells of these columns.")
+        list[str] | None,
+        typer.Option("--mask", metavar="PATTERN", help="Tables and predictions: do not show cells of these columns."),
     ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
@@ -80,7 +81,7 @@ def diff(
         old, new = sides(context.repo, context.odb, text)
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
-            look_into=[] if stat else [each for each in ("tables", "model") if not blocks or each in blocks],
+            look_into=[] if stat else [each for each in LOOKS_INTO if not blocks or each in blocks],
             key=key or (), masked=mask or (),
         )  # fmt: skip
         command = f"git ml diff {old.commit.hex()[:10]}" + ("" if new.worktree else f"..{new.commit.hex()[:10]}")

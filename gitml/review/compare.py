@@ -12,15 +12,29 @@ from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import param_differences, why_stale
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.codec import Json
-from gitml.review.comparison import Comparison, Cost, CostChange, MetricChange, ParamChange, Side, StageChange
+from gitml.review.comparison import (
+    Comparison,
+    Cost,
+    CostChange,
+    LeakageChange,
+    MetricChange,
+    ParamChange,
+    PredictionChange,
+    Side,
+    StageChange,
+)
 from gitml.review.failures import failures
 from gitml.review.files import file_changes
+from gitml.review.leakage import leakage_changes
 from gitml.review.lineage import pipeline_graph
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
+from gitml.review.predictions import prediction_changes
 from gitml.review.tables import table_changes
 from gitml.store.tree import Snapshot
 
+LOOKS_INTO = ("tables", "predictions", "model")
+"""What is compared by what is in the files; as `--only` calls it."""
 _MOST_TASKS = 5000
 """Tasks of a stage whose records are read to say what it cost."""
 
@@ -43,15 +57,15 @@ def compare(
     *,
     tolerances: Mapping[str, float] | None = None,
     pathspecs: Sequence[str] = (),
-    look_into: Collection[str] = ("tables", "model"),
+    look_into: Collection[str] = LOOKS_INTO,
     key: Sequence[str] = (),
     masked: Sequence[str] = (),
 ) -> Comparison:
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
-    its side, not an error. `look_into` says whether tables and models are compared by
-    what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
+    its side, not an error. `look_into` says whether tables, predictions and models are
+    compared by what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
     both = [now.statuses[name].stage for name in now.statuses]
@@ -60,6 +74,8 @@ def compare(
     files = file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)
     trees = (old.commit, before.snapshot.root), (new.commit, now.snapshot.root)
     tables = table_changes(repo, *trees, files, key=key, masked=masked) if "tables" in look_into else []
+    leakage = _leakage(repo, before, now, masked) if "tables" in look_into else []
+    predictions = _predictions(repo, before, now, masked) if "predictions" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
     stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
@@ -71,6 +87,8 @@ def compare(
         params=tuple(_params(before, now)),
         files=tuple(files),
         tables=tuple(tables),
+        leakage=tuple(leakage),
+        predictions=tuple(predictions),
         models=tuple(models),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
@@ -158,6 +176,24 @@ def _params(before: _Seen, now: _Seen) -> Iterator[ParamChange]:
 def _values(seen: _Seen, name: str) -> Mapping[str, Mapping[str, Json]]:
     status = seen.statuses.get(name)
     return {} if status is None else status.params.value
+
+
+def _leakage(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[LeakageChange]:
+    stages = [
+        (before.statuses[name].stage if name in before.statuses else None, status.stage)
+        for name, status in now.statuses.items()
+    ]
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return leakage_changes(repo, old, new, stages, masked=masked)
+
+
+def _predictions(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[PredictionChange]:
+    stages = [
+        (before.statuses[name].stage if name in before.statuses else None, status.stage, status.state is State.FRESH)
+        for name, status in now.statuses.items()
+    ]
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return prediction_changes(repo, old, new, stages, masked=masked)
 
 
 def _costs(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[CostChange]:

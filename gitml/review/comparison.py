@@ -7,7 +7,8 @@ from enum import StrEnum
 from gitml.formats.compare import ModelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
-from gitml.tables.diff import FileDiff
+from gitml.tables.diff import FileDiff, Overlap
+from gitml.tables.outcome import PredictionDiff
 
 
 class Verdict(StrEnum):
@@ -156,6 +157,29 @@ class TableChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeakageChange:
+    """What a table to train on and one to test on share; a side is None that does not have both."""
+
+    train: bytes
+    test: bytes
+    old: Overlap | None
+    new: Overlap | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionChange:
+    """Predictions that changed."""
+
+    stage: str
+    path: bytes
+    diff: PredictionDiff | None
+    fresh: bool = True
+    """Whether the new ones belong to the inputs of their commit."""
+    problem: str = ""
+    """Why they could not be compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -214,6 +238,8 @@ class Comparison:
     params: tuple[ParamChange, ...] = ()
     files: tuple[FileChange, ...] = ()
     tables: tuple[TableChange, ...] = ()
+    leakage: tuple[LeakageChange, ...] = ()
+    predictions: tuple[PredictionChange, ...] = ()
     models: tuple[ModelChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)

@@ -48,6 +48,21 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for each in comparison.tables
         ],
+        "leakage": [
+            {
+                "train": text_of(each.train), "test": text_of(each.test),
+                "old": None if each.old is None else each.old.as_json(),
+                "new": None if each.new is None else each.new.as_json(),
+            }
+            for each in comparison.leakage
+        ],
+        "predictions": [
+            {
+                "stage": each.stage, "path": text_of(each.path), "fresh": each.fresh, "problem": each.problem or None,
+                "diff": None if each.diff is None else each.diff.as_json(),
+            }
+            for each in comparison.predictions
+        ],
         "models": [
             {
                 "path": text_of(each.path), "problem": each.problem or None,
