@@ -10,6 +10,7 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.journal import read_metrics
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import param_differences, why_stale
+from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.codec import Json
 from gitml.review.comparison import (
@@ -19,6 +20,7 @@ from gitml.review.comparison import (
     LeakageChange,
     MetricChange,
     ParamChange,
+    PlotChange,
     PredictionChange,
     Side,
     StageChange,
@@ -29,11 +31,12 @@ from gitml.review.leakage import leakage_changes
 from gitml.review.lineage import pipeline_graph
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
+from gitml.review.plots import plot_changes
 from gitml.review.predictions import prediction_changes
 from gitml.review.tables import table_changes
 from gitml.store.tree import Snapshot
 
-LOOKS_INTO = ("tables", "predictions", "model")
+LOOKS_INTO = ("tables", "predictions", "model", "plots")
 """What is compared by what is in the files; as `--only` calls it."""
 _MOST_TASKS = 5000
 """Tasks of a stage whose records are read to say what it cost."""
@@ -64,7 +67,7 @@ def compare(
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
-    its side, not an error. `look_into` says whether tables, predictions and models are
+    its side, not an error. `look_into` says whether tables, predictions, models and plots are
     compared by what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
@@ -77,6 +80,7 @@ def compare(
     leakage = _leakage(repo, before, now, masked) if "tables" in look_into else []
     predictions = _predictions(repo, before, now, masked) if "predictions" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
+    plots = _plots(repo, before, now) if "plots" in look_into else []
     stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
         old=before.side,
@@ -90,6 +94,7 @@ def compare(
         leakage=tuple(leakage),
         predictions=tuple(predictions),
         models=tuple(models),
+        plots=tuple(plots),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
         pipeline=pipeline_graph(before.statuses, now.statuses, stages, files),
@@ -179,21 +184,26 @@ def _values(seen: _Seen, name: str) -> Mapping[str, Mapping[str, Json]]:
 
 
 def _leakage(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[LeakageChange]:
-    stages = [
-        (before.statuses[name].stage if name in before.statuses else None, status.stage)
-        for name, status in now.statuses.items()
-    ]
+    stages = [(earlier, stage) for earlier, stage, _ in _paired(before, now)]
     old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
     return leakage_changes(repo, old, new, stages, masked=masked)
 
 
 def _predictions(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[PredictionChange]:
-    stages = [
-        (before.statuses[name].stage if name in before.statuses else None, status.stage, status.state is State.FRESH)
-        for name, status in now.statuses.items()
-    ]
     old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
-    return prediction_changes(repo, old, new, stages, masked=masked)
+    return prediction_changes(repo, old, new, _paired(before, now), masked=masked)
+
+
+def _plots(repo: Repository, before: _Seen, now: _Seen) -> list[PlotChange]:
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return plot_changes(repo, old, new, _paired(before, now))
+
+
+def _paired(before: _Seen, now: _Seen) -> Iterator[tuple[Stage | None, Stage, bool]]:
+    """The stages of the new side, each with what it was on the old side, and whether its results are fresh."""
+    for name, status in now.statuses.items():
+        earlier = before.statuses[name].stage if name in before.statuses else None
+        yield earlier, status.stage, status.state is State.FRESH
 
 
 def _costs(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[CostChange]:

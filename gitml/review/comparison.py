@@ -9,6 +9,7 @@ from gitml.oid import Oid
 from gitml.provenance.codec import Json
 from gitml.tables.diff import FileDiff, Overlap
 from gitml.tables.outcome import PredictionDiff
+from gitml.tables.series import SeriesFile
 
 
 class Verdict(StrEnum):
@@ -180,6 +181,21 @@ class PredictionChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlotChange:
+    """A declared plot whose table changed; a side is None that does not have it."""
+
+    stage: str
+    path: bytes
+    title: str
+    x: str | None
+    """None: the number of the row."""
+    old: SeriesFile | None
+    new: SeriesFile | None
+    fresh: bool = True
+    """Whether the new one belongs to the inputs of its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -241,6 +257,7 @@ class Comparison:
     leakage: tuple[LeakageChange, ...] = ()
     predictions: tuple[PredictionChange, ...] = ()
     models: tuple[ModelChange, ...] = ()
+    plots: tuple[PlotChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""

@@ -70,6 +70,14 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for each in comparison.models
         ],
+        "plots": [
+            {
+                "stage": each.stage, "path": text_of(each.path), "title": each.title, "x": each.x, "fresh": each.fresh,
+                "old": None if each.old is None else each.old.as_json(),
+                "new": None if each.new is None else each.new.as_json(),
+            }
+            for each in comparison.plots
+        ],
         "costs": [
             {"stage": each.stage, "old": _cost(each.old), "new": _cost(each.new)} for each in comparison.costs
         ],

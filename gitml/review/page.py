@@ -14,6 +14,7 @@ from itertools import groupby
 
 from gitml.review.comparison import Side
 from gitml.review.drawing import draw_graph, draw_history, text
+from gitml.review.overlay import draw_overlay
 from gitml.review.report import Block, Cell, Report, Tone
 from gitml.review.style import STYLE
 
@@ -142,7 +143,7 @@ def _fitted(blocks: Sequence[Block], rendered: list[str], room: int, command: st
 
 def _shortened(block: Block, room: int, command: str) -> str:
     """As much of a block as fits, with a line that says so; without its picture if that leaves nothing else."""
-    for whole in (block, replace(block, graph=None, history=None)):
+    for whole in (block, replace(block, graph=None, history=None, plot=None)):
         best = ""
         low, high = 0, max(len(whole.rows), len(whole.text), len(whole.notes))
         while low <= high:
@@ -216,6 +217,9 @@ def _picture(block: Block) -> Iterator[str]:
         yield f"{draw_graph(block.graph, label)}</div>"
     if block.history is not None:
         yield draw_history(block.history)
+    if block.plot is not None:
+        yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a plot">'
+        yield f"{draw_overlay(block.plot)}</div>"
 
 
 def _body(block: Block) -> Iterator[str]:

@@ -18,6 +18,7 @@ from gitml.review.comparison import (
     LeakageChange,
     MetricChange,
     ParamChange,
+    PlotChange,
     StageChange,
     Verdict,
 )
@@ -27,6 +28,7 @@ from gitml.review.lineage import around
 from gitml.review.lineage import limited as limited_graph
 from gitml.tables.diff import Column, Overlap, Row, Statistics, TableDiff
 from gitml.tables.outcome import Example, PredictionDiff, Slice
+from gitml.tables.series import Series
 
 _MOST_WARNINGS = 10
 _MOST_FILES = 20
@@ -84,6 +86,8 @@ class Block:
     graph: Graph | None = None
     """What the rows say, for whoever can draw it."""
     history: MetricHistory | None = None
+    """As `graph`."""
+    plot: PlotChange | None = None
     """As `graph`."""
 
 
@@ -520,6 +524,32 @@ def _value(value: Scalar) -> Cell:
     return Cell(_ABSENT) if value is None else Cell(str(value)[:200], name=True)
 
 
+def _plots(comparison: Comparison) -> Iterator[Block]:
+    for plot in comparison.plots:
+        sides = (("before", plot.old), ("now", plot.new))
+        notes = [] if plot.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
+        for when, side in sides:
+            if side is None or side.opaque:
+                notes.append(Cell(f"{when}: {'it is not there' if side is None else side.opaque}", name=True))
+            else:
+                notes += [Cell(f"{when}: {warning}", name=True) for warning in side.warnings[:_MOST_WARNINGS]]
+        rows = [
+            (Cell(series.name, name=True), Cell(when), *(Cell(number(each)) for each in _ends(series)))
+            for name in dict.fromkeys(series.name for _, side in sides if side for series in side.series)
+            for when, side in sides
+            for series in (side.series if side is not None else ())
+            if series.name == name
+        ]
+        yield Block(
+            key="plots", title=f"Plot: {plot.title}", columns=("line", "", "first", "last", "least", "greatest"),
+            rows=_rows(iter(rows), len(rows)), notes=tuple(notes), plot=plot,
+        )  # fmt: skip
+
+
+def _ends(series: Series) -> tuple[float | None, ...]:
+    return series.first, series.last, series.least, series.greatest
+
+
 def _costs(comparison: Comparison) -> Iterator[Block]:
     if comparison.costs:
         yield Block(
@@ -608,6 +638,7 @@ _BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
     "tables": _tables,
     "predictions": _predictions,
     "model": _models,
+    "plots": _plots,
     "environment": _libraries,
     "cost": _costs,
     "lineage": _lineage,

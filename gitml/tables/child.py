@@ -18,6 +18,7 @@ from typing import Any
 
 from gitml.tables.diff import FileDiff, Overlap
 from gitml.tables.outcome import PredictionDiff, Version
+from gitml.tables.series import SeriesFile, read_series
 
 _NO_MEMORY = 77
 _SIGNS = (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror", b"start new thread")
@@ -76,6 +77,16 @@ def predictions_in_child(
         {"what": "predictions", "versions": sides, "samples": samples, "masked": list(masked)}, limits or Limits()
     )
     return PredictionDiff(opaque=answer) if isinstance(answer, str) else PredictionDiff.from_json(answer)
+
+
+def series_in_child(
+    path: Path, name: str, x: str | None, y: Sequence[str], *, limits: Limits | None = None
+) -> SeriesFile:
+    """Columns to be drawn, as `series.read_series` gives them."""
+    answer = _ask(
+        {"what": "series", "paths": [os.fspath(path)], "name": name, "x": x, "y": list(y)}, limits or Limits()
+    )
+    return SeriesFile(opaque=answer) if isinstance(answer, str) else SeriesFile.from_json(answer)
 
 
 def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
@@ -186,6 +197,8 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         old, new = map(_version, request["versions"])
         return compare_predictions(old, new, samples=request["samples"], masked=request["masked"]).as_json()
     paths = [Path(each) for each in request["paths"]]
+    if request["what"] == "series":
+        return read_series(paths[0], request["name"], request["x"], request["y"]).as_json()
     if request["what"] == "overlap":
         found = overlap(
             paths[0], paths[1], request["key"], request["columns"], samples=request["samples"], masked=request["masked"]

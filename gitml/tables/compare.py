@@ -8,6 +8,7 @@ A key that is not given is sought among columns of both versions in which no cel
 """
 
 import fnmatch
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -268,6 +269,16 @@ def is_masked(name: str, patterns: Sequence[str]) -> bool:
 
 def _shown(row: dict[str, Cell], masked: Sequence[str]) -> dict[str, Cell]:
     return {name: cell and (MASK if is_masked(name, masked) else cut(cell)) for name, cell in row.items()}
+
+
+def finite_number(cell: Cell) -> float | None:
+    """A finite number; None for any other cell."""
+    # several times faster than looking at the form first; Python also takes 1_000, which is no number here
+    try:
+        value = float(cell) if cell is not None and "_" not in cell else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def cut(cell: str) -> str:

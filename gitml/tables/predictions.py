@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from gitml.tables.compare import cut, format_of, guarded, is_masked, single
+from gitml.tables.compare import cut, finite_number, format_of, guarded, is_masked, single
 from gitml.tables.delimited import is_integer, is_number
 from gitml.tables.diff import MASK, Cell, TableError
 from gitml.tables.outcome import Example, Measure, PredictionDiff, Significance, Slice, Version
@@ -182,17 +182,7 @@ def _taken(column: Sequence[Cell], rows: Iterable[int]) -> list[Cell]:
 
 
 def _scores(column: Sequence[Cell] | None, rows: Sequence[int]) -> list[float | None]:
-    return [None] * len(rows) if column is None else [_number(column[row]) for row in rows]
-
-
-def _number(cell: Cell) -> float | None:
-    """A finite number; None for any other cell."""
-    # several times faster than looking at the form first; Python also takes 1_000, which is no number here
-    try:
-        value = float(cell) if cell is not None and "_" not in cell else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return [None] * len(rows) if column is None else [finite_number(column[row]) for row in rows]
 
 
 def _of_one_kind(
@@ -202,9 +192,9 @@ def _of_one_kind(
     known = {*labels} - {None}
     if not known or not all(label is not None and is_number(label) for label in known):
         return "classes", old, new, labels
-    if any(value is not None and not value.is_integer() for value in map(_number, chain(known, old, new))):
+    if any(value is not None and not value.is_integer() for value in map(finite_number, chain(known, old, new))):
         return "numbers", old, new, labels
-    spelled = {cell: _number(cell) for cell in known.union(old, new)}
+    spelled = {cell: finite_number(cell) for cell in known.union(old, new)}
     # integers stay as they are: they may be longer than a double
     as_class = {
         cell: cell if value is None or cell is None or is_integer(cell) else str(int(value))
@@ -224,7 +214,7 @@ def _right_or_wrong(examples: _Judged) -> _Verdicts:
 
 def _how_far_off(examples: _Judged, warnings: list[str]) -> _Verdicts:
     columns = examples.labels, examples.old, examples.new
-    numbers = list(zip(*(map(_number, column) for column in columns), strict=True))
+    numbers = list(zip(*(map(finite_number, column) for column in columns), strict=True))
     places = [place for place, each in enumerate(numbers) if None not in each]
     if len(places) < len(numbers):
         warnings.append(f"examples that are not judged, as a cell is no finite number: {len(numbers) - len(places)}")

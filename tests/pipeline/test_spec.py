@@ -22,6 +22,7 @@ from gitml.pipeline.spec.model import (
     Metric,
     ParamRef,
     PfsInput,
+    Plot,
     Predictions,
     Transform,
     UnionInput,
@@ -130,6 +131,10 @@ EVERYTHING = {
                     "labels": {"path": "training/a.csv", "id": "key"},
                 },
             ],
+            "plots": [
+                {"path": "loss.csv", "y": ["train", "valid"], "x": "step", "title": "Loss"},
+                {"path": "loss.csv", "y": ["rate"]},
+            ],
             "leakage": [
                 {"train": "training/a.csv", "test": "inference/test.csv"},
                 {"train": "training/a.csv", "test": "input/x.csv", "columns": ["a"]},
@@ -163,6 +168,10 @@ def test_every_supported_field_becomes_a_value() -> None:
             slices=("a", "b"),
         ),
     )  # fmt: skip
+    assert model.plots == (
+        Plot(path="loss.csv", y=("train", "valid"), x="step", title="Loss"),
+        Plot(path="loss.csv", y=("rate",)),
+    )
     assert model.leakage == (
         Leakage(train=b"training/a.csv", test=b"inference/test.csv"),
         Leakage(train=b"training/a.csv", test=b"input/x.csv", columns=("a",)),

@@ -358,6 +358,17 @@ ADDITIONS = [
         stage(predictions=[{"path": "p.csv", "id": "i", "prediction": "p"}] * 2),
         PLACE + "predictions[1].path: 'p.csv' is named twice",
     ),
+    Case(stage(plots=["loss.csv"]), PLACE + "plots[0]: expected an object, got a string", None, True),
+    Case(stage(plots=[{"path": "loss.csv"}]), PLACE + "plots[0]: 'y' is missing", None, True),
+    Case(stage(plots=[{"path": "loss.csv", "y": []}]), PLACE + "plots[0].y: no column to draw", None, True),
+    Case(
+        stage(plots=[{"path": "a/..", "y": ["a"]}]), PLACE + "plots[0].path: 'a/..' leaves the output directory", "'..'"
+    ),
+    Case(stage(plots=[{"path": "a", "y": ["a"], "titel": "b"}]), PLACE + "plots[0].titel: unknown", "'title'", True),
+    Case(
+        stage(plots=[{"path": "a", "y": ["a"]}, {"path": "./a", "y": ["a"]}]),
+        PLACE + "plots[1]: a second plot of the same columns of 'a'",
+    ),
     Case(stage(leakage=[{"train": "params.yaml"}]), PLACE + "leakage[0]: 'test' is missing", None, True),
     Case(
         stage(leakage=[{"train": "params.yaml", "test": "params.yaml"}]),

@@ -1,11 +1,11 @@
-"""gitml's own fields that only a review reads: `predictions` and `leakage`.
+"""gitml's own fields that only a review reads: `predictions`, `leakage` and `plots`.
 
 They change no result, so they are in no key.
 """
 
 from gitml.pipeline.spec.additions import Surroundings
 from gitml.pipeline.spec.error import SpecError, quoted
-from gitml.pipeline.spec.model import Leakage, Predictions
+from gitml.pipeline.spec.model import Leakage, Plot, Predictions
 from gitml.pipeline.spec.paths import entry_at, relative, repository_path
 from gitml.pipeline.spec.reading import Node
 
@@ -47,6 +47,24 @@ def leakage(nodes: list[Node], around: Surroundings) -> tuple[Leakage, ...]:
         if pair in found:
             raise SpecError(node.place, f"{quoted(train)} and {quoted(test)} are named twice")
         found[pair] = None
+    return tuple(found)
+
+
+def plots(nodes: list[Node]) -> tuple[Plot, ...]:
+    """The plots that a field `plots` names, in order; raise `SpecError`."""
+    found: dict[Plot, None] = {}
+    for node in nodes:
+        path_node, y = node.require("path"), node.require("y")
+        path = relative(path_node.value, path_node.place, "the output directory")
+        if not path:
+            raise SpecError(path_node.place, f"{quoted(path_node.value)} names no file")
+        columns = _columns(y.value)
+        if not columns:
+            raise SpecError(y.place, "no column to draw")
+        plot = Plot(path=path, y=columns, x=_column(node.get("x")) or None, title=node.text("title"))
+        if plot in found:
+            raise SpecError(node.place, f"a second plot of the same columns of {quoted(path)}")
+        found[plot] = None
     return tuple(found)
 
 

@@ -144,8 +144,10 @@ _STAGE = {
         object="leakage",
         about="Pairs of tables, to train and to test on, that must not share rows; 'git ml diff' counts those they do.",
     ),
-    "plots": _later(
-        "plots come with a later version", "until then write the image to /pfs/out; it is committed with the results"
+    "plots": Field(
+        kind=Kind.OBJECTS,
+        object="plot",
+        about="Columns of tables among the results that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _later(
         "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"
@@ -321,6 +323,13 @@ _PREDICTIONS = {
     ),
 }
 
+_PLOT = {
+    "path": Field(kind=Kind.STRING, about="Table among the results, relative to the output directory."),
+    "x": Field(kind=Kind.STRING, about="Column of numbers across; the number of the row unless told."),
+    "y": Field(kind=Kind.STRINGS, about="Columns of numbers that are drawn as lines.", schema={"minItems": 1}),
+    "title": Field(kind=Kind.STRING, about="What the plot is called; the path unless told."),
+}
+
 _DOCUMENT = {
     "$schema": Field(kind=Kind.STRING, about="Where an editor finds the JSON Schema."),
     "stages": Field(about="The stages: specifications, or paths or globs of files that hold some."),
@@ -339,6 +348,7 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     "parallelism_spec": _PARALLELISM,
     "metric": _METRIC,
     "predictions": _PREDICTIONS,
+    "plot": _PLOT,
     "labels": {
         "path": Field(kind=Kind.STRING, about="Table of the repository."),
         "id": Field(
@@ -394,6 +404,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "metric": ("path",),
     "predictions": ("path", "id", "prediction"),
     "labels": ("path",),
+    "plot": ("path", "y"),
     "leakage": ("train", "test"),
 }
 """Fields that an object must hold once `defaults` are merged in."""

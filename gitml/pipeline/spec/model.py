@@ -123,6 +123,19 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """Columns of a table among the outputs that are drawn."""
+
+    path: str
+    """Relative to the output directory."""
+    y: tuple[str, ...]
+    x: str | None = None
+    """None: the number of the row."""
+    title: str = ""
+    """Empty: the path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leakage:
     """Two tables that must not share rows, by repository path."""
 
@@ -149,6 +162,7 @@ class Stage:
     metrics: tuple[Metric, ...] = ()
     predictions: tuple[Predictions, ...] = ()
     leakage: tuple[Leakage, ...] = ()
+    plots: tuple[Plot, ...] = ()
     parallelism: int = 1
     datum_tries: int = 3
     datum_timeout: float | None = None
