@@ -17,6 +17,7 @@ from gitml.git.repository import Repository
 from gitml.review.compare import LOOKS_INTO, compare
 from gitml.review.comparison import Comparison
 from gitml.review.documents import as_json, junit, openmetrics
+from gitml.review.forge import kind_of
 from gitml.review.markdown import markdown
 from gitml.review.overlay import plot_files
 from gitml.review.report import KEYS, Block, Cell, Report, Tone, limited, report
@@ -65,7 +66,7 @@ def diff(
         typer.Option("--mask", metavar="PATTERN", help="Tables and predictions: do not show cells of these columns."),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="DIRECTORY", help="Also write each plot there, as SVG.")
+        Path | None, typer.Option("--plots", metavar="DIRECTORY", help="Also write plots there, as SVG, and images.")
     ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
@@ -86,7 +87,7 @@ def diff(
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
             look_into=[each for each in LOOKS_INTO if _is_wanted(each, blocks, stat=stat, plots=plots)],
-            key=key or (), masked=mask or (),
+            key=key or (), masked=mask or (), forge=kind_of(os.environ),
         )  # fmt: skip
         command = f"git ml diff {old.commit.hex()[:10]}" + ("" if new.worktree else f"..{new.commit.hex()[:10]}")
         words = report(found, command)
@@ -123,7 +124,7 @@ def _write_plots(directory: Path, found: Comparison) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the directory '{directory}': {error.strerror}") from None
-    for name, data in plot_files(found.plots):
+    for name, data in plot_files(found.plots, found.pictures):
         write_file(directory / name, data)
         talk(safe(f"wrote {directory / name}"))
 

@@ -20,6 +20,7 @@ from gitml.review.comparison import (
     LeakageChange,
     MetricChange,
     ParamChange,
+    PictureChange,
     PlotChange,
     PredictionChange,
     Side,
@@ -31,6 +32,7 @@ from gitml.review.leakage import leakage_changes
 from gitml.review.lineage import pipeline_graph
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
+from gitml.review.pictures import picture_changes
 from gitml.review.plots import plot_changes
 from gitml.review.predictions import prediction_changes
 from gitml.review.tables import table_changes
@@ -63,12 +65,14 @@ def compare(
     look_into: Collection[str] = LOOKS_INTO,
     key: Sequence[str] = (),
     masked: Sequence[str] = (),
+    forge: str | None = None,
 ) -> Comparison:
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
     its side, not an error. `look_into` says whether tables, predictions, models and plots are
-    compared by what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
+    compared by what is in them, which may take seconds; `key` and `masked` are for `table_changes`, `forge` for
+    `picture_changes`.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
     both = [now.statuses[name].stage for name in now.statuses]
@@ -81,6 +85,7 @@ def compare(
     predictions = _predictions(repo, before, now, masked) if "predictions" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
     plots = _plots(repo, before, now) if "plots" in look_into else []
+    pictures = _pictures(repo, before, now, forge) if "plots" in look_into else []
     stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
         old=before.side,
@@ -95,6 +100,7 @@ def compare(
         predictions=tuple(predictions),
         models=tuple(models),
         plots=tuple(plots),
+        pictures=tuple(pictures),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
         pipeline=pipeline_graph(before.statuses, now.statuses, stages, files),
@@ -197,6 +203,11 @@ def _predictions(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[s
 def _plots(repo: Repository, before: _Seen, now: _Seen) -> list[PlotChange]:
     old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
     return plot_changes(repo, old, new, _paired(before, now))
+
+
+def _pictures(repo: Repository, before: _Seen, now: _Seen, forge: str | None) -> list[PictureChange]:
+    old, new = (before.side, before.snapshot), (now.side, now.snapshot)
+    return picture_changes(repo, old, new, _paired(before, now), forge=forge)
 
 
 def _paired(before: _Seen, now: _Seen) -> Iterator[tuple[Stage | None, Stage, bool]]:

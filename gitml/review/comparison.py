@@ -196,6 +196,33 @@ class PlotChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One version of an image."""
+
+    size: int
+    """Bytes."""
+    media: str = ""
+    """'image/png', 'image/jpeg', or '' with a problem."""
+    data: bytes = b""
+    address: str = ""
+    """Where its forge shows it; empty if that is not known."""
+    problem: str = ""
+    """Why it cannot be shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureChange:
+    """A declared image that changed; a side is None that does not have it."""
+
+    stage: str
+    path: bytes
+    old: Picture | None
+    new: Picture | None
+    fresh: bool = True
+    """Whether the new one belongs to the inputs of its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -258,6 +285,7 @@ class Comparison:
     predictions: tuple[PredictionChange, ...] = ()
     models: tuple[ModelChange, ...] = ()
     plots: tuple[PlotChange, ...] = ()
+    pictures: tuple[PictureChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gitml.provenance.codec import text_of
-from gitml.review.comparison import PlotChange
+from gitml.review.comparison import PictureChange, PlotChange
 from gitml.review.drawing import px, short, span_of, text
 from gitml.tables.series import Series, SeriesFile
 
@@ -26,11 +26,19 @@ _LEGEND = 18
 """Height of a line of the legend."""
 
 
-def plot_files(plots: Iterable[PlotChange]) -> Iterator[tuple[str, bytes]]:
-    """A name and content for a file of each plot; names are made of letters that every file system takes."""
+def plot_files(plots: Sequence[PlotChange], pictures: Sequence[PictureChange]) -> Iterator[tuple[str, bytes]]:
+    """A name and content for a file of each plot and each image; every file system takes these names."""
     for number, plot in enumerate(plots, 1):
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text_of(plot.path)).strip("-")[:80]
-        yield f"{number:02}-{plain}.svg", f"{draw_overlay(plot)}\n".encode()
+        yield f"{number:02}-{_plain(plot.path)}.svg", f"{draw_overlay(plot)}\n".encode()
+    for number, change in enumerate(pictures, len(plots) + 1):
+        for when, picture in (("before", change.old), ("now", change.new)):
+            if picture is not None and picture.data:
+                suffix = "png" if picture.media == "image/png" else "jpg"
+                yield f"{number:02}-{_plain(change.path)}-{when}.{suffix}", picture.data
+
+
+def _plain(path: bytes) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text_of(path)).strip("-")[:80]
 
 
 def draw_overlay(plot: PlotChange) -> str:

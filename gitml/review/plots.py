@@ -38,6 +38,7 @@ def plot_changes(
         (plot, stage, fresh, paths)
         for earlier, stage, fresh in stages
         for plot in stage.plots
+        if not plot.is_image
         for paths in [(_path(earlier or stage, plot), _path(stage, plot))]
         if old[1].get(paths[0]) != new[1].get(paths[1])
     ]

@@ -18,6 +18,7 @@ from gitml.review.comparison import (
     LeakageChange,
     MetricChange,
     ParamChange,
+    Picture,
     PlotChange,
     StageChange,
     Verdict,
@@ -89,6 +90,8 @@ class Block:
     """As `graph`."""
     plot: PlotChange | None = None
     """As `graph`."""
+    pictures: tuple[Picture | None, ...] = ()
+    """What was before and what is now, to be shown beside each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -525,6 +528,11 @@ def _value(value: Scalar) -> Cell:
 
 
 def _plots(comparison: Comparison) -> Iterator[Block]:
+    yield from _lines(comparison)
+    yield from _pictures(comparison)
+
+
+def _lines(comparison: Comparison) -> Iterator[Block]:
     for plot in comparison.plots:
         sides = (("before", plot.old), ("now", plot.new))
         notes = [] if plot.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
@@ -544,6 +552,20 @@ def _plots(comparison: Comparison) -> Iterator[Block]:
             key="plots", title=f"Plot: {plot.title}", columns=("line", "", "first", "last", "least", "greatest"),
             rows=_rows(iter(rows), len(rows)), notes=tuple(notes), plot=plot,
         )  # fmt: skip
+
+
+def _pictures(comparison: Comparison) -> Iterator[Block]:
+    for change in comparison.pictures:
+        notes = [] if change.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
+        for when, picture in (("before", change.old), ("now", change.new)):
+            if picture is None:
+                notes.append(Cell(f"{when}: it is not there"))
+            else:
+                kind = picture.problem or picture.media.removeprefix("image/").upper()
+                notes.append(Cell(f"{when}: {kind}, {format_size(picture.size)}"))
+        yield Block(
+            key="plots", title=f"Image: {text_of(change.path)}", notes=tuple(notes), pictures=(change.old, change.new)
+        )
 
 
 def _ends(series: Series) -> tuple[float | None, ...]:

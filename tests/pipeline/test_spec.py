@@ -134,6 +134,7 @@ EVERYTHING = {
             "plots": [
                 {"path": "loss.csv", "y": ["train", "valid"], "x": "step", "title": "Loss"},
                 {"path": "loss.csv", "y": ["rate"]},
+                "confusion.PNG",
             ],
             "leakage": [
                 {"train": "training/a.csv", "test": "inference/test.csv"},
@@ -171,6 +172,7 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert model.plots == (
         Plot(path="loss.csv", y=("train", "valid"), x="step", title="Loss"),
         Plot(path="loss.csv", y=("rate",)),
+        Plot(path="confusion.PNG"),
     )
     assert model.leakage == (
         Leakage(train=b"training/a.csv", test=b"inference/test.csv"),

@@ -358,7 +358,9 @@ ADDITIONS = [
         stage(predictions=[{"path": "p.csv", "id": "i", "prediction": "p"}] * 2),
         PLACE + "predictions[1].path: 'p.csv' is named twice",
     ),
-    Case(stage(plots=["loss.csv"]), PLACE + "plots[0]: expected an object, got a string", None, True),
+    Case(stage(plots=["loss.csv"]), PLACE + "plots[0]: 'loss.csv' is not an image", '"y"'),
+    Case(stage(plots=["../a.png"]), PLACE + "plots[0]: '../a.png' leaves the output directory", "'..'"),
+    Case(stage(plots=["a.png", "./a.png"]), PLACE + "plots[1]: a second plot of the same in 'a.png'"),
     Case(stage(plots=[{"path": "loss.csv"}]), PLACE + "plots[0]: 'y' is missing", None, True),
     Case(stage(plots=[{"path": "loss.csv", "y": []}]), PLACE + "plots[0].y: no column to draw", None, True),
     Case(
@@ -367,7 +369,7 @@ ADDITIONS = [
     Case(stage(plots=[{"path": "a", "y": ["a"], "titel": "b"}]), PLACE + "plots[0].titel: unknown", "'title'", True),
     Case(
         stage(plots=[{"path": "a", "y": ["a"]}, {"path": "./a", "y": ["a"]}]),
-        PLACE + "plots[1]: a second plot of the same columns of 'a'",
+        PLACE + "plots[1]: a second plot of the same in 'a'",
     ),
     Case(stage(leakage=[{"train": "params.yaml"}]), PLACE + "leakage[0]: 'test' is missing", None, True),
     Case(

@@ -2,12 +2,16 @@
 
 import json
 import math
+import struct
+import zlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from gitml.review.addresses import addresses
 from gitml.review.comparison import PlotChange
 from gitml.review.overlay import draw_overlay, plot_files
 from gitml.tables.series import Series, SeriesFile, read_series
@@ -16,7 +20,7 @@ from tests.end_to_end.project import Project
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def pipeline(*plots: dict[str, Any]) -> str:
+def pipeline(*plots: dict[str, Any] | str) -> str:
     return json.dumps(
         {
             "pipeline": {"name": "model"},
@@ -93,6 +97,107 @@ def test_files(project: Project) -> None:
     assert "cannot make the directory 'file'" in project.ml("diff", "one..two", "--plots", "file", check=False).stderr
 
 
+def png(shade: int, size: int = 8) -> bytes:
+    """A grey PNG."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes([shade]) * size) * size)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def pictures(project: Project) -> Project:
+    project.ml("install")
+    project.ml("track", "big.png")
+    project.write("pipeline.json", pipeline("a b).png", "big.png"))
+    for tag, shade in (("three", 10), ("four", 200)):
+        project.write("made/a b).png", png(shade))
+        project.write("made/big.png", png(shade) + bytes(70_000) + tag.encode())
+        commit(project, tag)
+    return project
+
+
+def test_images_in_markdown_are_those_of_the_commits(pictures: Project) -> None:
+    pictures.git("remote", "add", "origin", "https://user:secret@github.com/owner/name.git")
+    old, new = pictures.head("three^0"), pictures.head("four^0")
+    text = pictures.ml("diff", "three..four", "--only", "plots", "--md", GITHUB_ACTIONS="", GITEA_ACTIONS="").stdout
+    path = "model/a%20b%29.png?raw=true"
+    assert (
+        f"| ![before](<https://github.com/owner/name/blob/{old}/{path}>) "
+        f"| ![now](<https://github.com/owner/name/blob/{new}/{path}>) |"
+    ) in text
+    assert "secret" not in text
+    # of a large file the forge has the pointer only
+    found = {each["path"]: each for each in pictures.json("diff", "three..four")["images"]}
+    assert pictures.git("cat-file", "-p", "four:model/big.png").startswith("gitml pointer 1")
+    assert found["model/big.png"]["new"] == {
+        "size": len(png(200)) + 70_004, "media": "image/png", "address": None, "problem": None,
+    }  # fmt: skip
+    assert pictures.json("diff", "four..four")["images"] == []
+
+
+def test_without_a_forge_there_are_words(pictures: Project) -> None:
+    said = pictures.ml("diff", "three..four", "--only", "plots").stdout
+    assert f"Image: model/a b).png\n  before: PNG, {len(png(10))} B\n  now: PNG, {len(png(200))} B\n" in said
+    assert "![" not in pictures.ml("diff", "three..four", "--only", "plots", "--md").stdout
+
+
+def test_images_on_the_page_and_as_files(pictures: Project) -> None:
+    pictures.ml("diff", "three..four", "--html", "page.html", "--plots", "out")
+    text = pictures.read("page.html")
+    for shade in (10, 200):
+        assert f'src="data:image/png;base64,{b64encode(png(shade)).decode()}"' in text
+    written = {each.name: each.read_bytes() for each in (pictures.path / "out").iterdir()}
+    assert written["01-model-a-b-png-before.png"] == png(10)
+    assert written["01-model-a-b-png-now.png"] == png(200)
+    assert len(written) == 4
+
+
+def test_what_is_no_image_is_said(pictures: Project) -> None:
+    pictures.write("made/a b).png", "<svg onload='alert(1)'/>")
+    pictures.git("rm", "-q", "made/big.png")
+    commit(pictures, "five")
+    said = pictures.ml("diff", "four..five", "--only", "plots").stdout
+    assert "now: it is neither PNG nor JPEG, 24 B\n" in said
+    assert "now: it is not there\n" in said
+    pictures.ml("diff", "four..five", "--html", "page.html")
+    assert "onload" not in pictures.read("page.html")
+
+
+@pytest.mark.parametrize(
+    ("remote", "kind", "address"),
+    [
+        ("git@github.com:o/n.git", None, "https://github.com/o/n/blob/c0/p%20%2B/x.png?raw=true"),
+        (
+            "ssh://git@gitlab.example.org:2222/a/b/c.git",
+            None,
+            "https://gitlab.example.org/a/b/c/-/raw/c0/p%20%2B/x.png",
+        ),
+        (
+            "https://t:k@git.example.org:8443/o/n",
+            "gitea",
+            "https://git.example.org:8443/o/n/raw/commit/c0/p%20%2B/x.png",
+        ),
+        ("https://codeberg.org/o/n.git/", None, "https://codeberg.org/o/n/raw/commit/c0/p%20%2B/x.png"),
+        ("http://localhost:3000/o/n", "gitea", "http://localhost:3000/o/n/raw/commit/c0/p%20%2B/x.png"),
+        ("https://bitbucket.org/o/n.git", None, "https://bitbucket.org/o/n/raw/c0/p%20%2B/x.png"),
+        ("https://git.example.org/o/n", None, None),
+        ("/srv/git/n.git", "github", None),
+        ("ml::s3://bucket/n", "github", None),
+        ("https://github.com/o/n>)", None, None),
+        ("https://github.com/only", None, None),
+        ("https://[github.com/o/n", None, None),
+        ("", "github", None),
+    ],
+)
+def test_addresses(remote: str, kind: str | None, address: str | None) -> None:
+    address_of = addresses(remote, kind)
+    assert (None if address_of is None else address_of("c0", b"p +/x.png")) == address
+
+
 def test_on_the_page(project: Project) -> None:
     project.ml("diff", "one..two", "--html", "page.html")
     text = project.read("page.html")
@@ -137,7 +242,7 @@ def test_hostile_names(tmp_path: Path) -> None:
     assert "\x1b" not in drawn
     assert "nan" not in drawn
     assert "inf" not in drawn
-    assert [name for name, _ in plot_files([plot, plot])] == ["01-x-y.svg", "02-x-y.svg"]
+    assert [name for name, _ in plot_files([plot, plot], [])] == ["01-x-y.svg", "02-x-y.svg"]
 
 
 def test_nothing_to_draw() -> None:

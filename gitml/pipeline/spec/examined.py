@@ -9,6 +9,9 @@ from gitml.pipeline.spec.model import Leakage, Plot, Predictions
 from gitml.pipeline.spec.paths import entry_at, relative, repository_path
 from gitml.pipeline.spec.reading import Node
 
+IMAGES = (".png", ".jpg", ".jpeg")
+"""Endings of images that are shown."""
+
 
 def predictions(nodes: list[Node], around: Surroundings) -> tuple[Predictions, ...]:
     """The files that a field `predictions` names, in order; raise `SpecError`."""
@@ -54,18 +57,33 @@ def plots(nodes: list[Node]) -> tuple[Plot, ...]:
     """The plots that a field `plots` names, in order; raise `SpecError`."""
     found: dict[Plot, None] = {}
     for node in nodes:
-        path_node, y = node.require("path"), node.require("y")
-        path = relative(path_node.value, path_node.place, "the output directory")
-        if not path:
-            raise SpecError(path_node.place, f"{quoted(path_node.value)} names no file")
-        columns = _columns(y.value)
-        if not columns:
-            raise SpecError(y.place, "no column to draw")
-        plot = Plot(path=path, y=columns, x=_column(node.get("x")) or None, title=node.text("title"))
+        plot = _lines(node) if isinstance(node.value, dict) else Plot(path=_image(node))
         if plot in found:
-            raise SpecError(node.place, f"a second plot of the same columns of {quoted(path)}")
+            raise SpecError(node.place, f"a second plot of the same in {quoted(plot.path)}")
         found[plot] = None
     return tuple(found)
+
+
+def _lines(node: Node) -> Plot:
+    path_node, y = node.require("path"), node.require("y")
+    path = relative(path_node.value, path_node.place, "the output directory")
+    if not path:
+        raise SpecError(path_node.place, f"{quoted(path_node.value)} names no file")
+    columns = _columns(y.value)
+    if not columns:
+        raise SpecError(y.place, "no column to draw")
+    return Plot(path=path, y=columns, x=_column(node.get("x")) or None, title=node.text("title"))
+
+
+def _image(node: Node) -> str:
+    path = relative(node.value, node.place, "the output directory")
+    if not path.lower().endswith(IMAGES):
+        raise SpecError(
+            node.place,
+            f"{quoted(node.value)} is not an image",
+            hint='name a PNG or JPEG file, or say what to draw: {"path": "loss.csv", "y": ["loss"]}',
+        )
+    return path
 
 
 def _file(node: Node, around: Surroundings) -> bytes:

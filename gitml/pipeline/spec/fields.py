@@ -145,9 +145,9 @@ _STAGE = {
         about="Pairs of tables, to train and to test on, that must not share rows; 'git ml diff' counts those they do.",
     ),
     "plots": Field(
-        kind=Kind.OBJECTS,
+        kind=Kind.METRICS,
         object="plot",
-        about="Columns of tables among the results that 'git ml diff' draws, old and new over each other.",
+        about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _later(
         "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"

@@ -124,15 +124,21 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """Columns of a table among the outputs that are drawn."""
+    """Columns of a table among the outputs that are drawn, or an image among them."""
 
     path: str
     """Relative to the output directory."""
-    y: tuple[str, ...]
+    y: tuple[str, ...] = ()
+    """Empty: the file is an image."""
     x: str | None = None
     """None: the number of the row."""
     title: str = ""
     """Empty: the path."""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the file is an image."""
+        return not self.y
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
