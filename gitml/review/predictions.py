@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -58,6 +58,8 @@ class _Declared:
     paths: tuple[bytes, bytes]
     said: tuple[Predictions, Predictions]
     is_there: tuple[bool, bool]
+    has_old_labels: bool
+    """Whether the old side has the table of labels; they may have come later than the predictions."""
 
 
 def _declared(old: Snapshot, new: Snapshot, stages: Iterable[tuple[Stage | None, Stage, bool]]) -> Iterator[_Declared]:
@@ -70,10 +72,11 @@ def _declared(old: Snapshot, new: Snapshot, stages: Iterable[tuple[Stage | None,
             files = [(tree.get(path), _labels(tree, each)) for tree, path, each in zip(
                 (old, new), paths, (before, said), strict=True
             )]  # fmt: skip
+            has_labels = before.labels is None or files[0][1] is not None
             is_there = [found is not None for found, _ in files]
             # of a stage that was not computed yet the report says so itself
             if files[0] != files[1] and (any(is_there) or fresh):
-                yield _Declared(stage, fresh, paths, (before, said), (is_there[0], is_there[1]))
+                yield _Declared(stage, fresh, paths, (before, said), (is_there[0], is_there[1]), has_labels)
 
 
 def _path(stage: Stage, said: Predictions) -> bytes:
@@ -98,6 +101,8 @@ def _change(before: View, now: View, declared: _Declared, masked: Sequence[str])
         versions: list[Version] = []
         for which, view, each, said in zip(("old", "new"), (before, now), declared.paths, declared.said, strict=True):
             try:
+                if which == "old" and not declared.has_old_labels:
+                    said = replace(said, label=None, labels=None)  # noqa: PLW2901 - the new ones judge both
                 versions.append(_version(view, each, said, Path(temporary) / which))
             except (GitmlError, OSError) as error:
                 problem = error.message if isinstance(error, GitmlError) else str(error.strerror)

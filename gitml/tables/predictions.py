@@ -76,7 +76,8 @@ def compare_predictions(
 
 
 def _compare(old: Version, new: Version, samples: int, hide: Callable[[str, Cell], Cell]) -> PredictionDiff:
-    before, now = _read(old, "old"), _read(new, "new")
+    # groups are those of the new version
+    before, now = _read(replace(old, slices=()), "old"), _read(new, "new")
     old_index, new_index = _Index(before.ids), _Index(now.ids)
     pairs = [(old_index.rows[id_], row) for id_, row in new_index.rows.items() if id_ in old_index.rows]
     old_rows, new_rows = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

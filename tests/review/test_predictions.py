@@ -144,6 +144,21 @@ def test_labels_that_changed(project: Project) -> None:
     assert "labels of 1 example changed: the new ones judge both" in project.ml("diff", "two..three").stdout
 
 
+def test_labels_that_came_later(project: Project) -> None:
+    project.write("pipeline.json", pipeline(label=None, labels=None, slices=[], path="other.csv"))
+    project.write("made/other.csv", OLD)
+    (project.path / "truth.csv").unlink()
+    commit(project, "three")
+    project.write("pipeline.json", pipeline())
+    project.write("truth.csv", TRUTH)
+    project.write("made/out.csv", OLD)
+    commit(project, "four")
+    (found,) = project.json("diff", "three..four")["predictions"]
+    assert (found["problem"], found["diff"]["opaque"], found["diff"]["warnings"]) == (None, "", [])
+    assert (found["diff"]["kind"], found["diff"]["broken"], found["diff"]["fixed"]) == ("classes", 4, 4)
+    assert {each["value"] for each in found["diff"]["slices"]} == {"ann", "bob"}
+
+
 def test_stale_ones_are_marked(project: Project) -> None:
     project.write("made/extra.csv", "x\n")
     project.git("add", "-A")
