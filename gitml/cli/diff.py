@@ -11,6 +11,7 @@ from gitml.cli.context import open_context
 from gitml.cli.options import Json
 from gitml.cli.output import paint, safe, show, show_json, table
 from gitml.cli.place import from_here
+from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
 from gitml.review.compare import compare
@@ -67,13 +68,13 @@ def diff(
     ] = 60_000,
 ) -> None:
     """Show what changed between two commits: metrics, why stages ran again, parameters, files, cost."""
-    tolerances = _tolerances(tolerance or [])
+    allowed = parse_tolerances(tolerance or [])
     blocks = _keys(only or [])
     with open_context() as context:
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
         found = compare(
-            context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
+            context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, pathspecs=paths,
             look_into=[] if stat else [each for each in ("tables", "model") if not blocks or each in blocks],
             key=key or (), masked=mask or (),
         )  # fmt: skip
@@ -115,20 +116,6 @@ def _split(repo: Repository, given: Sequence[str]) -> tuple[str, list[str]]:
     if is_revision and ".." not in first and paths and not os.path.lexists(paths[0]):
         raise UserError("two revisions are written with two dots", hint=f"git ml diff {first}..{paths[0]}")
     return first if is_revision else "", [f":(top){os.fsdecode(from_here(repo, path))}" for path in paths]
-
-
-def _tolerances(given: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for each in given:
-        name, _, text = each.rpartition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not value >= 0:
-            raise UserError(f"'{each}' is no tolerance", hint="a number of at least 0, or METRIC=NUMBER")
-        found[name] = value
-    return found
 
 
 def _keys(given: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "diff": ("diff", "Show what changed between two commits, and why"),
     "comment": ("comment", "Put a report on a pull request"),
     "bisect": ("bisect", "Find the commit that broke a metric"),
+    "verify": ("verify", "Check results against their records, or run them again"),
     "dag": ("dag", "Draw the pipeline"),
     "push": ("push", "Send data and runs that a remote lacks"),
     "fetch": ("fetch", "Bring content and runs here"),
