@@ -29,6 +29,7 @@ COMMANDS = {
     "comment": ("comment", "Put a report on a pull request"),
     "bisect": ("bisect", "Find the commit that broke a metric"),
     "verify": ("verify", "Check results against their records, or run them again"),
+    "rollback": ("rollback", "Revert a run, what made a metric worse, or a commit"),
     "dag": ("dag", "Draw the pipeline"),
     "push": ("push", "Send data and runs that a remote lacks"),
     "fetch": ("fetch", "Bring content and runs here"),
