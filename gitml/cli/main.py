@@ -30,6 +30,7 @@ COMMANDS = {
     "bisect": ("bisect", "Find the commit that broke a metric"),
     "verify": ("verify", "Check results against their records, or run them again"),
     "rollback": ("rollback", "Revert a run, what made a metric worse, or a commit"),
+    "backtest": ("backtest", "Evaluate old and new models over past inputs"),
     "dag": ("dag", "Draw the pipeline"),
     "push": ("push", "Send data and runs that a remote lacks"),
     "fetch": ("fetch", "Bring content and runs here"),

@@ -19,7 +19,7 @@ from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import UserError
 from gitml.meter import Meter
 from gitml.pipeline.recompute import Recomputation, StageCheck, TaskCheck
-from gitml.pipeline.sandbox import choose_sandbox
+from gitml.pipeline.sandbox import sandbox_of
 from gitml.pipeline.spec.model import Pipeline
 from gitml.pipeline.survey import Survey
 from gitml.pipeline.workspace import remove_tree
@@ -131,12 +131,7 @@ def _recomputation(
 ) -> Iterator[Recomputation]:
     """What runs stages again, in a directory that is gone afterwards."""
     repo = context.repo
-    sandbox = choose_sandbox(
-        repo.config("ml.sandbox") or "auto",
-        worktree=repo.worktree,
-        git_dir=repo.common_dir,
-        network=repo.config_bool("ml.network", False),
-    )
+    sandbox = sandbox_of(repo)
     if sandbox.notice:
         talk(f"note: {safe(sandbox.notice)}")
     directory: Path = repo.state_dir / f"verify-{os.getpid()}-{os.urandom(4).hex()}"
