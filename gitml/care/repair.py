@@ -196,7 +196,7 @@ def _all_objects(scratch: Repository) -> list[Oid]:
 def _entries(packs: Iterable[Path], object_format: ObjectFormat) -> Iterator[Oid]:
     for pack in packs:
         with suppress(OSError, CorruptError):
-            yield from (oid for oid, _, _ in PackIndex(pack.with_suffix(".idx"), object_format).entries())
+            yield from PackIndex(pack.with_suffix(".idx"), object_format).oids()
 
 
 def _from_worktrees(repo: Repository, scratch: Repository, faults: list[Fault]) -> None:

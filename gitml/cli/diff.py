@@ -10,6 +10,7 @@ import typer
 from gitml.cli.context import open_context
 from gitml.cli.options import Json
 from gitml.cli.output import paint, safe, show, show_json, table
+from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
 from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import ExitCode, UserError
@@ -37,6 +38,9 @@ def diff(
     ] = None,
     md: Annotated[bool, typer.Option("--md", help="Print Markdown for a pull request.")] = False,
     json: Json = False,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page; only that, if FILE is -.")
+    ] = None,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write gates and stages as JUnit XML.")
     ] = None,
@@ -70,6 +74,8 @@ def diff(
     """Show what changed between two commits: metrics, why stages ran again, parameters, files, cost."""
     allowed = parse_tolerances(tolerance or [])
     blocks = _keys(only or [])
+    if html_file == STANDARD_OUTPUT and (md or json or stat):
+        raise UserError("two things cannot both go to standard output", hint="name a file: --html report.html")
     with open_context() as context:
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
@@ -78,21 +84,22 @@ def diff(
             look_into=[] if stat else [each for each in ("tables", "model") if not blocks or each in blocks],
             key=key or (), masked=mask or (),
         )  # fmt: skip
+        command = f"git ml diff {old.commit.hex()[:10]}" + ("" if new.worktree else f"..{new.commit.hex()[:10]}")
+        words = report(found, command)
+        words = Report(verdict=words.verdict, blocks=()) if stat else limited(words, blocks)
+        if html_file is not None:
+            write_file(html_file, page_of(context, found, words, command, whole=False, history=not (stat or blocks)))
     if junit_file is not None:
-        _write(junit_file, junit(found))
+        write_file(junit_file, junit(found))
     if openmetrics_file is not None:
-        _write(openmetrics_file, openmetrics(found).encode())
+        write_file(openmetrics_file, openmetrics(found).encode())
     if json:
         show_json(as_json(found))
-    else:
-        command = f"git ml diff {old.commit.hex()[:10]}..{'' if new.worktree else new.commit.hex()[:10]}"
-        words = report(found, f"git ml diff {old.commit.hex()[:10]}" if new.worktree else command)
-        words = Report(verdict=words.verdict, blocks=()) if stat else limited(words, blocks)
-        if md:
-            identity = f"{old.commit.hex()}..{new.commit.hex()}"
-            show(markdown(words, f"{_name(found, old=True)} → {_name(found, old=False)}", identity, most).rstrip("\n"))
-        else:
-            _print(found, words)
+    elif md:
+        identity = f"{old.commit.hex()}..{new.commit.hex()}"
+        show(markdown(words, f"{_name(found, old=True)} → {_name(found, old=False)}", identity, most).rstrip("\n"))
+    elif html_file != STANDARD_OUTPUT:
+        _print(found, words)
     if gate and (found.broken_gates or found.unsettled or found.new.problem):
         raise typer.Exit(ExitCode.DIFFERENT)
     if exit_code and not found.is_empty:
@@ -124,17 +131,6 @@ def _keys(given: Sequence[str]) -> list[str]:
         if key not in KEYS:
             raise UserError(f"there is no block '{key}'", hint=f"blocks: {', '.join(KEYS)}")
     return keys
-
-
-def _write(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write '{path}': {error.strerror}") from None
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _name(found: Comparison, *, old: bool) -> str:

@@ -129,6 +129,11 @@ class PackIndex:
         found = bisect_left(range(high), bytes(oid), low, high, key=self._raw)
         return found if found < high and self._raw(found) == oid else None
 
+    def oids(self) -> list[Oid]:
+        """Every oid, in their order."""
+        names = self._map[_OIDS_AT : self._crcs_at]
+        return [Oid(names[at : at + self._size]) for at in range(0, len(names), self._size)]
+
     def entries(self) -> Iterator[tuple[Oid, int, int]]:
         """Oid, CRC and offset of every entry."""
         for position in range(len(self)):

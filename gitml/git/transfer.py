@@ -138,7 +138,7 @@ def push_data(
     elsewhere = data_remote(repo)
     if elsewhere is not None and elsewhere != target.name:
         place, own_refs = _target(repo, elsewhere, ""), False
-    leader = find_leader(repo.state_dir, url) if leads and pushed and place is target and not own_refs else None
+    leader = find_leader(repo.state_dir, url) if leads and pushed and place is target else None
     with GitOdb(repo.git, repo.format) as odb:
         adopt_leftovers(repo, odb)
         push = _Push(repo, DataLog(repo, odb), odb, place, dry_run=dry_run, own_refs=own_refs, leader=leader)
@@ -176,7 +176,9 @@ class _Push:
         self._target = target
         self._dry_run = dry_run
         self._own_refs = own_refs
-        self._leader = leader
+        self._seen = None if leader is None else dict(leader.refs)
+        """What the remote has, as the push that git is doing has just seen it."""
+        self._leader = None if own_refs else leader
         self._followers = Followers()
         self._there: dict[str, Oid] = {}
         self._namespace = CUSTOM
@@ -194,9 +196,8 @@ class _Push:
 
     def look(self) -> None:
         """Ask the remote for its refs."""
-        if self._leader is not None:
-            refs = dict(self._leader.refs)
-        else:
+        refs, self._seen = self._seen, None
+        if refs is None:
             try:
                 refs = list_remote(self._repo, self._target.address)
             except FetchError as error:

@@ -207,6 +207,14 @@ class RunCache:
                 found.setdefault(name.decode(), snapshot.read(base + b"/" + name))
         return found
 
+    def log(self, run: str, key: str) -> bytes:
+        """The log text of one task of a run; empty if there is none."""
+        path = run_path(run) + b"/log/" + key.encode()
+        for snapshot, entry in self._get(path):
+            if entry.is_file:
+                return snapshot.read(path)
+        return b""
+
     @contextmanager
     def update(self, message: str, *, also: Callable[[], Sequence[RefUpdate]] = tuple) -> Iterator[Batch]:
         """Collect entries in the block; at its end they are durable and the ref has moved.

@@ -58,7 +58,7 @@ def as_it_is(repo: Repository, path: Path, kind: Kind, environment: Mapping[str,
     """A pack file beside its index."""
     index_path = path.with_suffix(".idx")
     index = index_path.read_bytes()
-    oids = [oid for oid, _, _ in PackIndex(index_path, repo.format).entries()]
+    oids = PackIndex(index_path, repo.format).oids()
     pack_id = index[-2 * repo.format.size : -repo.format.size].hex()
     objects = _describe(repo, oids, {**_NO_FETCH, **(environment or {})})
     return Outgoing(

@@ -245,7 +245,7 @@ class _Push:
         whole = list(self._whole_packs(needed))
         packs = [as_it_is(self._repo, path, kind) for path in whole]
         for path in whole:
-            for oid, _, _ in PackIndex(path.with_suffix(".idx"), self._repo.format).entries():
+            for oid in PackIndex(path.with_suffix(".idx"), self._repo.format).oids():
                 needed.pop(oid, None)
         if not needed:
             return packs, []
@@ -283,7 +283,7 @@ class _Push:
                 if not _WHOLE <= path.stat().st_size <= LARGEST:
                     continue
                 index = PackIndex(path.with_suffix(".idx"), self._repo.format)
-                extra = {oid for oid, _, _ in index.entries() if oid not in needed}
+                extra = set(index.oids()) - needed.keys()
                 if len(extra) > len(index) // 2:
                     continue
                 if extra:

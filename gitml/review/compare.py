@@ -13,7 +13,9 @@ from gitml.pipeline.reason import param_differences, why_stale
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.codec import Json
 from gitml.review.comparison import Comparison, Cost, CostChange, MetricChange, ParamChange, Side, StageChange
+from gitml.review.failures import failures
 from gitml.review.files import file_changes
+from gitml.review.lineage import pipeline_graph
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
 from gitml.review.tables import table_changes
@@ -59,18 +61,20 @@ def compare(
     trees = (old.commit, before.snapshot.root), (new.commit, now.snapshot.root)
     tables = table_changes(repo, *trees, files, key=key, masked=masked) if "tables" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
+    stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
         old=before.side,
         new=now.side,
         stages_total=len(now.statuses),
         metrics=tuple(_metrics(before, now, tolerances)),
-        stages=tuple(_stages(before, now)),
+        stages=stages,
         params=tuple(_params(before, now)),
         files=tuple(files),
         tables=tuple(tables),
         models=tuple(models),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
+        pipeline=pipeline_graph(before.statuses, now.statuses, stages, files),
     )
 
 
@@ -105,7 +109,7 @@ def _numbers(seen: _Seen, name: str) -> Mapping[str, float]:
     return {} if status is None else read_metrics(seen.snapshot, status.stage.output, status.stage.metrics)
 
 
-def _stages(before: _Seen, now: _Seen) -> Iterator[StageChange]:
+def _stages(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[StageChange]:
     for name, status in now.statuses.items():
         earlier = before.statuses.get(name)
         made_anew = earlier is not None and _made_anew(earlier, status)
@@ -114,10 +118,10 @@ def _stages(before: _Seen, now: _Seen) -> Iterator[StageChange]:
             what = "first result"
         if not what and status.state is State.FRESH:
             continue
-        failure = status.failure
         yield StageChange(
             stage=name, what=what, causes=_causes(earlier, status, now.snapshot) if earlier is not None else "",
-            state=str(status.state), reason=status.reason, last_lines=failure.last_lines if failure is not None else (),
+            state=str(status.state), reason=status.reason, failures=failures(cache, status),
+            failed=status.failure.failed if status.failure is not None else 0,
             output_changed=earlier is None or earlier.output != status.output,
         )  # fmt: skip
     for name in before.statuses:

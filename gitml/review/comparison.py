@@ -62,6 +62,17 @@ class MetricChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A datum that failed, or a stage that did for another reason."""
+
+    datum: str
+    """Label of the datum; empty if it was none's."""
+    message: str
+    last_lines: tuple[str, ...]
+    """Of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageChange:
     """A stage that is new, gone, made anew, or not fresh."""
 
@@ -75,8 +86,15 @@ class StageChange:
     reason: str = ""
     """Why it is not fresh."""
     output_changed: bool = False
-    last_lines: tuple[str, ...] = ()
-    """Of the log, if it failed."""
+    failures: tuple[Failure, ...] = ()
+    """The first datums that failed."""
+    failed: int = 0
+    """How many did."""
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """Of the first log, if it failed."""
+        return self.failures[0].last_lines if self.failures else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +176,33 @@ class CostChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A stage of the pipeline, or data that stages read."""
+
+    name: str
+    stage: bool
+    state: str = ""
+    """Where a stage stands on the new side; '' for data, and for a stage that is gone."""
+    what: str = ""
+    """What became of it: as in `StageChange`; 'changed' if a file of the data did."""
+    reason: str = ""
+    """Why a stage is not fresh."""
+    datums: int = 0
+    done: int = 0
+    """Datums whose results are known."""
+    touched: bool = False
+    """Whether it changed or is not fresh."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """What reads what; an edge is a pair of numbers of nodes, from what is read to who reads it."""
+
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Everything that is known of the difference between two commits."""
 
@@ -173,6 +218,8 @@ class Comparison:
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""
+    pipeline: Graph = Graph()
+    """All stages of both sides."""
 
     @property
     def is_empty(self) -> bool:

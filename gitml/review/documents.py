@@ -5,7 +5,8 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from gitml.provenance.codec import Json, harmless, text_of
-from gitml.review.comparison import Comparison, Cost, MetricChange, Side, Verdict
+from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Side, Verdict
+from gitml.review.lineage import around
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -57,8 +58,19 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "costs": [
             {"stage": each.stage, "old": _cost(each.old), "new": _cost(each.new)} for each in comparison.costs
         ],
+        "lineage": _graph(around(comparison.pipeline)),
         "environment": {name: list(versions) for name, versions in comparison.libraries.items()},
     }  # fmt: skip
+
+
+def _graph(graph: Graph) -> dict[str, Any]:
+    return {
+        "nodes": [
+            {"name": node.name, "stage": node.stage, "state": node.state or None, "what": node.what or None}
+            for node in graph.nodes
+        ],
+        "edges": [list(edge) for edge in graph.edges],
+    }
 
 
 def _side(side: Side) -> dict[str, Json]:

@@ -5,12 +5,15 @@ those of GitHub Flavored Markdown, details fold with `<details>`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gitml.provenance.codec import harmless
+from gitml.review.comparison import Graph
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
+_LONGEST_LABEL = 60
+"""Characters of a name in a diagram."""
 MARKER = "<!-- gitml:report v1"
 """How a report begins, by which its comment is found again; the commits that are compared follow."""
 
@@ -47,7 +50,9 @@ def _block(block: Block) -> str:
     body = []
     if block.notes:
         body.append(" · ".join(_MARKS.get(note.tone, "") + _cell(note) for note in block.notes) + "\n")
-    if block.rows:
+    if block.graph is not None:
+        body += [*_diagram(block.graph), ""]
+    elif block.rows:
         body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
         body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
         body.append("")
@@ -89,3 +94,28 @@ def _fenced(lines: Sequence[str]) -> str:
     longest = max((len(run) for line in plain for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([fence, *plain, fence])
+
+
+def _diagram(graph: Graph) -> Iterator[str]:
+    """A fenced Mermaid flowchart, which GitHub, GitLab and Gitea draw."""
+    yield "```mermaid"
+    yield "flowchart LR"
+    for number, node in enumerate(graph.nodes):
+        said = ", ".join(dict.fromkeys(each for each in (node.state, node.what) if each))
+        left, right = ("[", "]") if node.stage else ("([", "])")
+        style = ":::bad" if node.state not in ("", "fresh") else ":::touched" if node.touched else ""
+        yield f"  n{number}{left}{_label(node.name, f': {said}' if said else '')}{right}{style}"
+    for source, target in graph.edges:
+        yield f"  n{source} --> n{target}"
+    # lines only: a fill would not suit both light and dark pages
+    yield "  classDef touched stroke-width:3px"
+    yield "  classDef bad stroke:#cf222e,stroke-width:3px"
+    yield "```"
+
+
+def _label(name: str, said: str) -> str:
+    """A quoted label of Mermaid: what is no letter, digit or plain mark is an entity, so nothing in it is syntax."""
+    plain = harmless(name)
+    if len(plain) > _LONGEST_LABEL:
+        plain = plain[: _LONGEST_LABEL - 1] + "…"
+    return '"' + "".join(c if c.isalnum() or c in " _-./:,…" else f"#{ord(c)};" for c in plain + said) + '"'

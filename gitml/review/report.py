@@ -14,12 +14,16 @@ from gitml.review.comparison import (
     Comparison,
     CostChange,
     FileChange,
+    Graph,
     MetricChange,
     ParamChange,
     StageChange,
     Verdict,
 )
 from gitml.review.files import by_role
+from gitml.review.history import MetricHistory
+from gitml.review.lineage import around
+from gitml.review.lineage import limited as limited_graph
 from gitml.tables.diff import Column, Row, Statistics, TableDiff
 
 _MOST_WARNINGS = 10
@@ -31,6 +35,10 @@ _MOST_SAMPLES = 5
 """Rows of a table that are shown of each kind."""
 _LONGEST_ROW = 300
 """Characters of such a row."""
+_MOST_NODES = 60
+"""Nodes of a graph: as many as a diagram in a forge can be read with."""
+_LARGE_GRAPH = 12
+"""Nodes from which on a graph is a detail."""
 _DRIFT = 0.1
 """Population stability index from which on a column is said to have moved: below it is taken for none."""
 _SEPARATOR = " · "
@@ -69,6 +77,10 @@ class Block:
     """Whether it is a detail."""
     text: tuple[str, ...] = ()
     """Lines of a log or commands, as they are."""
+    graph: Graph | None = None
+    """What the rows say, for whoever can draw it."""
+    history: MetricHistory | None = None
+    """As `graph`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,13 +427,52 @@ def _libraries(comparison: Comparison) -> Iterator[Block]:
         )  # fmt: skip
 
 
+def _lineage(comparison: Comparison) -> Iterator[Block]:
+    graph, left = limited_graph(around(comparison.pipeline), _MOST_NODES)
+    if graph.nodes:
+        yield graph_block("lineage", "Lineage", graph, left, ("stage", "", "now", "reads"))
+
+
+def graph_block(key: str, title: str, graph: Graph, left: int, columns: tuple[str, ...]) -> Block:
+    """A graph, and its stages as rows; `left` nodes of it are not there.
+
+    A column is one of stage, '' (what became of it), now, datums, because and reads.
+    """
+    reads: dict[int, list[str]] = {}
+    for source, target in graph.edges:
+        node = graph.nodes[source]
+        reads.setdefault(target, []).append(node.name + (f" ({node.what})" if node.what and not node.stage else ""))
+    rows = []
+    for number_of, node in enumerate(graph.nodes):
+        if node.stage:
+            tone = Tone.PLAIN if node.state in ("", "fresh") else Tone.BAD
+            cells = {
+                "stage": Cell(node.name, name=True), "": Cell(node.what), "now": Cell(node.state, tone=tone),
+                "datums": Cell(f"{node.done} of {node.datums}" if node.state else ""),
+                "because": Cell(node.reason, name=True),
+                "reads": Cell(", ".join(reads.get(number_of, [])), name=True),
+            }  # fmt: skip
+            rows.append(tuple(cells[column] for column in columns))
+    notes = (Cell(f"and {left} more stages and inputs", tone=Tone.QUIET),) if left else ()
+    return Block(
+        key=key, title=title, columns=columns, rows=_rows(iter(rows), len(rows)), notes=notes, graph=graph,
+        folded=len(graph.nodes) > _LARGE_GRAPH,
+    )  # fmt: skip
+
+
 def _failures(comparison: Comparison) -> Iterator[Block]:
     for stage in comparison.stages:
-        if stage.last_lines:
+        for failure in stage.failures:
+            notes = [Cell(stage.stage, name=True)]
+            # a stage that has one datum is named by it well enough
+            notes += [Cell(failure.datum, name=True)] if failure.datum and stage.failed > 1 else []
+            notes += [Cell(failure.message, name=True, tone=Tone.BAD)]
             yield Block(
-                key="failures", title="Failed", notes=(Cell(stage.stage, name=True),), text=stage.last_lines,
-                folded=True,
+                key="failures", title="Failed", notes=tuple(notes), text=failure.last_lines, folded=True
             )  # fmt: skip
+        if stage.failures and stage.failed > len(stage.failures):
+            more = Cell(f"and {_count(stage.failed - len(stage.failures), 'datum')} more")
+            yield Block(key="failures", title="Failed", notes=(Cell(stage.stage, name=True), more), folded=True)
 
 
 def _reproduce(comparison: Comparison, command: str) -> Iterator[str]:
@@ -439,6 +490,7 @@ _BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
     "model": _models,
     "environment": _libraries,
     "cost": _costs,
+    "lineage": _lineage,
     "failures": _failures,
 }
 

@@ -33,6 +33,23 @@ def sides(repo: Repository, odb: GitOdb, text: str) -> tuple[Side, Side]:
     return _side(odb, _commit(repo, text), text), _worktree(repo, odb)
 
 
+def sides_of(repo: Repository, odb: GitOdb, name: str) -> tuple[Side, Side]:
+    """A commit, and what stood before the change that its last result was made from.
+
+    Without such a result before it, it is compared with the commit that its result was made from, or with itself.
+    Raise `UserError` if there is no such commit.
+    """
+    head = _commit(repo, name)
+    new = _side(odb, head, name)
+    last = _last_result(repo, odb, head)
+    if last is None:
+        return new, new
+    parents, source, said = last
+    if parents:
+        return _side(odb, parents[0], f"{said}^"), new
+    return (new if source is None else _side(odb, source, said)), new
+
+
 def _commit(repo: Repository, name: str) -> Oid:
     return repo.resolve(f"{name}^{{commit}}")
 
@@ -75,20 +92,27 @@ def _last_change(repo: Repository, odb: GitOdb) -> tuple[Side, Side]:
     head = _commit(repo, "HEAD") if repo.try_resolve("HEAD") is not None else None
     if head is None:
         raise UserError("there is no commit yet", hint="git add . && git commit")
+    last = _last_result(repo, odb, head)
+    if last is None:
+        raise UserError("HEAD has no results to compare", hint="name two commits: git ml diff A..B")
+    parents, _, name = last
+    if not parents:
+        raise UserError(
+            "before the first result there is nothing to compare with", hint="name two commits: git ml diff A..B"
+        )
+    return _side(odb, parents[0], f"{name}^"), _side(odb, head, "HEAD")
+
+
+def _last_result(repo: Repository, odb: GitOdb, head: Oid) -> tuple[tuple[Oid, ...], Oid | None, str] | None:
+    """Of the last result: what stood before its source, the source if it is known, a name. None without a result."""
     lines = repo.git.lines(
         "log", "-1", "--format=%H%x00%P%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)", head.hex(), "--",
         f":(top){RECORDS.decode()}",
     )  # fmt: skip
     if not lines:
-        raise UserError("HEAD has no results to compare", hint="name two commits: git ml diff A..B")
+        return None
     commit, parents, source = lines[0].split("\0")
     named = repo.try_resolve(f"{source.strip()}^{{commit}}") if source.strip() else None
     if named is not None:
-        parents = " ".join(parent.hex() for parent in parse_commit(odb.read(named)[1]).parents)
-    if not parents:
-        raise UserError(
-            "before the first result there is nothing to compare with", hint="name two commits: git ml diff A..B"
-        )
-    first = Oid.parse(parents.split()[0])
-    name = f"{(named or Oid.parse(commit)).hex()[:10]}^"
-    return _side(odb, first, name), _side(odb, head, "HEAD")
+        return parse_commit(odb.read(named)[1]).parents, named, named.hex()[:10]
+    return tuple(Oid.parse(each) for each in parents.split()), None, commit[:10]

@@ -10,15 +10,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import TypeVar
 
 import pytest
 
+from gitml.git.repository import Repository
+from gitml.protocol.remote_helper import Update
+from gitml.remote.address import parse_address
+from gitml.remote.judge import FETCH_FIRST, NON_FAST_FORWARD
+from gitml.remote.push import push as push_refs
+from gitml.remote.store import Store
+from gitml.remote.terms import Terms
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore, clone, commit
 
 ROUNDS = int(os.environ.get("GITML_PUSH_ROUNDS", "2"))
 PUSHERS = 16
+MAIN = b"refs/heads/main"
 
 _Item = TypeVar("_Item")
 
@@ -103,6 +112,39 @@ def test_pushers_of_one_branch(kind: str, new_store: NewStore, work: Project, tm
     assert len(set(landed)) == len(landed)
     # nothing came but by a push: one line of commits, each by one of the pushers
     assert whole.git("rev-list", "--min-parents=2", "HEAD") == ""
+
+
+def test_two_hundred_rounds_of_pushers_of_one_branch(new_store: NewStore, work: Project, tmp_path: Path) -> None:
+    """What the helper does for a push, without the processes of git around it: sixteen at a time, all with one base."""
+    url = new_store("file")
+    work.git("push", "-q", url, "main")
+    repo = Repository.discover(work.path)
+    tree = work.head("HEAD^{tree}")
+    stores = [Store(parse_address(url), tmp_path / f"pusher-{who}") for who in range(PUSHERS)]
+    together = Barrier(PUSHERS)
+    landed: list[str] = []
+
+    def meet(number: int, who: int) -> Outcome:
+        state = stores[who].read()
+        assert state is not None
+        base = state.refs[MAIN].oid.hex()
+        tip = work.git("commit-tree", "-p", base, "-m", f"{number} of {who}", tree)
+        together.wait(60)
+        [(name, reason)] = push_refs(repo, stores[who], state, [Update(tip, MAIN, force=False)], Terms(leases={}))
+        assert name == MAIN
+        assert reason in (None, FETCH_FIRST, NON_FAST_FORWARD)
+        if reason is None:
+            landed.append(tip)
+        return Outcome(reason is None, tip)
+
+    for number in range(200):
+        outcomes = at_once(lambda who, number=number: meet(number, who), range(PUSHERS))  # type: ignore[misc]
+        # all had the same base, and no push is a merge: one can land, and it is the one that all see afterwards
+        [tip] = [outcome.said for outcome in outcomes if outcome.landed]
+        assert stores[0].read().refs[MAIN].oid.hex() == tip  # type: ignore[union-attr]
+    whole = clone(url, tmp_path / "whole")
+    whole.git("fsck", "--strict", "--full")
+    assert whole.git("rev-list", "--max-count=200", "HEAD").split() == landed[::-1]
 
 
 @pytest.mark.parametrize("kind", ["file", "moto"])

@@ -1,0 +1,357 @@
+"""Why something is as it is: from an output up to the commits of people, and from a commit down to what it reached.
+
+Upwards it follows records: the inputs that a result was made from, as they stood in the commit of that result, then
+what made those. Downwards it goes by the datums of today: which of them hold a file, and what their tasks wrote.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gitml.errors import UserError
+from gitml.git.commits import parse_commit
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.key import spec_fields
+from gitml.pipeline.origin import Origin, origin_of
+from gitml.pipeline.params import read_params
+from gitml.pipeline.plan import StageStatus, State
+from gitml.pipeline.reason import shown
+from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.spec.model import Pipeline, Stage
+from gitml.pipeline.survey import Survey
+from gitml.provenance.codec import text_of
+from gitml.store.tree import Snapshot
+
+_MOST_COMMITS = 500
+"""Commits that are searched for the one that gave a parameter its value."""
+_PIPELINE = b"pipeline.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit, in short."""
+
+    commit: Oid
+    when: int
+    """Committer date, seconds since the epoch."""
+    author: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One thing that a result was made from."""
+
+    kind: str
+    """'input', 'code', 'parameter' or 'specification'."""
+    name: str
+    value: str = ""
+    """Of a parameter."""
+    changed_by: Change | None = None
+    """The commit that last changed it; None if history here does not reach it, or a stage made it."""
+    made: "Made | None" = None
+    """What made an input that is itself an output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An output, or a file of one, and what it was made from."""
+
+    path: bytes
+    stage: str
+    datum: str | None
+    """None if it is not known, or several wrote it."""
+    result: Change
+    run: str | None
+    edited: bool
+    causes: tuple[Cause, ...]
+    """Empty where this was told already."""
+    told: bool = False
+    """Whether the causes stand where the same was named first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A stage that something went into."""
+
+    stage: str
+    state: str
+    through: tuple[bytes, ...]
+    """Inputs, code or parameters that carry it."""
+    datums: int
+    """How many of them it is in."""
+    of: int
+    """Datums of the stage."""
+    outputs: tuple[bytes, ...]
+    """Files that the tasks of these datums wrote."""
+    partly: bool = False
+    """Whether of some datums it is not known what they wrote: then the whole output is taken to be reached."""
+
+
+class Causes:
+    """Answers for one commit."""
+
+    def __init__(self, repo: Repository, odb: GitOdb, cache: RunCache, survey: Survey, pipeline: Pipeline) -> None:
+        self._repo = repo
+        self._odb = odb
+        self._cache = cache
+        self._survey = survey
+        self._pipeline = pipeline
+        self._told: set[tuple[Oid, bytes]] = set()
+        self.change = lru_cache(maxsize=None)(self._read_change)
+
+    def of(self, path: bytes) -> Made:
+        """What made an output or a file of one; raise `UserError` if no stage did."""
+        return self._made(self._survey.commit, self._pipeline, path)
+
+    def of_data(self, path: bytes) -> Change | None:
+        """The commit that last changed what no stage makes; raise `UserError` if there is no such path."""
+        if self._survey.snapshot.get(path) is None:
+            raise UserError(f"there is no '{os.fsdecode(path)}' in commit {self._survey.commit.hex()[:10]}")
+        return self._last_change(self._survey.commit, path)
+
+    def is_output(self, path: bytes) -> bool:
+        """Whether a stage makes it."""
+        return any(_covers(stage.output, path) for stage in self._pipeline.stages)
+
+    def changed_by(self, commit: Oid) -> dict[bytes, Change | None]:
+        """The paths that a commit changed against its first parent, each with who changed it since then.
+
+        None where the commit itself was the last, or gave a parameter the value that it still has.
+        """
+        listed = self._repo.git.output(
+            "diff-tree", "-r", "-z", "--root", "-m", "--first-parent", "--no-commit-id", "--name-only", commit.hex()
+        )
+        found: dict[bytes, Change | None] = {}
+        for path in dict.fromkeys(listed.split(b"\0")[:-1]):
+            last = self._last_change(self._survey.commit, path)
+            current = last is None or last.commit == commit or self._gave_a_parameter(commit, path)
+            found[path] = None if current else last
+        return found
+
+    def _gave_a_parameter(self, commit: Oid, path: bytes) -> bool:
+        """Whether a stage reads a parameter of this file whose value comes from that commit."""
+        for status in self._survey.statuses:
+            for key in status.params.value.get(text_of(path), {}):
+                change = self._parameter(self._survey.commit, status.stage, text_of(path), key)
+                if change is not None and change.commit == commit:
+                    return True
+        return False
+
+    def reached_from(self, paths: Iterable[bytes]) -> list[Reached]:
+        """The stages that these paths go into, directly or through other stages, in the order of the pipeline."""
+        carried = set(paths)
+        found = []
+        for status in self._survey.statuses:
+            reached = self._reached(status, carried)
+            if reached is not None:
+                found.append(reached)
+                carried.update([status.stage.output] if reached.partly else reached.outputs)
+        return found
+
+    # --- upwards ---
+
+    def _made(self, commit: Oid, pipeline: Pipeline, path: bytes) -> Made:
+        origin = origin_of(self._repo, self._odb, self._cache, commit, pipeline, path)
+        told = (origin.result, path) in self._told
+        self._told.add((origin.result, path))
+        return Made(
+            path=path,
+            stage=origin.stage,
+            datum=origin.datum.label if origin.datum is not None else None,
+            result=self.change(origin.result),
+            run=str(origin.run["run"]) if origin.run is not None else None,
+            edited=origin.edited,
+            causes=() if told else tuple(self._causes(origin)),
+            told=told,
+        )
+
+    def _causes(self, origin: Origin) -> Iterable[Cause]:
+        base = Snapshot(self._odb, parse_commit(self._odb.read(origin.result)[1]).tree)
+        pipeline = _pipeline_of(base)
+        for part in origin.inputs:
+            made = None
+            if pipeline is not None and any(_covers(stage.output, part.path) for stage in pipeline.stages):
+                try:
+                    made = self._made(origin.result, pipeline, part.path)
+                except UserError:  # nothing is recorded of it there
+                    made = None
+            changed = self.change(part.changed_by) if part.changed_by is not None and made is None else None
+            yield Cause(kind="input", name=text_of(part.path), changed_by=changed, made=made)
+        for file in origin.record.code:
+            yield Cause(
+                kind="code", name=text_of(file.source), changed_by=self._last_change(origin.result, file.source)
+            )
+        stage = _stage_of(pipeline, origin.stage)
+        for name, values in origin.record.params.items():
+            for key, value in values.items():
+                yield Cause(
+                    kind="parameter",
+                    name=f"{name}{':' + key if key else ''}",
+                    value=shown(value),
+                    changed_by=self._parameter(origin.result, stage, name, key),
+                )
+        yield Cause(
+            kind="specification", name=text_of(_PIPELINE), changed_by=self._specification(origin.result, origin.stage)
+        )
+
+    def _parameter(self, start: Oid, stage: Stage | None, name: str, key: str) -> Change | None:
+        """The commit that gave a parameter the value that it has at `start`."""
+        if stage is None:
+            return None
+
+        def value(snapshot: Snapshot) -> object:
+            try:
+                return read_params(stage, snapshot).value.get(name, {}).get(key)
+            except UserError:
+                return None
+
+        return self._last_difference(start, os.fsencode(name), value)
+
+    def _specification(self, start: Oid, name: str) -> Change | None:
+        """The commit that gave a stage the fields that it has at `start`."""
+
+        def fields(snapshot: Snapshot) -> object:
+            stage = _stage_of(_pipeline_of(snapshot), name)
+            return None if stage is None else spec_fields(stage)
+
+        return self._last_difference(start, _PIPELINE, fields)
+
+    def _last_difference(self, start: Oid, path: bytes, value: Callable[[Snapshot], object]) -> Change | None:
+        """The latest commit that changed `path`, and what `value` reads there."""
+        listed = self._repo.git.lines(
+            "log", f"--max-count={_MOST_COMMITS}", "--format=%H", start.hex(), "--", _literal(path)
+        )
+        for commit in map(Oid.parse, listed):
+            parsed = parse_commit(self._odb.read(commit)[1])
+            after = value(Snapshot(self._odb, parsed.tree))
+            trees = [self._odb.lookup(f"{parent}^{{tree}}") for parent in parsed.parents]
+            if None in trees:
+                return None  # history ends here, so nobody knows
+            before = [value(Snapshot(self._odb, tree[0])) for tree in trees if tree is not None]
+            if after not in before:
+                return self.change(commit)
+        return None
+
+    def _last_change(self, start: Oid, path: bytes) -> Change | None:
+        done = self._repo.git.run("log", "-1", "--format=%H", start.hex(), "--", _literal(path), check=False)
+        text = done.stdout.strip()
+        return self.change(Oid.parse(text)) if done.returncode == 0 and text else None
+
+    def _read_change(self, commit: Oid) -> Change:
+        parsed = parse_commit(self._odb.read(commit)[1])
+        subject = parsed.message.decode("utf-8", "replace").strip().partition("\n")[0]
+        return Change(commit, parsed.committer.time, parsed.author.name.decode("utf-8", "replace"), subject)
+
+    # --- downwards ---
+
+    def _reached(self, status: StageStatus, carried: set[bytes]) -> Reached | None:
+        stage = status.stage
+        files = [file.source for file in status.code] + [reference.path for reference in stage.params]
+        direct = sorted({path for path in files if any(_touch(path, other) for other in carried)})
+        parts = {part.full_path for datum in status.datums for part in datum.inputs}
+        hit = {path for path in parts if any(_touch(path, other) for other in carried)}
+        through = sorted({leaf.path for leaf in stage.inputs if any(_touch(leaf.path, other) for other in carried)})
+        if not (direct or through):
+            return None
+        numbers = [
+            number
+            for number, datum in enumerate(status.datums)
+            if direct or any(part.full_path in hit for part in datum.inputs)
+        ]
+        if not numbers and status.state is State.FRESH and not direct:
+            return None  # the glob does not pick it
+        outputs: set[bytes] = set()
+        partly = status.state is not State.FRESH
+        for number in numbers:
+            known = self._cache.task(status.task_keys[number]) if number < len(status.task_keys) else None
+            if known is None:
+                partly = True
+                continue
+            outputs.update(stage.output + b"/" + path for path, _ in Snapshot(self._odb, known.out).walk())
+        return Reached(
+            stage=stage.name,
+            state=str(status.state),
+            through=(*through, *direct),
+            datums=len(numbers),
+            of=len(status.datums),
+            outputs=tuple(sorted(outputs)),
+            partly=partly,
+        )
+
+
+def _pipeline_of(snapshot: Snapshot) -> Pipeline | None:
+    try:
+        return load_pipeline(snapshot)
+    except UserError:
+        return None
+
+
+def _stage_of(pipeline: Pipeline | None, name: str) -> Stage | None:
+    try:
+        return None if pipeline is None else pipeline.stage(name)
+    except KeyError:
+        return None
+
+
+def _literal(path: bytes) -> str:
+    return f":(top,literal){os.fsdecode(path)}"
+
+
+def _covers(directory: bytes, path: bytes) -> bool:
+    return path == directory or path.startswith(directory + b"/")
+
+
+def _touch(one: bytes, other: bytes) -> bool:
+    return not one or not other or _covers(one, other) or _covers(other, one)
+
+
+def as_json(made: Made) -> dict[str, object]:
+    """What made something, for `--json`."""
+    return {
+        "path": text_of(made.path),
+        "stage": made.stage,
+        "datum": made.datum,
+        "result": change_as_json(made.result),
+        "run": made.run,
+        "edited": made.edited,
+        "told": made.told,
+        "causes": [
+            {
+                "kind": cause.kind,
+                "name": cause.name,
+                "value": cause.value or None,
+                "changed_by": change_as_json(cause.changed_by),
+                "made": None if cause.made is None else as_json(cause.made),
+            }
+            for cause in made.causes
+        ],
+    }
+
+
+def change_as_json(change: Change | None) -> Mapping[str, object] | None:
+    """A commit, for `--json`."""
+    if change is None:
+        return None
+    return {
+        "commit": change.commit.hex(), "time": change.when, "author": change.author, "subject": change.subject
+    }  # fmt: skip
+
+
+def reached_as_json(reached: Sequence[Reached]) -> list[dict[str, object]]:
+    """What something reached, for `--json`."""
+    return [
+        {
+            "stage": each.stage,
+            "state": each.state,
+            "through": [text_of(path) for path in each.through],
+            "datums": {"reached": each.datums, "total": each.of},
+            "outputs": [text_of(path) for path in each.outputs],
+            "partly": each.partly,
+        }
+        for each in reached
+    ]

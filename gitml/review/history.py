@@ -1,0 +1,115 @@
+"""The history of metrics: the values that results had, commit by commit, in one walk for all stages."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gitml.git.commits import parse_commit, parse_trailers
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.oid import Oid
+from gitml.pipeline.journal import read_metrics
+from gitml.pipeline.spec.model import Metric, Stage
+from gitml.provenance.codec import text_of
+from gitml.provenance.record import RECORDS, record_path
+from gitml.store.tree import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The value of a metric in one result."""
+
+    commit: Oid
+    when: int
+    """Committer date, seconds since the epoch."""
+    cause: str
+    """Subject of the commit that the result was made from; that of `commit` itself if nobody knows it."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricHistory:
+    """One metric of one stage over its results."""
+
+    stage: str
+    name: str
+    points: tuple[Point, ...]
+    """Oldest first; at least one. Some may be NaN or infinite."""
+    goal: str | None = None
+    """'max', 'min' or None."""
+    gate: tuple[float | None, float | None] = (None, None)
+
+
+def metric_history(
+    repo: Repository, odb: GitOdb, stages: Sequence[Stage], revision: Oid, limit: int | None = None
+) -> list[MetricHistory]:
+    """The values of every metric of `stages` in the last `limit` results that `revision` reaches, by stage and name.
+
+    A result is a commit that changed a record; a stage has a point where its own did. Goals and gates are those that
+    `stages` declare.
+    """
+    measured = {text_of(record_path(stage.name)): stage for stage in stages if stage.metrics}
+    found: dict[tuple[str, str], list[Point]] = {}
+    for result in _results(repo, odb, revision, limit) if measured else ():
+        for stage in (measured[path] for path in result.changed if path in measured):
+            if result.snapshot.get(record_path(stage.name)) is None:
+                continue
+            for name, value in read_metrics(result.snapshot, stage.output, stage.metrics).items():
+                found.setdefault((stage.name, name), []).append(result.point(value))
+    order = {stage.name: number for number, stage in enumerate(stages)}
+    rules = {(stage.name, metric.name): metric for stage in stages for metric in stage.metrics}
+    return [
+        _history(stage, name, points, rules.get((stage, name)))
+        for (stage, name), points in sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+    ]
+
+
+def _history(stage: str, name: str, points: Sequence[Point], rule: Metric | None) -> MetricHistory:
+    if rule is None:
+        return MetricHistory(stage=stage, name=name, points=tuple(points))
+    return MetricHistory(stage=stage, name=name, points=tuple(points), goal=rule.goal, gate=rule.gate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    commit: Oid
+    when: int
+    cause: str
+    snapshot: Snapshot
+    changed: Sequence[str]
+    """Paths of records."""
+
+    def point(self, value: float) -> Point:
+        return Point(self.commit, self.when, self.cause, value)
+
+
+def _results(repo: Repository, odb: GitOdb, revision: Oid, limit: int | None) -> Iterator[_Result]:
+    """The commits that changed any record, oldest first."""
+    # of a merge git names, with -c, only what differs from all of its parents
+    arguments = ["log", "--topo-order", "--no-show-signature", "-c", "--name-only", "--no-relative"]
+    if limit is not None:
+        arguments.append(f"--max-count={limit}")
+    listed: list[tuple[Oid, list[str]]] = []
+    for line in repo.git.lines(
+        *arguments, "--format=commit %H", revision.hex(), "--", f":(top,literal){text_of(RECORDS)}"
+    ):
+        if line.startswith("commit "):
+            listed.append((Oid.parse(line.removeprefix("commit ")), []))
+        elif line:
+            listed[-1][1].append(line)
+    for oid, changed in reversed(listed):
+        commit = parse_commit(odb.read(oid)[1])
+        cause = _subject(commit.message)
+        source = parse_trailers(commit.message).get("Gitml-Source", "")
+        known = odb.lookup(f"{source}^{{commit}}") if _is_hex(source) else None
+        if known is not None:
+            cause = _subject(parse_commit(known[2]).message)
+        yield _Result(oid, commit.committer.time, cause, Snapshot(odb, commit.tree), changed)
+
+
+def _is_hex(text: str) -> bool:
+    # what stands in a message of somebody else is not given to git as a revision
+    return bool(text) and set(text) <= set("0123456789abcdef")
+
+
+def _subject(message: bytes) -> str:
+    return message.decode("utf-8", "replace").strip().partition("\n")[0]

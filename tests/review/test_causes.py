@@ -1,0 +1,171 @@
+"""`git ml why`: from an output up to what people committed, and from a commit down to what it reached."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.project import TWO_STAGES, Project, small_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Five changes of a person, each with its results: the start, a parameter, another, new input, more training."""
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"][0]["params"] = ["params.json:alpha"]
+    project = small_project(tmp_path / "project", pipeline)
+    project.write("params.json", '{"alpha": 1, "other": 2}\n')
+    project.commit("start")
+    project.write("params.json", '{"alpha": 3, "other": 2}\n')
+    project.commit("alpha")
+    project.write("params.json", '{"alpha": 3, "other": 5}\n')
+    project.commit("other")
+    project.write("input/z.csv", "z\n")
+    project.commit("new input")
+    project.write("training/b.csv", "5\n")
+    project.commit("more training")
+    return project
+
+
+def why(project: Project, *arguments: str) -> Any:
+    return json.loads(project.ml("why", "--json", *arguments).stdout)
+
+
+def causes(made: Any) -> dict[tuple[str, str], str | None]:
+    """Kind and name to the subject of the commit that was the cause."""
+    return {
+        (cause["kind"], cause["name"]): cause["changed_by"] and cause["changed_by"]["subject"]
+        for cause in made["causes"]
+    }
+
+
+def find(project: Project, subject: str) -> str:
+    return project.git("log", "-1", "--format=%H", f"--grep=^{subject}$")
+
+
+def test_which_data_made_this_prediction(project: Project) -> None:
+    made = why(project, "inference/z.csv")["made"]
+    assert made["datum"] == "input/z.csv × model"
+    assert causes(made) == {
+        ("input", "input/z.csv"): "new input",
+        ("input", "model"): None,
+        ("code", "predict.sh"): "start",
+        ("specification", "pipeline.json"): "start",
+    }
+    [model] = [cause["made"] for cause in made["causes"] if cause["made"]]
+    assert (model["stage"], model["path"]) == ("model", "model")
+    assert causes(model) == {
+        ("input", "training"): "more training",
+        ("code", "train.sh"): "start",
+        ("parameter", "params.json:alpha"): "alpha",
+        ("specification", "pipeline.json"): "start",
+    }
+
+
+def test_of_an_older_commit_it_is_what_was_so_then(project: Project) -> None:
+    made = why(project, f"{find(project, 'other')}:inference/x.csv")["made"]
+    [model] = [cause["made"] for cause in made["causes"] if cause["made"]]
+    assert causes(model)["input", "training"] == "start"
+    # the other parameter gave the same model, so the prediction stayed as it had been made before
+    assert causes(model)["parameter", "params.json:alpha"] == "start"
+
+
+def test_a_stage_that_is_not_fresh_says_why(project: Project) -> None:
+    assert why(project, "model")["state"] == {"state": "fresh", "reason": ""}
+    project.write("params.json", '{"alpha": 4, "other": 5}\n')
+    project.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "-a", "-m", "not run")
+    report = why(project, "model")
+    assert report["state"]["state"] == "stale"
+    assert "alpha' 3 → 4" in report["state"]["reason"]
+    assert causes(report["made"])["parameter", "params.json:alpha"] == "alpha"
+    assert "model is stale: parameter" in project.ml("why", "model").stdout
+    [reached] = [each for each in why(project, "--reaches", "HEAD")["reached"] if each["stage"] == "model"]
+    assert (reached["state"], reached["partly"]) == ("stale", True)
+
+
+def test_data_and_code_name_who_changed_them(project: Project) -> None:
+    assert why(project, "input/z.csv")["changed_by"]["subject"] == "new input"
+    assert "--reaches" in project.ml("why", "train.sh").stdout
+
+
+def test_a_diamond_is_told_once(tmp_path: Path) -> None:
+    def stage(name: str, *inputs: str) -> dict[str, Any]:
+        sides = [{"pfs": {"repo": each, "glob": "/"}} for each in inputs]
+        return {
+            "pipeline": {"name": name},
+            "transform": {"cmd": ["sh", "-c", "cat pfs/*/* > pfs/out/all"]},
+            "input": sides[0] if len(sides) == 1 else {"cross": sides},
+        }
+
+    stages = [stage("one", "training"), stage("left", "one"), stage("right", "one"), stage("last", "left", "right")]
+    project = small_project(tmp_path / "project", {"stages": stages})
+    project.commit("start")
+    left, right = (cause["made"] for cause in why(project, "last")["made"]["causes"] if cause["made"])
+    assert [cause["made"]["told"] for cause in left["causes"] if cause["made"]] == [False]
+    assert [cause["made"]["told"] for cause in right["causes"] if cause["made"]] == [True]
+    assert project.ml("why", "last").stdout.count("as above") == 1
+    assert [each["stage"] for each in why(project, "--reaches", "training/a.csv")["reached"]] == [
+        "one", "left", "right", "last"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("subject", "outputs"),
+    [
+        ("new input", {"inference": ["inference/z.csv"]}),
+        ("more training", {"model": ["model/metrics.json", "model/model.txt"],
+                           "inference": ["inference/x.csv", "inference/y.csv", "inference/z.csv"]}),
+    ],
+)  # fmt: skip
+def test_what_a_commit_reached(project: Project, subject: str, outputs: dict[str, list[str]]) -> None:
+    report = why(project, "--reaches", find(project, subject))
+    assert {each["stage"]: each["outputs"] for each in report["reached"]} == outputs
+    assert report["replaced"] == {}
+
+
+def test_what_was_changed_again_reaches_no_more(project: Project) -> None:
+    # the file was changed again, but the parameter that a stage reads has its value from this commit
+    assert why(project, "--reaches", find(project, "alpha"))["paths"] == ["params.json"]
+    project.write("params.json", '{"alpha": 9, "other": 5}\n')
+    project.commit("alpha again")
+    report = why(project, "--reaches", find(project, "alpha"))
+    assert report["paths"] == []
+    assert report["replaced"]["params.json"]["subject"] == "alpha again"
+    assert report["reached"] == []
+    assert "it went into no result" in project.ml("why", "--reaches", find(project, "alpha")).stdout
+
+
+def test_a_file_that_no_glob_picks_reaches_nothing(project: Project) -> None:
+    project.write("notes.txt", "x\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "notes")
+    assert why(project, "--reaches", "notes.txt")["reached"] == []
+
+
+def test_a_clone_without_runs_says_that_it_does_not_know(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "-q", str(project.path), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    [reached] = why(clone, "--reaches", "input/z.csv")["reached"]
+    assert reached["partly"]
+    assert reached["outputs"] == []
+    assert why(clone, "inference")["made"]["run"] is None
+    assert "not known here" in clone.ml("why", "--reaches", "input/z.csv").stdout
+
+
+def test_what_is_not_there_and_a_commit_upwards(project: Project) -> None:
+    done = project.ml("why", "nothing", check=False)
+    assert done.returncode == 128
+    assert "'nothing' is no stage, path or commit" in done.stderr
+    assert "stages: model, inference" in done.stderr
+    done = project.ml("why", "HEAD", check=False)
+    assert done.returncode == 128
+    assert "git ml why --reaches HEAD" in done.stderr
+
+
+def test_hostile_names_do_not_reach_the_terminal(project: Project) -> None:
+    project.write("input/\x1b[31mred", "r\n")
+    project.commit("\x1b[32mgreen")
+    said = project.ml("why", "--reaches", "input").stdout + project.ml("why", "input/\x1b[31mred").stdout
+    assert "red" in said
+    assert "\x1b" not in said
