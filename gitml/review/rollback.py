@@ -237,8 +237,14 @@ class _Planner:
                     f"commit {commit.hex()[:10]} is not in the history of HEAD",
                     hint="there is nothing of it to revert; git log shows what is there",
                 )
+        cut_off = _cut_off(self._repo)
         found = []
         for commit in sorted(why, key=lambda each: order[each.hex()]):
+            if commit.hex() in cut_off:
+                raise UserError(
+                    f"this clone is cut off at commit {commit.hex()[:10]}, so nobody knows here what it changed",
+                    hint="git fetch --deepen=1",  # to git it is a first commit: reverting it would remove all files
+                )
             parsed = parse_commit(self._odb.read(commit)[1])
             subject = parsed.message.decode("utf-8", "replace").strip().partition("\n")[0]
             found.append(
@@ -280,6 +286,14 @@ def _read_by(record: Record) -> list[bytes]:
         *(os.fsencode(path) for path in record.params),
         b"pipeline.json",
     ]
+
+
+def _cut_off(repo: Repository) -> set[str]:
+    """The commits whose parents a shallow clone lacks."""
+    try:
+        return set((repo.common_dir / "shallow").read_text().split())
+    except FileNotFoundError:
+        return set()
 
 
 def _touches(path: bytes, read: Iterable[bytes]) -> bool:

@@ -212,6 +212,15 @@ def test_nothing_is_to_be_done(project: Project) -> None:
     assert "has no result in the history of HEAD" in refused(project, run_of(project, "bad-result"), "-y")
 
 
+def test_a_shallow_clone_does_not_remove_everything(project: Project, tmp_path: Path) -> None:
+    shallow = Project(tmp_path / "shallow")
+    project.git("clone", "-q", "--depth", "1", f"file://{project.path}", str(shallow.path))
+    assert "this clone is cut off at commit" in refused(shallow, "HEAD", "-y")
+    shallow.git("fetch", "-q", "--deepen=1")
+    shallow.ml("rollback", "HEAD", "-y")
+    assert accuracy(shallow) == 0.95
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -119,6 +119,15 @@ def test_files_of_two_results_side_by_side(project: Project) -> None:
     said = project.ml("verify", "inference", check=False).stdout
     assert f"b.csv: of the result that {side[:10]} brought" in said
     assert one != side
+    # after a squash nothing in history has the other result, but the run cache does
+    project.git("branch", "-q", "-D", "side")
+    project.git("reset", "-q", "--soft", one)
+    project.git("commit", "-q", "-m", "squashed by a forge")
+    found = stages(project, "inference", code=6)["inference"]
+    assert found["outcome"] == "blended"
+    results = [(each["path"], each["result"]["commit"]) for each in found["strays"]]
+    assert results == [("b.csv", None), ("c.csv", None)]
+    assert "which only the run cache knows" in project.ml("verify", "inference", check=False).stdout
 
 
 def test_an_output_that_is_another_result_as_a_whole(project: Project) -> None:
