@@ -75,8 +75,10 @@ def verify(
             raise UserError("recorded bytes are compared exactly", hint="--tolerance goes with --recompute")
         survey, pipeline = context.survey(revision)
         _check_names(pipeline, stages)
-        with Meter("verifying") as meter:
-            found = verify_outputs(context.repo, context.odb, context.surveyor, survey, stages, progress=meter)
+        with Counting() as counting, Meter("verifying") as meter:
+            found = verify_outputs(
+                context.repo, context.odb, context.surveyor, survey, stages, progress=meter, counted=counting.draw
+            )
         if recompute:
             with (
                 stopping("nothing of it is kept") as stop,

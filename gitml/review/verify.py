@@ -111,15 +111,20 @@ def verify_outputs(
     names: Sequence[str] = (),
     *,
     progress: Meter | None = None,
+    counted: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[StageVerdict]:
-    """Compare the outputs of stages (by default all) with their records, and read all their content. No fetch."""
+    """Compare the outputs of stages (by default all) with their records, and read all their content. No fetch.
+
+    `counted` is called with a stage, its files that were hashed, and all of them; `progress` is for the content of
+    pointers.
+    """
     chosen = [status for status in survey.statuses if not names or status.stage.name in names]
     found = [_compare(repo, odb, surveyor, survey, status) for status in chosen]
     needs = only_below(read_needs_of(repo, [survey.commit.hex()]), [each.status.stage.output for each in found])
     reader = LocalReader(repo)
     try:
         for each in found:
-            each.flaws += _read_objects(reader, survey.snapshot.root, each)
+            each.flaws += _read_objects(reader, survey.snapshot.root, each, counted)
     finally:
         reader.close()
     for fault in read_contents(repo, needs, progress=progress).faults:
@@ -138,24 +143,28 @@ def _assign(fault: Fault, found: Sequence[StageVerdict]) -> None:
                 each.flaws.append(Flaw(use.path, fault.kind, fault.what))
 
 
-def _read_objects(reader: LocalReader, root: Oid, verdict: StageVerdict) -> Iterator[Flaw]:
+def _read_objects(
+    reader: LocalReader, root: Oid, verdict: StageVerdict, counted: Callable[[str, int, int], None]
+) -> Iterator[Flaw]:
     """Hash every tree and blob of an output; what pointers refer to is read elsewhere."""
     hashed = _Hashed(reader)
-    output = verdict.status.stage.output
-    snapshot = Snapshot(hashed, root)
+    stage = verdict.status.stage
+    listed: list[tuple[bytes, Entry]] = []
     try:
-        for path, entry in snapshot.walk(output):
-            verdict.files += 1
-            try:
-                hashed.read(entry.oid)
-            except MissingDataError:
-                yield Flaw(path, "missing", f"'{entry.oid}' is missing")
-            except CorruptError as error:
-                yield Flaw(path, "corrupt", error.message)
+        listed += Snapshot(hashed, root).walk(stage.output)
     except MissingDataError as error:
-        yield Flaw(output, "missing", error.message)
+        yield Flaw(stage.output, "missing", error.message)
     except CorruptError as error:
-        yield Flaw(output, "corrupt", error.message)
+        yield Flaw(stage.output, "corrupt", error.message)
+    verdict.files = len(listed)
+    for number, (path, entry) in enumerate(listed):
+        counted(stage.name, number, len(listed))
+        try:
+            hashed.read(entry.oid)
+        except MissingDataError:
+            yield Flaw(path, "missing", f"'{entry.oid}' is missing")
+        except CorruptError as error:
+            yield Flaw(path, "corrupt", error.message)
 
 
 class _Hashed:
