@@ -1,5 +1,11 @@
 """`git ml log`."""
 
+import csv
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,41 +15,111 @@ from gitml.cli.options import Json, Revision
 from gitml.cli.output import day, paint, safe, show, show_json, table
 from gitml.errors import UserError
 from gitml.pipeline.journal import JournalEntry, journal
+from gitml.pipeline.reason import between
 from gitml.pipeline.spec.model import Metric, Pipeline, Stage
+from gitml.provenance.record import record_path
+from gitml.review.terminalplot import plot as draw
+
+_HEIGHT = 8
+"""Lines of a plot."""
+_WIDTH = 80
+"""Characters of a plot that goes into a pipe, and at most."""
+
+_Journals = Mapping[str, list[JournalEntry]]
 
 
 def log(
-    stage: Annotated[str | None, typer.Argument(metavar="[STAGE]", help="Only this stage.")] = None,
+    what: Annotated[str | None, typer.Argument(metavar="[STAGE|METRIC]", help="Only this stage, or metric.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="Only this metric.")] = None,
     limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="At most N results of a stage.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the metrics, oldest first.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Show how history branched and merged.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table for other programs.")] = False,
     json: Json = False,
     rev: Revision = "HEAD",
 ) -> None:
-    """Show how results went over the commits: metrics, and the commit that brought each change. Newest first."""
+    """Show how results went over the commits: metrics, what changed each time, and by which commit. Newest first."""
+    if plot + graph + as_csv + json > 1:
+        raise UserError("--plot, --graph, --csv and --json are one or the other")
     with open_context() as context:
         _, pipeline = context.survey(rev)
-        stages = _stages(pipeline, stage, metric)
-        entries = {each.name: journal(context.repo, context.odb, context.commit(rev), each, limit) for each in stages}
+        start = context.commit(rev)
+        entries: dict[str, list[JournalEntry]] = {}
+
+        def read(stage: Stage) -> list[JournalEntry]:
+            if stage.name not in entries:
+                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph)
+            return entries[stage.name]
+
+        stages, metric = _chosen(pipeline, what, metric, read)
+        journals = {each.name: read(each) for each in stages}
+        if metric is not None:
+            _require(metric, stages, journals)
         if json:
-            show_json(
-                {"schema": "gitml/log/1", "stages": [_as_json(each, entries[each.name], metric) for each in stages]}
-            )
-            return
-        for number, each in enumerate(stages):
-            if number:
-                show()
-            _print(context, each, entries[each.name], metric)
+            show_json({"schema": "gitml/log/1", "stages": [_as_json(s, journals[s.name], metric) for s in stages]})
+        elif as_csv:
+            show(_as_csv(stages, journals, metric).removesuffix("\n"))
+        elif plot:
+            _plot(stages, journals, metric)
+        else:
+            for number, each in enumerate(stages):
+                if number:
+                    show()
+                show(paint(safe(each.name), "1"))
+                if not journals[each.name]:
+                    show("  no results yet")
+                elif graph:
+                    _print_graph(context, rev, each, journals[each.name], metric, limit)
+                else:
+                    for line in table(_rows(each, journals[each.name], metric)):
+                        show(line)
 
 
-def _stages(pipeline: Pipeline, name: str | None, metric: str | None) -> list[Stage]:
-    if name is not None:
-        try:
-            return [pipeline.stage(name)]
-        except KeyError:
-            raise UserError(
-                f"there is no stage '{name}'", hint=f"stages: {', '.join(each.name for each in pipeline.stages)}"
-            ) from None
-    return [each for each in pipeline.stages if metric is None or each.metrics]
+def _chosen(
+    pipeline: Pipeline, what: str | None, metric: str | None, read: Callable[[Stage], list[JournalEntry]]
+) -> tuple[list[Stage], str | None]:
+    """The stages and the metric that are asked for; `what` is a stage, or else a metric of any."""
+    measured = [each for each in pipeline.stages if each.metrics]
+    if what is None:
+        return (list(pipeline.stages) if metric is None else measured), metric
+    stages = [each for each in pipeline.stages if each.name == what]
+    if stages:
+        return stages, metric
+    having = [each for each in measured if what in _names(read(each), None)] if metric is None else []
+    if not having:
+        known = ", ".join(each.name for each in pipeline.stages)
+        raise UserError(f"there is no stage or metric '{what}'", hint=f"stages: {known}")
+    return having, what
+
+
+def _require(metric: str, stages: Sequence[Stage], journals: _Journals) -> None:
+    known = sorted({name for each in stages for name in _names(journals[each.name], None)})
+    if metric not in known:
+        of = f"of '{stages[0].name}' " if len(stages) == 1 else ""
+        raise UserError(
+            f"no result {of}has a metric '{metric}'",
+            hint=f"metrics: {', '.join(known)}" if known else 'declare them: "metrics": ["metrics.json"] in the stage',
+        )
+
+
+def _names(entries: Sequence[JournalEntry], metric: str | None) -> list[str]:
+    return list(dict.fromkeys(name for entry in entries for name in entry.metrics if metric in (None, name)))
+
+
+def _befores(entries: Sequence[JournalEntry]) -> list[JournalEntry | None]:
+    """The result that each followed, where it is among them."""
+    known = {entry.commit: entry for entry in entries}
+    return [None if entry.before is None else known.get(entry.before) for entry in entries]
+
+
+def _changes(entries: Sequence[JournalEntry]) -> list[list[str]]:
+    """What differs between each result and the one before, in words; nothing where one of them is not known."""
+    return [
+        list(between(before.record, entry.record))
+        if before is not None and before.record is not None and entry.record is not None
+        else []
+        for entry, before in zip(entries, _befores(entries), strict=True)
+    ]
 
 
 def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> dict[str, object]:
@@ -57,44 +133,107 @@ def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> d
                 "source": entry.source,
                 "key": entry.record.key if entry.record else None,
                 "output": entry.record.output_tree.hex() if entry.record else None,
+                "changed": changed,
                 "metrics": {name: value for name, value in entry.metrics.items() if metric in (None, name)},
             }
-            for entry in entries
+            for entry, changed in zip(entries, _changes(entries), strict=True)
         ],
     }
 
 
-def _print(context: Context, stage: Stage, entries: list[JournalEntry], metric: str | None) -> None:
-    names = list(dict.fromkeys(name for entry in entries for name in entry.metrics if metric in (None, name)))
-    if metric is not None and not names:
-        known = sorted({name for entry in entries for name in entry.metrics})
-        raise UserError(
-            f"no result of '{stage.name}' has a metric '{metric}'",
-            hint=f"metrics: {', '.join(known)}" if known else 'declare them: "metrics": ["metrics.json"] in the stage',
-        )
-    show(paint(safe(stage.name), "1"))
-    if not entries:
-        show("  no results yet")
-        return
-    rows = [["commit", "date", *(safe(name) for name in names), "because of"]]
-    for number, entry in enumerate(entries):
-        before = entries[number + 1].metrics if number + 1 < len(entries) else {}
-        values = [_cell(entry.metrics, before, name, _judge(stage, name)) for name in names]
-        short = context.repo.git.line("rev-parse", "--short", entry.commit.hex())
-        rows.append(
-            [short, day(entry.when), *values, safe(entry.source) + ("" if entry.record else "  (result removed)")]
-        )
-    for line in table(rows):
-        show(line)
+def _as_csv(stages: Sequence[Stage], journals: _Journals, metric: str | None) -> str:
+    """A row for each result of each stage; a column for each metric, empty where a result has not got it."""
+    names = list(dict.fromkeys(name for each in stages for name in _names(journals[each.name], metric)))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["stage", "commit", "time", "because of", "changed", *map(_text, names)])
+    for stage in stages:
+        entries = journals[stage.name]
+        for entry, changed in zip(entries, _changes(entries), strict=True):
+            when = datetime.fromtimestamp(entry.when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            texts = [stage.name, entry.commit.hex(), when, entry.source, "; ".join(changed)]
+            numbers = [repr(entry.metrics[name]) if name in entry.metrics else "" for name in names]
+            writer.writerow([*map(_text, texts), *numbers])
+    return out.getvalue()
+
+
+def _text(text: str) -> str:
+    # a spreadsheet would compute what begins like a formula, and messages of commits come from anybody
+    return safe(f"'{text}" if text[:1] in ("=", "+", "-", "@") else text)
+
+
+def _plot(stages: Sequence[Stage], journals: _Journals, metric: str | None) -> None:
+    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH) if sys.stdout.isatty() else _WIDTH
+    plain = not _can_braille(getattr(sys.stdout, "encoding", None) or "ascii")
+    drawn = 0
+    for stage in stages:
+        entries = journals[stage.name][::-1]
+        for name in _names(entries, metric):
+            values = [(entry.when, entry.metrics[name]) for entry in entries if name in entry.metrics]
+            rule = _judge(stage, name)
+            low, high = rule.gate if rule is not None else (None, None)
+            if drawn:
+                show()
+            drawn += 1
+            arrow = {"max": " ▲", "min": " ▼"}.get(rule.goal or "", "") if rule is not None else ""
+            show(paint(f"{safe(stage.name)}: {safe(name)}{arrow}", "1"))
+            gate = low if low is not None else high
+            for line in draw([v for _, v in values], width=width, height=_HEIGHT, gate=gate, plain=plain).splitlines():
+                show(line)
+            first, last = (day(when)[:10] for when in (values[0][0], values[-1][0]))
+            show(f"{len(values)} results, {first} to {last}; now {values[-1][1]:.5g}")
+    if not drawn:
+        raise UserError("no result has a metric to draw", hint='declare them: "metrics": ["metrics.json"] in the stage')
+
+
+def _can_braille(encoding: str) -> bool:
+    try:
+        "⠁".encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def _print_graph(
+    context: Context, rev: str, stage: Stage, entries: list[JournalEntry], metric: str | None, limit: int | None
+) -> None:
+    """The lines of `git log --graph`, with a result's row in the place of its commit."""
+    head, *rows = table(_rows(stage, entries, metric), indent="")
+    told = {entry.commit.hex(): row for entry, row in zip(entries, rows, strict=True)}
+    arguments = [
+        "log",
+        "--graph",
+        "--no-color",
+        "--no-show-signature",
+        "--simplify-merges",
+        "--format=%x00%H%x00%h  %s",
+    ]
+    if limit is not None:
+        arguments.append(f"--max-count={limit}")
+    path = f":(top,literal){record_path(stage.name).decode()}"
+    lines = [line.partition("\0") for line in context.repo.git.lines(*arguments, rev, "--", path)]
+    margin = max(len(lead) for lead, _, _ in lines)
+    show(f"  {'':{margin}}{head}")
+    for lead, found, rest in lines:
+        oid, _, said = rest.partition("\0")
+        show(f"  {lead:{margin}}{told.get(oid, safe(said)) if found else ''}".rstrip())
+
+
+def _rows(stage: Stage, entries: Sequence[JournalEntry], metric: str | None) -> Iterator[list[str]]:
+    names = _names(entries, metric)
+    yield ["commit", "date", *(safe(name) for name in names), "because of"]
+    for entry, before, changed in zip(entries, _befores(entries), _changes(entries), strict=True):
+        old = before.metrics if before is not None else {}
+        values = [_cell(entry.metrics, old, name, _judge(stage, name)) for name in names]
+        because = safe(entry.source) + ("" if entry.record else "  (result removed)")
+        yield [entry.short, day(entry.when), *values, because + (f": {safe('; '.join(changed))}" if changed else "")]
 
 
 def _judge(stage: Stage, name: str) -> Metric | None:
     return next((metric for metric in stage.metrics if metric.name == name), None)
 
 
-def _cell(now: dict[str, float] | object, before: object, name: str, metric: Metric | None) -> str:
-    assert isinstance(now, dict)
-    assert isinstance(before, dict)
+def _cell(now: Mapping[str, float], before: Mapping[str, float], name: str, metric: Metric | None) -> str:
     value = now.get(name)
     if value is None:
         return "-"

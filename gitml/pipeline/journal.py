@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitml.errors import CorruptError
+from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -19,8 +20,12 @@ class JournalEntry:
     """One commit that changed a stage's record."""
 
     commit: Oid
+    short: str
+    """The commit as git abbreviates it here."""
     when: int
     """Committer date, seconds since the epoch."""
+    before: Oid | None
+    """The commit of the result that this one followed; of a merge that of the first side."""
     subject: str
     source: str
     """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
@@ -28,23 +33,33 @@ class JournalEntry:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def journal(repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int | None = None) -> list[JournalEntry]:
-    """What history says of a stage, newest first."""
+_FORMAT = "%H%x00%h%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"
+
+
+def journal(
+    repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int | None = None, *, sides: bool = False
+) -> list[JournalEntry]:
+    """What history says of a stage, newest first; with `sides` also of branches whose results a merge did not take."""
     path = record_path(stage.name).decode()
-    arguments = ["log", "--format=%H%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"]
+    # --parents: those that the path was followed to, not those of the commit
+    arguments = ["log", "--parents", "--no-show-signature", f"--format={_FORMAT}"]
+    if sides:
+        arguments += ["--simplify-merges"]
     if limit is not None:
         arguments.append(f"--max-count={limit}")
     entries = []
     for line in repo.git.lines(*arguments, start.hex(), "--", f":(top,literal){path}"):
-        commit, tree, _, when, subject, source = line.split("\0")
+        commit, short, tree, parents, when, subject, source = line.split("\0")
         snapshot = Snapshot(odb, Oid.parse(tree))
         record = _record(snapshot, stage.name)
         entries.append(
             JournalEntry(
                 commit=Oid.parse(commit),
+                short=short,
+                before=Oid.parse(parents.split()[0]) if parents else None,
                 when=int(when),
                 subject=subject,
-                source=_subject(repo, source.strip()) or subject,
+                source=_subject(odb, source.strip()) or subject,
                 record=record,
                 metrics=read_metrics(snapshot, stage.output, stage.metrics) if record is not None else {},
             )
@@ -52,11 +67,14 @@ def journal(repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int 
     return entries
 
 
-def _subject(repo: Repository, revision: str) -> str:
-    if not revision:
+def _subject(odb: GitOdb, source: str) -> str:
+    """Of the commit that a trailer names; what is no name of an object is not given to git."""
+    if not source or not set(source) <= set("0123456789abcdef"):
         return ""
-    done = repo.git.run("log", "-1", "--format=%s", revision, check=False)
-    return done.stdout.decode("utf-8", "surrogateescape").strip() if done.returncode == 0 else ""
+    found = odb.lookup(f"{source}^{{commit}}")
+    if found is None:
+        return ""
+    return parse_commit(found[2]).message.decode("utf-8", "surrogateescape").strip().partition("\n")[0]
 
 
 def _record(snapshot: Snapshot, stage_name: str) -> Record | None:

@@ -14,7 +14,7 @@ from gitml.pipeline.glob import expand_entry
 from gitml.pipeline.key import spec_fields
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import PfsInput, Stage
-from gitml.provenance.codec import Json, canonical, printable
+from gitml.provenance.codec import Json, canonical, printable, text_of
 from gitml.provenance.record import Record, RecordInput
 from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
 
@@ -39,6 +39,21 @@ def why_stale(stage: Stage, snapshot: Snapshot, record: Record, code: Sequence[C
     ]
     # all that is left is how crosses and unions combine the inputs
     return "; ".join(causes) or "specification (input) changed"
+
+
+def between(before: Record, after: Record) -> Iterator[str]:
+    """What differs between the causes of two results of a stage, as their records tell; a line each."""
+    old = {part.path: (part.glob, part.entry) for part in before.inputs}
+    new = {part.path: (part.glob, part.entry) for part in after.inputs}
+    changed = [path for path, entry in new.items() if path in old and old[path] != entry]
+    for paths, what in ((changed, "changed"), (new.keys() - old.keys(), "added"), (old.keys() - new.keys(), "removed")):
+        if paths:
+            yield f"input {_names(sorted(map(text_of, paths)))} {what}"
+    yield from _code_differences(before, {file.target: Entry(*file.entry) for file in after.code})
+    yield from _param_differences(before.params, after.params)
+    fields = [name for name in sorted({*before.spec, *after.spec}) if before.spec.get(name) != after.spec.get(name)]
+    if fields:
+        yield f"specification ({', '.join(fields)}) changed"
 
 
 def _names(names: Sequence[str]) -> str:
@@ -120,8 +135,11 @@ def _count(changes: Mapping[bytes, str]) -> str:
 
 
 def _code(record: Record, code: Sequence[CodeFile]) -> Iterator[str]:
+    return _code_differences(record, {file.target: file.entry for file in code})
+
+
+def _code_differences(record: Record, now: Mapping[str, Entry]) -> Iterator[str]:
     before = {file.target: Entry(*file.entry) for file in record.code}
-    now = {file.target: file.entry for file in code}
     changed = [target for target, entry in now.items() if target in before and before[target] != entry]
     added = [target for target in now if target not in before]
     removed = [target for target in before if target not in now]
@@ -134,7 +152,13 @@ _ABSENT = object()
 
 
 def _params(record: Record, params: Params) -> Iterator[str]:
-    differences = [_difference(*each) for each in param_differences(record.params, params.value)]
+    return _param_differences(record.params, params.value)
+
+
+def _param_differences(
+    before: Mapping[str, Mapping[str, Json]], now: Mapping[str, Mapping[str, Json]]
+) -> Iterator[str]:
+    differences = [_difference(*each) for each in param_differences(before, now)]
     yield from differences[:_MOST_NAMED]
     if len(differences) > _MOST_NAMED:
         yield f"{len(differences) - _MOST_NAMED} more parameters changed"

@@ -1,0 +1,134 @@
+"""`git ml log`: a metric over the commits, with what changed each time."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitml.review.terminalplot import plot
+from tests.end_to_end.project import TWO_STAGES, Project, small_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"][0]["params"] = ["params.json:alpha"]
+    pipeline["stages"][0]["metrics"] = [
+        "metrics.json", {"path": "metrics.json", "name": "rows", "goal": "max", "gate": {"min": 2}}
+    ]  # fmt: skip
+    project = small_project(tmp_path / "project", pipeline)
+    project.write("params.json", '{"alpha": 1}\n')
+    project.commit("=start")
+    project.write("training/b.csv", "5\n6\n")
+    project.commit("more training")
+    project.write("params.json", '{"alpha": 2}\n')
+    project.write("training/b.csv", "5\n")
+    project.commit("alpha and less")
+    return project
+
+
+def test_what_changed_with_each_result(project: Project) -> None:
+    lines = project.ml("log", "model").stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[2:]] == [
+        "alpha and less: input 'training' changed; parameter 'params.json:alpha' 1 → 2",
+        "more training: input 'training' changed",
+        "=start",
+    ]
+    assert "3 ▼ worse" in lines[2]
+    assert "4 ▲ better" in lines[3]
+    [stage] = json.loads(project.ml("log", "model", "--json").stdout)["stages"]
+    assert [result["changed"] for result in stage["results"]] == [
+        ["input 'training' changed", "parameter 'params.json:alpha' 1 → 2"],
+        ["input 'training' changed"],
+        [],
+    ]
+
+
+def test_a_metric_instead_of_a_stage(project: Project) -> None:
+    said = project.ml("log", "rows").stdout
+    assert said.splitlines()[0] == "model"
+    assert "inference" not in said
+    assert said == project.ml("log", "--metric", "rows").stdout
+    done = project.ml("log", "nothing", check=False)
+    assert done.returncode == 128
+    assert "no stage or metric 'nothing'" in done.stderr
+
+
+def test_a_table_for_spreadsheets(project: Project) -> None:
+    rows = list(csv.reader(io.StringIO(project.ml("log", "--csv").stdout)))
+    assert rows[0] == ["stage", "commit", "time", "because of", "changed", "rows"]
+    assert [(row[0], row[5]) for row in rows[1:] if row[0] == "model"] == [
+        ("model", "3.0"), ("model", "4.0"), ("model", "2.0")
+    ]  # fmt: skip
+    assert rows[3][3] == "'=start"
+    assert all(row[5] == "" for row in rows if row[0] == "inference")
+
+
+def test_a_plot(project: Project) -> None:
+    lines = project.ml("log", "rows", "--plot").stdout.splitlines()
+    assert lines[0] == "model: rows ▲"
+    assert lines[1].startswith("4 ")
+    assert lines[8].startswith("2 ")
+    assert lines[9].startswith("3 results, ")
+    assert lines[9].endswith("now 3")
+    plain = project.ml("log", "rows", "--plot", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii").stdout
+    assert plain.isascii()
+    assert plain.count("*") == 3
+    done = project.ml("log", "inference", "--plot", check=False)
+    assert done.returncode == 128
+    assert "no result has a metric" in done.stderr
+
+
+def test_branches_and_merges(project: Project) -> None:
+    project.git("checkout", "-q", "-b", "side", "HEAD~2")
+    project.write("params.json", '{"alpha": 7}\n')
+    project.commit("on the side")
+    project.git("checkout", "-q", "main")
+    project.git("merge", "-q", "-X", "ours", "-m", "merged", "side")
+    project.ml("run")
+    lines = project.ml("log", "model", "--graph").stdout.splitlines()
+    real = project.git(
+        "log", "--graph", "--simplify-merges", "--format=%h", "--", ".gitml/records/model.json"
+    ).splitlines()
+    # the lines and marks are those of git
+    shown = [line[2:] for line in lines[2:]]
+    assert len(shown) == len(real)
+    for ours, theirs in zip(shown, real, strict=True):
+        marks = theirs[: len(theirs) - 7] if theirs[-7:].isalnum() else theirs
+        assert ours.startswith(marks.rstrip())
+    assert any("|" in line for line in shown)
+    assert "on the side: parameter" in "\n".join(shown)
+
+
+def test_one_form_at_a_time(project: Project) -> None:
+    done = project.ml("log", "--plot", "--csv", check=False)
+    assert done.returncode == 128
+    assert "one or the other" in done.stderr
+
+
+def test_a_plot_is_pinned() -> None:
+    assert plot([1, 2, 3, 2, 1], width=12, height=2) == "3 ⠀⠀⠀⡠⠔⠑⢄\n1 ⡠⠔⠊⠀⠀⠀⠀⠑⠢⢄"
+    assert plot([0.0, 1.0], width=12, height=3, plain=True) == "1          *\n\n0 *"
+    assert plot([5.0], width=12, height=1, plain=True) == "5 *"
+    assert plot([math.nan], width=12, height=3) == "no finite value"
+    assert plot([0.0, 4.0], width=12, height=3, gate=2.0, plain=True) == "4          *\n  -  -  -  -\n0 *"
+
+
+@given(
+    st.lists(st.floats(), min_size=1, max_size=300), st.integers(1, 200), st.integers(1, 20), st.booleans(),
+    st.none() | st.floats(),
+)  # fmt: skip
+def test_a_plot_stays_in_its_box(values: list[float], width: int, height: int, plain: bool, gate: float | None) -> None:
+    lines = plot(values, width=width, height=height, plain=plain, gate=gate).split("\n")
+    if lines == ["no finite value"]:
+        assert not any(map(math.isfinite, values))
+        return
+    assert len(lines) == height
+    # the labels and a little to draw in may be wider than what is asked for
+    assert max(map(len, lines)) <= max(width, 24) + 1
+    assert any(line.strip(" 0123456789.e+-") for line in lines)
