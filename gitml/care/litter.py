@@ -14,7 +14,7 @@ from gitml.git.repository import Repository
 from gitml.git.state import COMMIT_MARKER, commit_under_way
 from gitml.liveness import is_alive
 
-_OWNED = re.compile(r"(?:repair-)?(\d+)-[0-9a-f]+")
+_OWNED = re.compile(r"(?:repair-|verify-)?(\d+)-[0-9a-f]+")
 _TEMPORARY = re.compile(r".*\.tmp|tmp_.*")
 _INCOMING = "refs/ml/incoming/"
 """What is fetched to be looked at and forgotten: `<process>-<random>`."""

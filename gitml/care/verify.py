@@ -90,6 +90,25 @@ def examine(
 
 def verify(repo: Repository, needs: Needs, *, deep: bool = False, progress: Meter | None = None) -> Verified:
     """Check everything that `needs` needs; with `deep` read all bytes. Nothing is changed or fetched."""
+    contents, report = _look(repo, needs, deep=deep, progress=progress)
+    _judge(repo, contents, report)
+    report.packs = check_packs(repo.objects_dir, repo.format)
+    return report
+
+
+def read_contents(repo: Repository, needs: Needs, *, progress: Meter | None = None) -> Verified:
+    """Read all bytes of what `needs` needs, as `verify` does, and say which are missing or not what pointers say.
+
+    What keeps them is not asked, so what a remote may have is missing too, and nothing is uncovered.
+    """
+    contents, report = _look(repo, needs, deep=True, progress=progress)
+    _note_damage(repo, contents, report)
+    report.faults += [_missing(content) for content in contents if content.missing]
+    return report
+
+
+def _look(repo: Repository, needs: Needs, *, deep: bool, progress: Meter | None) -> tuple[list[_Content], Verified]:
+    """What is missing or wrong, content by content, and a report that has only what is malformed so far."""
     index = ObjectIndex(repo.objects_dir, repo.format)
     contents = _contents(needs)
     reader = LocalReader(repo, index)
@@ -105,9 +124,7 @@ def verify(repo: Repository, needs: Needs, *, deep: bool = False, progress: Mete
     report = Verified(len(contents), len(chunks), sum(chunks.values()), unknown=needs.absent)
     for blob, what in needs.malformed.items():
         report.faults.append(Fault("malformed", what, _uses_of(needs, blob), oids=[blob]))
-    _judge(repo, contents, report)
-    report.packs = check_packs(repo.objects_dir, repo.format)
-    return report
+    return contents, report
 
 
 def _contents(needs: Needs) -> list[_Content]:
@@ -183,12 +200,15 @@ def _read_all(repo: Repository, contents: list[_Content], index: ObjectIndex, pr
         progress.expect(len(todo), sum(content.pointer.size for content in todo))
     verified: set[Oid] = set()
     drawing = threading.Lock()
+    stop = threading.Event()
 
     def work(number: int) -> None:
         reader = LocalReader(repo, index if number == 0 else None)
         try:
             for content in todo[number::2]:
                 for size in _read_content(content, reader, verified):
+                    if stop.is_set():
+                        return
                     if progress is not None:
                         with drawing:
                             progress.advance(size)
@@ -196,8 +216,11 @@ def _read_all(repo: Repository, contents: list[_Content], index: ObjectIndex, pr
             reader.close()
 
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="verify") as pool:
-        for future in [pool.submit(work, number) for number in (0, 1)]:
-            future.result()
+        try:
+            for future in [pool.submit(work, number) for number in (0, 1)]:
+                future.result()
+        finally:
+            stop.set()  # after Ctrl-C the pool would wait until all is read
 
 
 def _read_content(content: _Content, reader: LocalReader, verified: set[Oid]) -> Iterable[int]:
@@ -225,20 +248,26 @@ def _read_content(content: _Content, reader: LocalReader, verified: set[Oid]) ->
         content.error = f"content has sha256 {digest.hexdigest()}, the pointer says {content.pointer.sha256.hex()}"
 
 
-def _judge(repo: Repository, contents: list[_Content], report: Verified) -> None:
+def _note_damage(repo: Repository, contents: list[_Content], report: Verified) -> None:
+    """A fault for each content whose bytes, or the list of them, are wrong."""
     holders = packs_with(repo.objects_dir, repo.format, {oid for each in contents for oid in each.corrupt})
+    for content in contents:
+        if content.corrupt or content.error:
+            what = content.error or next(iter(content.corrupt.values()))
+            oids = list(content.corrupt)
+            packs = sorted({holders[oid].name for oid in oids if oid in holders})
+            what += f", in {', '.join(packs)}" if packs else ""
+            report.faults.append(Fault("corrupt", what, content.uses, content.pointer, oids))
+
+
+def _judge(repo: Repository, contents: list[_Content], report: Verified) -> None:
+    _note_damage(repo, contents, report)
     with GitOdb(repo.git, repo.format) as odb:
         log = DataLog(repo, odb)
         covered = _covered(repo, log, report)
         staged = _staged(repo, log, report)
         shared: set[Oid] | None = None
         for content in contents:
-            if content.corrupt or content.error:
-                what = content.error or next(iter(content.corrupt.values()))
-                oids = list(content.corrupt)
-                packs = sorted({holders[oid].name for oid in oids if oid in holders})
-                what += f", in {', '.join(packs)}" if packs else ""
-                report.faults.append(Fault("corrupt", what, content.uses, content.pointer, oids))
             manifest = content.pointer.manifest
             kept = covered is None or manifest in covered or manifest in staged
             if not kept and shared is None:

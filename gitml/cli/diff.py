@@ -12,6 +12,7 @@ from gitml.cli.options import Json
 from gitml.cli.output import paint, safe, show, show_json, table, talk
 from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
+from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
 from gitml.review.compare import LOOKS_INTO, compare
@@ -77,7 +78,7 @@ def diff(
     ] = 60_000,
 ) -> None:
     """Show what changed between two commits: metrics, why stages ran again, parameters, files, cost."""
-    tolerances = _tolerances(tolerance or [])
+    allowed = parse_tolerances(tolerance or [])
     blocks = _keys(only or [])
     if html_file == STANDARD_OUTPUT and (md or json or stat):
         raise UserError("two things cannot both go to standard output", hint="name a file: --html report.html")
@@ -85,7 +86,7 @@ def diff(
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
         found = compare(
-            context.repo, context.odb, context.surveyor, old, new, tolerances=tolerances, pathspecs=paths,
+            context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, pathspecs=paths,
             look_into=[each for each in LOOKS_INTO if _is_wanted(each, blocks, stat=stat, plots=plots)],
             key=key or (), masked=mask or (), forge=kind_of(os.environ),
         )  # fmt: skip
@@ -146,20 +147,6 @@ def _split(repo: Repository, given: Sequence[str]) -> tuple[str, list[str]]:
     if is_revision and ".." not in first and paths and not os.path.lexists(paths[0]):
         raise UserError("two revisions are written with two dots", hint=f"git ml diff {first}..{paths[0]}")
     return first if is_revision else "", [f":(top){os.fsdecode(from_here(repo, path))}" for path in paths]
-
-
-def _tolerances(given: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for each in given:
-        name, _, text = each.rpartition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not value >= 0:
-            raise UserError(f"'{each}' is no tolerance", hint="a number of at least 0, or METRIC=NUMBER")
-        found[name] = value
-    return found
 
 
 def _keys(given: Sequence[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from types import TracebackType
+from typing import Self
 
 from gitml.cli.output import GLYPHS, count, paint, safe, talk
 from gitml.pipeline.lease import Lease, RunState, StageProgress
@@ -51,6 +53,39 @@ class Display:
     def _line(self, text: str) -> None:
         self.close()
         talk(text)
+
+
+class Counting:
+    """One line in a terminal for what takes more than a second and is counted. As a context manager it ends clean."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 1
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def draw(self, label: str, done: int, total: int) -> None:
+        """Show how far it is, not more than ten times a second."""
+        now = time.monotonic()
+        if now < self._next or not sys.stderr.isatty():
+            return
+        self._next = now + 0.1
+        sys.stderr.write(f"\r\x1b[K{safe(label)[:100]}: {done} of {total}")
+        sys.stderr.flush()
+        self._drawn = True
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
 
 
 def _did_something(progress: StageProgress) -> bool:

@@ -1,16 +1,11 @@
 """`git ml run`."""
 
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from gitml.cli.context import Context, open_context
+from gitml.cli.interrupt import stopping
 from gitml.cli.options import Json
 from gitml.cli.output import count, safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
@@ -79,7 +74,7 @@ def _run(context: Context, options: RunOptions) -> RunReport:
             if mine:
                 display = Display()
                 try:
-                    with _stopping() as stop:
+                    with stopping("finished datums are kept") as stop:
                         return run_branch(
                             context.repo, context.odb, context.lease, options, report=display.draw, stop=stop
                         )
@@ -91,33 +86,6 @@ def _run(context: Context, options: RunOptions) -> RunReport:
             talk("gitml: waiting for the run that is under way")
             waited = True
         follow(context.lease, None)
-
-
-@contextmanager
-def _stopping() -> Iterator[Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; another one a second later ends the process.
-
-    One key press may arrive twice: from the terminal, and from the `git` that started us.
-    """
-    stop = Event()
-    first = 0.0
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal first
-        if stop.is_set():
-            if time.monotonic() - first > 1:
-                raise KeyboardInterrupt
-            return
-        first = time.monotonic()
-        stop.set()
-        talk(f"gitml: stopping ({signal.Signals(number).name}); finished datums are kept")
-
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _as_json(report: RunReport) -> dict[str, object]:

@@ -171,6 +171,18 @@ class RunCache:
         """Whether a recorded run of `stage` gave `out`."""
         return any(True for _ in self._get(output_path(out, stage)))
 
+    def outputs_of(self, stage: str) -> Iterator[Oid]:
+        """Every output that recorded runs of `stage` gave, each once, in no order."""
+        seen: set[Oid] = set()
+        name = flat_name(stage).encode("utf-8", "surrogateescape")
+        for snapshot in self._maps:
+            for head, below in snapshot.list(b"outputs").items():
+                for tail, entry in snapshot.entries(below.oid).items() if below.is_tree else ():
+                    out = Oid.parse(head + tail)
+                    if out not in seen and entry.is_tree and name in snapshot.entries(entry.oid):
+                        seen.add(out)
+                        yield out
+
     def run(self, run: str) -> dict[str, Any] | None:
         """The record of a run, None if unknown."""
         return self._json(run_path(run) + b"/run.json")

@@ -21,16 +21,15 @@ from gitml.git.pack import PackWriter
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path
+from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.runrecord import describe_environment
-from gitml.pipeline.sandbox import Sandbox, choose_sandbox
+from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec import Pipeline, load_pipeline
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, TaskLine
+from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, TaskLine, keep_result, keep_run
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.workspace import remove_tree
@@ -293,29 +292,13 @@ class Runner:
         report.notices.update(dict.fromkeys(run.notices))
         self._computed[status.key] = out
         with self._cache.update(f"run {report.run}: {stage.name}") as batch:
-            base = stage_path(status.key) + f"/{out}".encode()
-            document = {
-                "schema": "gitml/stage-run/1",
-                "stage": stage.name,
-                "run": report.run,
-                "datums": len(status.datums),
-                "recovered": run.tally.recovered,
-                "finished": int(time.time()),
-            }
-            batch.put_json(base + b"/record.json", document)
-            batch.put_tree(base + b"/out", out)
-            batch.put_blob(output_path(out, stage.name), status.key.encode() + b"\n")
+            keep_result(batch, status, report.run, out, run.tally.recovered)
             self._put_run(batch, report, "running")
         return out
 
     def _choose_sandbox(self, report: RunReport) -> Sandbox:
         if self._sandbox is None:
-            self._sandbox = choose_sandbox(
-                self._repo.config("ml.sandbox") or "auto",
-                worktree=self._repo.worktree,
-                git_dir=self._repo.common_dir,
-                network=self._repo.config_bool("ml.network", False),
-            )
+            self._sandbox = sandbox_of(self._repo)
             if self._sandbox.notice:
                 report.notices[self._sandbox.notice] = None
         return self._sandbox
@@ -418,19 +401,10 @@ class Runner:
 
     def _put_run(self, batch: Batch, report: RunReport, status: str) -> None:
         assert self._state is not None
-        document = {
-            "schema": "gitml/run-record/1",
-            "run": report.run,
-            "status": status,
-            "source": report.tip.hex(),
-            "branch": self._state.branch,
-            "host": self._state.host,
-            "started": int(self._state.started),
-            "updated": int(time.time()),
-            "sandbox": self._sandbox.name if self._sandbox is not None else None,
-            "environment": describe_environment(),
-        }
-        batch.put_json(run_path(report.run) + b"/run.json", document)
+        keep_run(
+            batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
+            sandbox=self._sandbox,
+        )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------
 

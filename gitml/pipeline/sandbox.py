@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gitml.errors import UserError
+from gitml.git.repository import Repository
 from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError
 from gitml.pipeline.workspace import Workspace
 
@@ -168,3 +169,13 @@ def choose_sandbox(
         if setting == "bwrap":
             raise
         return StandIn(error.reason)
+
+
+def sandbox_of(repo: Repository) -> Sandbox:
+    """The sandbox that a repository is set to; raise `UserError` as `choose_sandbox` does."""
+    return choose_sandbox(
+        repo.config("ml.sandbox") or "auto",
+        worktree=repo.worktree,
+        git_dir=repo.common_dir,
+        network=repo.config_bool("ml.network", False),
+    )

@@ -6,6 +6,7 @@ costs only the datums that were running. Datums that fail do not stop the others
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,11 +22,12 @@ from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
-from gitml.pipeline.cache import RunCache, run_path, task_path
+from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.plan import StageStatus
+from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
@@ -344,3 +346,39 @@ class StageRun:
                 raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
             pack.finish()
         return tree
+
+
+def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered: int) -> None:
+    """Put down that a run gave `out` for the key of a stage; `recovered` counts datums."""
+    assert status.key is not None
+    base = stage_path(status.key) + f"/{out}".encode()
+    document = {
+        "schema": "gitml/stage-run/1",
+        "stage": status.stage.name,
+        "run": run,
+        "datums": len(status.datums),
+        "recovered": recovered,
+        "finished": int(time.time()),
+    }
+    batch.put_json(base + b"/record.json", document)
+    batch.put_tree(base + b"/out", out)
+    batch.put_blob(output_path(out, status.stage.name), status.key.encode() + b"\n")
+
+
+def keep_run(
+    batch: Batch, run: str, status: str, *, source: Oid, branch: str | None, started: float, sandbox: Sandbox | None
+) -> None:
+    """Put down what is known of a run: when, where, of which commit. `started` in seconds since the epoch."""
+    document = {
+        "schema": "gitml/run-record/1",
+        "run": run,
+        "status": status,
+        "source": source.hex(),
+        "branch": branch,
+        "host": socket.gethostname(),
+        "started": int(started),
+        "updated": int(time.time()),
+        "sandbox": sandbox.name if sandbox is not None else None,
+        "environment": describe_environment(),
+    }
+    batch.put_json(run_path(run) + b"/run.json", document)
