@@ -57,7 +57,7 @@ def test_any_graph(graph: tuple[int, list[tuple[int, int]]]) -> None:
     for layer, row in found.places:
         columns.setdefault(layer, []).append(row)
         assert 0 <= layer < found.layers
-        assert 0 <= row <= found.rows - 1
+        assert 0 <= row <= found.rows - 1 + 1e-9
     for rows in columns.values():
         rows.sort()
         assert all(b - a > 0.999 for a, b in pairwise(rows))
