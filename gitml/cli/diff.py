@@ -9,16 +9,18 @@ import typer
 
 from gitml.cli.context import open_context
 from gitml.cli.options import Json
-from gitml.cli.output import paint, safe, show, show_json, table
+from gitml.cli.output import paint, safe, show, show_json, table, talk
 from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
 from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
-from gitml.review.compare import compare
+from gitml.review.compare import LOOKS_INTO, compare
 from gitml.review.comparison import Comparison
 from gitml.review.documents import as_json, junit, openmetrics
+from gitml.review.forge import kind_of
 from gitml.review.markdown import markdown
+from gitml.review.overlay import plot_files
 from gitml.review.report import KEYS, Block, Cell, Report, Tone, limited, report
 from gitml.review.revisions import sides
 
@@ -61,7 +63,11 @@ def diff(
         list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
     ] = None,
     mask: Annotated[
-        list[str] | None, typer.Option("--mask", metavar="PATTERN", help="Tables: do not show cells of these columns.")
+        list[str] | None,
+        typer.Option("--mask", metavar="PATTERN", help="Tables and predictions: do not show cells of these columns."),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="DIRECTORY", help="Also write plots there, as SVG, and images.")
     ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
@@ -81,14 +87,16 @@ def diff(
         old, new = sides(context.repo, context.odb, text)
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, pathspecs=paths,
-            look_into=[] if stat else [each for each in ("tables", "model") if not blocks or each in blocks],
-            key=key or (), masked=mask or (),
+            look_into=[each for each in LOOKS_INTO if _is_wanted(each, blocks, stat=stat, plots=plots)],
+            key=key or (), masked=mask or (), forge=kind_of(os.environ),
         )  # fmt: skip
         command = f"git ml diff {old.commit.hex()[:10]}" + ("" if new.worktree else f"..{new.commit.hex()[:10]}")
         words = report(found, command)
         words = Report(verdict=words.verdict, blocks=()) if stat else limited(words, blocks)
         if html_file is not None:
             write_file(html_file, page_of(context, found, words, command, whole=False, history=not (stat or blocks)))
+    if plots is not None:
+        _write_plots(plots, found)
     if junit_file is not None:
         write_file(junit_file, junit(found))
     if openmetrics_file is not None:
@@ -104,6 +112,22 @@ def diff(
         raise typer.Exit(ExitCode.DIFFERENT)
     if exit_code and not found.is_empty:
         raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _is_wanted(block: str, blocks: Sequence[str], *, stat: bool, plots: Path | None) -> bool:
+    if block == "plots" and plots is not None:
+        return True
+    return not stat and (not blocks or block in blocks)
+
+
+def _write_plots(directory: Path, found: Comparison) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the directory '{directory}': {error.strerror}") from None
+    for name, data in plot_files(found.plots, found.pictures):
+        write_file(directory / name, data)
+        talk(safe(f"wrote {directory / name}"))
 
 
 def _split(repo: Repository, given: Sequence[str]) -> tuple[str, list[str]]:

@@ -10,17 +10,36 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.journal import read_metrics
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import param_differences, why_stale
+from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.codec import Json
-from gitml.review.comparison import Comparison, Cost, CostChange, MetricChange, ParamChange, Side, StageChange
+from gitml.review.comparison import (
+    Comparison,
+    Cost,
+    CostChange,
+    LeakageChange,
+    MetricChange,
+    ParamChange,
+    PictureChange,
+    PlotChange,
+    PredictionChange,
+    Side,
+    StageChange,
+)
 from gitml.review.failures import failures
 from gitml.review.files import file_changes
+from gitml.review.leakage import leakage_changes
 from gitml.review.lineage import pipeline_graph
 from gitml.review.metrics import metric_changes
 from gitml.review.models import model_changes
+from gitml.review.pictures import picture_changes
+from gitml.review.plots import plot_changes
+from gitml.review.predictions import prediction_changes
 from gitml.review.tables import table_changes
 from gitml.store.tree import Snapshot
 
+LOOKS_INTO = ("tables", "predictions", "model", "plots")
+"""What is compared by what is in the files; as `--only` calls it."""
 _MOST_TASKS = 5000
 """Tasks of a stage whose records are read to say what it cost."""
 
@@ -43,15 +62,17 @@ def compare(
     *,
     tolerances: Mapping[str, float] | None = None,
     pathspecs: Sequence[str] = (),
-    look_into: Collection[str] = ("tables", "model"),
+    look_into: Collection[str] = LOOKS_INTO,
     key: Sequence[str] = (),
     masked: Sequence[str] = (),
+    forge: str | None = None,
 ) -> Comparison:
     """Everything that is known of the difference between two commits.
 
     `tolerances` as for `metric_changes`; `pathspecs` limit the files. A pipeline that cannot be read is a problem of
-    its side, not an error. `look_into` says whether tables and models are compared by
-    what is in them, which may take seconds; `key` and `masked` are for `table_changes`.
+    its side, not an error. `look_into` says whether tables, predictions, models and plots are
+    compared by what is in them, which may take seconds; `key` and `masked` are for `table_changes`, `forge` for
+    `picture_changes`.
     """
     before, now = _look(odb, surveyor, old), _look(odb, surveyor, new)
     both = [now.statuses[name].stage for name in now.statuses]
@@ -60,7 +81,11 @@ def compare(
     files = file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)
     trees = (old.commit, before.snapshot.root), (new.commit, now.snapshot.root)
     tables = table_changes(repo, *trees, files, key=key, masked=masked) if "tables" in look_into else []
+    leakage = _leakage(repo, before, now, masked) if "tables" in look_into else []
+    predictions = _predictions(repo, before, now, masked) if "predictions" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
+    plots = _plots(repo, before, now) if "plots" in look_into else []
+    pictures = _pictures(repo, before, now, forge) if "plots" in look_into else []
     stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
         old=before.side,
@@ -71,7 +96,11 @@ def compare(
         params=tuple(_params(before, now)),
         files=tuple(files),
         tables=tuple(tables),
+        leakage=tuple(leakage),
+        predictions=tuple(predictions),
         models=tuple(models),
+        plots=tuple(plots),
+        pictures=tuple(pictures),
         costs=tuple(_costs(surveyor.cache, before, now)),
         libraries=_libraries(surveyor.cache, before, now),
         pipeline=pipeline_graph(before.statuses, now.statuses, stages, files),
@@ -158,6 +187,34 @@ def _params(before: _Seen, now: _Seen) -> Iterator[ParamChange]:
 def _values(seen: _Seen, name: str) -> Mapping[str, Mapping[str, Json]]:
     status = seen.statuses.get(name)
     return {} if status is None else status.params.value
+
+
+def _leakage(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[LeakageChange]:
+    stages = [(earlier, stage) for earlier, stage, _ in _paired(before, now)]
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return leakage_changes(repo, old, new, stages, masked=masked)
+
+
+def _predictions(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[PredictionChange]:
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return prediction_changes(repo, old, new, _paired(before, now), masked=masked)
+
+
+def _plots(repo: Repository, before: _Seen, now: _Seen) -> list[PlotChange]:
+    old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
+    return plot_changes(repo, old, new, _paired(before, now))
+
+
+def _pictures(repo: Repository, before: _Seen, now: _Seen, forge: str | None) -> list[PictureChange]:
+    old, new = (before.side, before.snapshot), (now.side, now.snapshot)
+    return picture_changes(repo, old, new, _paired(before, now), forge=forge)
+
+
+def _paired(before: _Seen, now: _Seen) -> Iterator[tuple[Stage | None, Stage, bool]]:
+    """The stages of the new side, each with what it was on the old side, and whether its results are fresh."""
+    for name, status in now.statuses.items():
+        earlier = before.statuses[name].stage if name in before.statuses else None
+        yield earlier, status.stage, status.state is State.FRESH
 
 
 def _costs(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[CostChange]:

@@ -7,7 +7,9 @@ from enum import StrEnum
 from gitml.formats.compare import ModelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
-from gitml.tables.diff import FileDiff
+from gitml.tables.diff import FileDiff, Overlap
+from gitml.tables.outcome import PredictionDiff
+from gitml.tables.series import SeriesFile
 
 
 class Verdict(StrEnum):
@@ -156,6 +158,71 @@ class TableChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeakageChange:
+    """What a table to train on and one to test on share; a side is None that does not have both."""
+
+    train: bytes
+    test: bytes
+    old: Overlap | None
+    new: Overlap | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionChange:
+    """Predictions that changed."""
+
+    stage: str
+    path: bytes
+    diff: PredictionDiff | None
+    fresh: bool = True
+    """Whether the new ones belong to the inputs of their commit."""
+    problem: str = ""
+    """Why they could not be compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotChange:
+    """A declared plot whose table changed; a side is None that does not have it."""
+
+    stage: str
+    path: bytes
+    title: str
+    x: str | None
+    """None: the number of the row."""
+    old: SeriesFile | None
+    new: SeriesFile | None
+    fresh: bool = True
+    """Whether the new one belongs to the inputs of its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One version of an image."""
+
+    size: int
+    """Bytes."""
+    media: str = ""
+    """'image/png', 'image/jpeg', or '' with a problem."""
+    data: bytes = b""
+    address: str = ""
+    """Where its forge shows it; empty if that is not known."""
+    problem: str = ""
+    """Why it cannot be shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureChange:
+    """A declared image that changed; a side is None that does not have it."""
+
+    stage: str
+    path: bytes
+    old: Picture | None
+    new: Picture | None
+    fresh: bool = True
+    """Whether the new one belongs to the inputs of its commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -214,7 +281,11 @@ class Comparison:
     params: tuple[ParamChange, ...] = ()
     files: tuple[FileChange, ...] = ()
     tables: tuple[TableChange, ...] = ()
+    leakage: tuple[LeakageChange, ...] = ()
+    predictions: tuple[PredictionChange, ...] = ()
     models: tuple[ModelChange, ...] = ()
+    plots: tuple[PlotChange, ...] = ()
+    pictures: tuple[PictureChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from gitml.provenance.codec import Json, harmless, text_of
-from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Side, Verdict
+from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Picture, Side, Verdict
 from gitml.review.lineage import around
 
 
@@ -48,12 +48,42 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for each in comparison.tables
         ],
+        "leakage": [
+            {
+                "train": text_of(each.train), "test": text_of(each.test),
+                "old": None if each.old is None else each.old.as_json(),
+                "new": None if each.new is None else each.new.as_json(),
+            }
+            for each in comparison.leakage
+        ],
+        "predictions": [
+            {
+                "stage": each.stage, "path": text_of(each.path), "fresh": each.fresh, "problem": each.problem or None,
+                "diff": None if each.diff is None else each.diff.as_json(),
+            }
+            for each in comparison.predictions
+        ],
         "models": [
             {
                 "path": text_of(each.path), "problem": each.problem or None,
                 "diff": None if each.diff is None else each.diff.as_json(),
             }
             for each in comparison.models
+        ],
+        "plots": [
+            {
+                "stage": each.stage, "path": text_of(each.path), "title": each.title, "x": each.x, "fresh": each.fresh,
+                "old": None if each.old is None else each.old.as_json(),
+                "new": None if each.new is None else each.new.as_json(),
+            }
+            for each in comparison.plots
+        ],
+        "images": [
+            {
+                "stage": each.stage, "path": text_of(each.path), "fresh": each.fresh,
+                "old": _picture(each.old), "new": _picture(each.new),
+            }
+            for each in comparison.pictures
         ],
         "costs": [
             {"stage": each.stage, "old": _cost(each.old), "new": _cost(each.new)} for each in comparison.costs
@@ -103,6 +133,15 @@ def _metric(metric: MetricChange) -> dict[str, Json]:
 
 def _number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def _picture(picture: Picture | None) -> dict[str, Json] | None:
+    if picture is None:
+        return None
+    return {
+        "size": picture.size, "media": picture.media or None, "address": picture.address or None,
+        "problem": picture.problem or None,
+    }  # fmt: skip
 
 
 def _cost(cost: Cost | None) -> dict[str, Json] | None:

@@ -42,7 +42,7 @@ def draw_graph(graph: Graph, label: str) -> str:
     height = 2 * _MARGIN + layout.rows * (_HEIGHT + _DOWN) - _DOWN
     parts = [
         f'<svg class="graph g{layout.layers}" role="img" aria-label="{text(label)}" '
-        f'width="{_px(width)}" height="{_px(height)}" viewBox="0 0 {_px(width)} {_px(height)}">'
+        f'width="{px(width)}" height="{px(height)}" viewBox="0 0 {px(width)} {px(height)}">'
     ]
     for edge, route in zip(graph.edges, layout.routes, strict=True):
         if route:
@@ -61,15 +61,15 @@ def _edge(route: Sequence[tuple[int, float]], *, loud: bool) -> str:
         left = _MARGIN + layer * (_WIDTH + _ACROSS)
         new_y = _MARGIN + row * (_HEIGHT + _DOWN) + _HEIGHT / 2
         if number == 0:
-            path = f"M{_px(left + _WIDTH)} {_px(new_y)}"
+            path = f"M{px(left + _WIDTH)} {px(new_y)}"
         else:
             half = _ACROSS / 2
             end = left - 4 if number == last else left
-            path += f"C{_px(x + half)} {_px(y)} {_px(left - half)} {_px(new_y)} {_px(end)} {_px(new_y)}"
+            path += f"C{px(x + half)} {px(y)} {px(left - half)} {px(new_y)} {px(end)} {px(new_y)}"
             if number != last:
-                path += f"H{_px(left + _WIDTH)}"
+                path += f"H{px(left + _WIDTH)}"
         x, y = left + _WIDTH, new_y
-    arrow = f"M{_px(x - _WIDTH)} {_px(y)}l-8 -4v8z"
+    arrow = f"M{px(x - _WIDTH)} {px(y)}l-8 -4v8z"
     kind = "edge loud" if loud else "edge"
     return f'<path class="{kind}" d="{path}"/><path class="{kind} arrow" d="{arrow}"/>'
 
@@ -84,14 +84,14 @@ def _node(node: Node, x: float, y: float) -> str:
     radius = 8 if node.stage else _HEIGHT // 2
     second = f'<text class="state" x="{_WIDTH / 2:g}" y="35">{text(f"{sign} {said}".strip())}</text>' if said else ""
     return (
-        f'<svg class="{classes}" x="{_px(x)}" y="{_px(y)}" width="{_WIDTH}" height="{_HEIGHT}">'
+        f'<svg class="{classes}" x="{px(x)}" y="{px(y)}" width="{_WIDTH}" height="{_HEIGHT}">'
         f"<title>{text(full[:500])}</title>"
         f'<rect x="1" y="1" width="{_WIDTH - 2}" height="{_HEIGHT - 2}" rx="{radius - 1}"/>'
-        f'<text class="name" x="{_WIDTH / 2:g}" y="{19 if said else 28}">{text(_short(node.name))}</text>{second}</svg>'
+        f'<text class="name" x="{_WIDTH / 2:g}" y="{19 if said else 28}">{text(short(node.name))}</text>{second}</svg>'
     )
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """As much of a name as a node has room for, wide letters counted twice."""
     plain = harmless(name)
     room = _LONGEST
@@ -114,7 +114,7 @@ def draw_history(history: MetricHistory) -> str:
         parts.append(f'<text class="axis" x="{width // 2}" y="{height // 2}">no finite number</text></svg>')
         return "".join(parts)
     limits = [limit for limit in history.gate if limit is not None and math.isfinite(limit)]
-    low, high = _range([*finite, *limits])
+    low, high = span_of([*finite, *limits])
     step = (right - left) / max(1, len(values) - 1)
 
     def across(number: int) -> float:
@@ -126,23 +126,23 @@ def draw_history(history: MetricHistory) -> str:
         return bottom - (bottom - top) * ((value / 2 - low / 2) / span if span else 0.5)
 
     for value in dict.fromkeys([low, high]):
-        y = _px(down(value))
+        y = px(down(value))
         parts.append(f'<path class="grid" d="M{left} {y}H{right}"/>')
-        parts.append(f'<text class="axis low" x="{left - 6}" y="{_px(down(value) + 4)}">{text(f"{value:.3g}")}</text>')
+        parts.append(f'<text class="axis low" x="{left - 6}" y="{px(down(value) + 4)}">{text(f"{value:.3g}")}</text>')
     parts += [
-        f'<path class="gate" d="M{left} {_px(down(limit))}H{right}"><title>gate {limit:g}</title></path>'
+        f'<path class="gate" d="M{left} {px(down(limit))}H{right}"><title>gate {limit:g}</title></path>'
         for limit in limits
     ]
     for run in _runs(values):
         if len(run) > 1:
-            points = " ".join(f"{_px(across(number))},{_px(down(values[number]))}" for number in run)
+            points = " ".join(f"{px(across(number))},{px(down(values[number]))}" for number in run)
             parts.append(f'<polyline class="line" points="{points}"/>')
     newest = max(number for number, value in enumerate(values) if math.isfinite(value))
     for number, point in enumerate(history.points):
         if math.isfinite(point.value):
             kind, radius = ("point newest", 4) if number == newest else ("point", 2.5)
             parts.append(
-                f'<circle class="{kind}" cx="{_px(across(number))}" cy="{_px(down(point.value))}" r="{radius}">'
+                f'<circle class="{kind}" cx="{px(across(number))}" cy="{px(down(point.value))}" r="{radius}">'
                 f"<title>{point.value:.6g}: {text(point.cause[:200])}</title></circle>"
             )
     parts.append(f'<text class="axis start" x="{left}" y="{height - 6}">oldest</text>')
@@ -150,7 +150,8 @@ def draw_history(history: MetricHistory) -> str:
     return "".join(parts)
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def span_of(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the greatest, a little apart if all are the same."""
     low, high = min(values), max(values)
     if low != high:
         return low, high
@@ -166,6 +167,6 @@ def _runs(values: Sequence[float]) -> Iterator[list[int]]:
         yield finite[start:end]
 
 
-def _px(value: float) -> str:
+def px(value: float) -> str:
     """A length with at most one digit after the point."""
     return f"{value:.1f}".removesuffix(".0")

@@ -55,7 +55,7 @@ def place_of(
 
     `event` is what stands in the file `GITHUB_EVENT_PATH`.
     """
-    kind = kind or _kind(environment)
+    kind = kind or kind_of(environment)
     if kind is None:
         raise UserError(
             "this is no CI job of a forge that is known",
@@ -84,7 +84,8 @@ def place_of(
     return Place(kind, str(found["api"]).rstrip("/"), str(found["repository"]), str(found["number"]), str(token))
 
 
-def _kind(environment: Mapping[str, str]) -> str | None:
+def kind_of(environment: Mapping[str, str]) -> str | None:
+    """The kind of the forge whose CI job this is; None if it is none."""
     if environment.get("GITEA_ACTIONS") == "true" or environment.get("FORGEJO_ACTIONS") == "true":
         return "gitea"
     for name, kind in (("GITHUB_ACTIONS", "github"), ("GITLAB_CI", "gitlab")):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gitml.provenance.codec import harmless
-from gitml.review.comparison import Graph
+from gitml.review.comparison import Graph, Picture
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
@@ -56,12 +56,26 @@ def _block(block: Block) -> str:
         body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
         body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
         body.append("")
+    if any(picture is not None and picture.address for picture in block.pictures):
+        body += [*_images(block.pictures), ""]
     if block.text:
         body += [_fenced(block.text), ""]
     text = "\n".join(body)
     if block.folded:
         return f"<details><summary>{escaped(block.title)}</summary>\n\n{text}\n</details>\n"
     return f"### {escaped(block.title)}\n\n{text}"
+
+
+def _images(pictures: Sequence[Picture | None]) -> Iterator[str]:
+    """Two images beside each other; addresses are quoted, so nothing in them is Markdown."""
+    yield _row(["before", "now"])
+    yield _row(["---", "---"])
+    yield _row(
+        [
+            f"![{when}](<{picture.address}>)" if picture is not None and picture.address else "-"
+            for when, picture in zip(("before", "now"), pictures, strict=True)
+        ]
+    )
 
 
 def _row(cells: Sequence[str]) -> str:

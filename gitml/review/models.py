@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gitml.errors import GitmlError
+from gitml.errors import GitmlError, UserError
 from gitml.formats.child import compare, summarize
 from gitml.formats.compare import ModelDiff
 from gitml.formats.detect import SUFFIXES, looks_like_a_model
@@ -88,8 +88,10 @@ def _change(before: View, now: View, file: FileChange) -> ModelChange:
         return ModelChange(path=file.path, diff=compare(place / "old", place / "new", name))
 
 
-def write_content(view: View, path: bytes, target: Path) -> None:
-    """Write a file of a tree to `target`; raise `GitmlError` or `OSError`."""
+def write_content(view: View, path: bytes, target: Path, most: int | None = None) -> None:
+    """Write a file of a tree to `target`; raise `GitmlError`, also for one of more than `most` bytes, or `OSError`."""
     with view.open_file(path) as content, target.open("wb") as file:
+        if most is not None and content.size > most:
+            raise UserError(f"larger than {most} bytes: not compared")
         content.bring([(0, content.size)])
         shutil.copyfileobj(content, file, 1 << 20)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby
 
-from gitml.review.comparison import Side
+from gitml.review.comparison import Picture, Side
 from gitml.review.drawing import draw_graph, draw_history, text
+from gitml.review.overlay import draw_overlay
 from gitml.review.report import Block, Cell, Report, Tone
 from gitml.review.style import STYLE
 
@@ -142,7 +143,7 @@ def _fitted(blocks: Sequence[Block], rendered: list[str], room: int, command: st
 
 def _shortened(block: Block, room: int, command: str) -> str:
     """As much of a block as fits, with a line that says so; without its picture if that leaves nothing else."""
-    for whole in (block, replace(block, graph=None, history=None)):
+    for whole in (block, replace(block, graph=None, history=None, plot=None, pictures=())):
         best = ""
         low, high = 0, max(len(whole.rows), len(whole.text), len(whole.notes))
         while low <= high:
@@ -216,6 +217,21 @@ def _picture(block: Block) -> Iterator[str]:
         yield f"{draw_graph(block.graph, label)}</div>"
     if block.history is not None:
         yield draw_history(block.history)
+    if any(picture is not None and picture.data for picture in block.pictures):
+        yield '<div class="sides">'
+        for when, picture in zip(("before", "now"), block.pictures, strict=True):
+            yield f"<figure><figcaption>{when}</figcaption>{_image(picture, title, when)}</figure>"
+        yield "</div>"
+    if block.plot is not None:
+        yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a plot">'
+        yield f"{draw_overlay(block.plot)}</div>"
+
+
+def _image(picture: Picture | None, title: str, when: str) -> str:
+    if picture is None or not picture.data:
+        return "-"
+    data = b64encode(picture.data).decode()
+    return f'<img src="data:{picture.media};base64,{data}" alt="{text(title)}, {when}">'
 
 
 def _body(block: Block) -> Iterator[str]:

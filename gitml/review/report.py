@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gitml.formats.compare import ModelDiff, TensorChange
@@ -15,8 +15,11 @@ from gitml.review.comparison import (
     CostChange,
     FileChange,
     Graph,
+    LeakageChange,
     MetricChange,
     ParamChange,
+    Picture,
+    PlotChange,
     StageChange,
     Verdict,
 )
@@ -24,7 +27,9 @@ from gitml.review.files import by_role
 from gitml.review.history import MetricHistory
 from gitml.review.lineage import around
 from gitml.review.lineage import limited as limited_graph
-from gitml.tables.diff import Column, Row, Statistics, TableDiff
+from gitml.tables.diff import Column, Overlap, Row, Statistics, TableDiff
+from gitml.tables.outcome import Example, PredictionDiff, Slice
+from gitml.tables.series import Series
 
 _MOST_WARNINGS = 10
 _MOST_FILES = 20
@@ -41,6 +46,8 @@ _LARGE_GRAPH = 12
 """Nodes from which on a graph is a detail."""
 _DRIFT = 0.1
 """Population stability index from which on a column is said to have moved: below it is taken for none."""
+_CHANCE = 0.05
+"""Probability below which a difference is taken for more than chance."""
 _SEPARATOR = " · "
 _ABSENT = "-"
 
@@ -81,6 +88,10 @@ class Block:
     """What the rows say, for whoever can draw it."""
     history: MetricHistory | None = None
     """As `graph`."""
+    plot: PlotChange | None = None
+    """As `graph`."""
+    pictures: tuple[Picture | None, ...] = ()
+    """What was before and what is now, to be shown beside each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +259,7 @@ def _file(file: FileChange) -> tuple[Cell, ...]:
 
 
 def _tables(comparison: Comparison) -> Iterator[Block]:
+    yield from _leakage(comparison)
     for each in comparison.tables:
         title = f"Table: {text_of(each.path)}"
         if each.diff is None or each.diff.opaque:
@@ -261,6 +273,36 @@ def _tables(comparison: Comparison) -> Iterator[Block]:
                 yield Block(
                     key="tables", title=f"{title}, {what}", notes=tuple(Cell(name, name=True) for name in names)
                 )
+
+
+def _leakage(comparison: Comparison) -> Iterator[Block]:
+    if not comparison.leakage:
+        return
+    yield Block(
+        key="tables", title="Leakage: rows to test on that are trained on", columns=("train", "test", "before", "now"),
+        rows=tuple(map(_leak, comparison.leakage)),
+    )  # fmt: skip
+    for each in comparison.leakage:
+        if each.new is not None and each.new.sample:
+            title = f"Leakage: {text_of(each.test)}, some rows that are in {text_of(each.train)}"
+            yield Block(key="tables", title=title, text=tuple(_samples("=", each.new.sample)), folded=True)
+
+
+def _leak(change: LeakageChange) -> tuple[Cell, ...]:
+    before = change.old.shared if change.old is not None and not change.old.opaque else 0
+    known = change.new is not None and not change.new.opaque
+    now = change.new.shared if change.new is not None and known else before
+    tone = Tone.BAD if now > before or not known else Tone.GOOD if now < before else Tone.PLAIN
+    names = (Cell(text_of(path), name=True) for path in (change.train, change.test))
+    return *names, _shared(change.old), replace(_shared(change.new), tone=tone)
+
+
+def _shared(found: Overlap | None) -> Cell:
+    if found is None:
+        return Cell(_ABSENT)
+    if found.opaque:
+        return Cell(f"opaque: {found.opaque}", name=True)
+    return Cell(f"{found.shared:,} of {found.rows[1]:,} ({100 * found.share:.3g} %)")
 
 
 def _table(title: str, table: TableDiff) -> Iterator[Block]:
@@ -323,6 +365,90 @@ def _samples(sign: str, rows: Sequence[Row]) -> Iterator[str]:
             f"{sign} "
             + ", ".join(f"{name}={'' if cell is None else cell}" for name, cell in row.items())[:_LONGEST_ROW]
         )
+
+
+def _predictions(comparison: Comparison) -> Iterator[Block]:
+    for each in comparison.predictions:
+        title = f"Predictions: {text_of(each.path)}"
+        if each.diff is None or each.diff.opaque:
+            why = each.problem if each.diff is None else f"opaque: {each.diff.opaque}"
+            yield Block(key="predictions", title=title, notes=(Cell(why, name=True),))
+            continue
+        diff = each.diff
+        notes = [] if each.fresh else [Cell("stale: not those of this commit's inputs", tone=Tone.BAD)]
+        notes += [*_prediction_notes(diff), *(Cell(each, name=True) for each in diff.warnings[:_MOST_WARNINGS])]
+        yield Block(
+            key="predictions", title=title, columns=("slice", "examples", "before", "now", "change"),
+            rows=tuple(_slice(part, diff.kind) for part in diff.slices), notes=tuple(notes),
+        )  # fmt: skip
+        if diff.samples:
+            yield Block(
+                key="predictions", title=f"{title}, largest regressions", folded=True,
+                columns=("example", "true", "before", "now", "score before", "now"),
+                rows=tuple(map(_regression, diff.samples)),
+            )  # fmt: skip
+
+
+def _prediction_notes(diff: PredictionDiff) -> Iterator[Cell]:
+    text = f"{_count(diff.common, 'example')} in both: {diff.changed:,} predicted differently"
+    others = ((diff.added, "added"), (diff.removed, "removed"), (sum(diff.repeated), "ids repeated, not compared"))
+    yield Cell("; ".join([text, *(f"{count:,} {what}" for count, what in others if count)]))
+    yield Cell(f"examples by {diff.id}", name=True)
+    if diff.kind:
+        words = ("right → wrong", "wrong → right") if diff.kind == "classes" else ("further off", "closer")
+        yield Cell(f"{diff.broken:,} {words[0]}, {diff.fixed:,} {words[1]}", tone=_tone(diff))
+    for place, measure in enumerate(diff.measures):
+        difference = 0.0 if measure.old is None or measure.new is None else measure.new - measure.old
+        change = f" ({difference:+.4g})" if difference else ""
+        sure = _sure(diff) if place == 0 else ""
+        yield Cell(f"{measure.name} {number(measure.old)} → {number(measure.new)}{change}{sure}")
+    if diff.untested and diff.measures:
+        yield Cell(diff.untested, tone=Tone.QUIET)
+    if diff.relabelled:
+        yield Cell(f"labels of {_count(diff.relabelled, 'example')} changed: the new ones judge both", tone=Tone.BAD)
+
+
+def _sure(diff: PredictionDiff) -> str:
+    found = diff.significance
+    if found is None:
+        return ""
+    text = f", 95 % interval {found.low:+.3g} to {found.high:+.3g}"
+    text += "" if found.p_value is None else f", McNemar p = {found.p_value:.2g}"
+    return text + ("" if _is_clear(diff) else ": may be chance")
+
+
+def _is_clear(diff: PredictionDiff) -> bool:
+    """Whether the difference is more than chance, as far as the tests tell."""
+    found = diff.significance
+    if found is None:
+        return False
+    return (found.low > 0 or found.high < 0) and (found.p_value is None or found.p_value < _CHANCE)
+
+
+def _tone(diff: PredictionDiff) -> Tone:
+    if not _is_clear(diff):
+        return Tone.PLAIN
+    assert diff.significance is not None
+    rises = diff.significance.difference > 0
+    return Tone.GOOD if rises == (diff.kind == "classes") else Tone.BAD
+
+
+def _slice(part: Slice, kind: str) -> tuple[Cell, ...]:
+    change = 0.0 if part.old is None or part.new is None else part.new - part.old
+    worse = change < 0 if kind == "classes" else change > 0
+    return (
+        Cell(f"{part.column}={_ABSENT if part.value is None else part.value}", name=True), Cell(f"{part.count:,}"),
+        Cell(number(part.old)), Cell(number(part.new)),
+        Cell(f"{change:+.4g}" if change else "", tone=Tone.BAD if worse else Tone.GOOD if change else Tone.PLAIN),
+    )  # fmt: skip
+
+
+def _regression(example: Example) -> tuple[Cell, ...]:
+    named = (
+        Cell(_ABSENT if each is None else each, name=each is not None)
+        for each in (example.id, example.label, example.old, example.new)
+    )
+    return *named, *(Cell(number(each)) for each in (example.old_score, example.new_score))
 
 
 def _models(comparison: Comparison) -> Iterator[Block]:
@@ -399,6 +525,51 @@ def _tensor(tensor: TensorChange) -> str:
 
 def _value(value: Scalar) -> Cell:
     return Cell(_ABSENT) if value is None else Cell(str(value)[:200], name=True)
+
+
+def _plots(comparison: Comparison) -> Iterator[Block]:
+    yield from _lines(comparison)
+    yield from _pictures(comparison)
+
+
+def _lines(comparison: Comparison) -> Iterator[Block]:
+    for plot in comparison.plots:
+        sides = (("before", plot.old), ("now", plot.new))
+        notes = [] if plot.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
+        for when, side in sides:
+            if side is None or side.opaque:
+                notes.append(Cell(f"{when}: {'it is not there' if side is None else side.opaque}", name=True))
+            else:
+                notes += [Cell(f"{when}: {warning}", name=True) for warning in side.warnings[:_MOST_WARNINGS]]
+        rows = [
+            (Cell(series.name, name=True), Cell(when), *(Cell(number(each)) for each in _ends(series)))
+            for name in dict.fromkeys(series.name for _, side in sides if side for series in side.series)
+            for when, side in sides
+            for series in (side.series if side is not None else ())
+            if series.name == name
+        ]
+        yield Block(
+            key="plots", title=f"Plot: {plot.title}", columns=("line", "", "first", "last", "least", "greatest"),
+            rows=_rows(iter(rows), len(rows)), notes=tuple(notes), plot=plot,
+        )  # fmt: skip
+
+
+def _pictures(comparison: Comparison) -> Iterator[Block]:
+    for change in comparison.pictures:
+        notes = [] if change.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
+        for when, picture in (("before", change.old), ("now", change.new)):
+            if picture is None:
+                notes.append(Cell(f"{when}: it is not there"))
+            else:
+                kind = picture.problem or picture.media.removeprefix("image/").upper()
+                notes.append(Cell(f"{when}: {kind}, {format_size(picture.size)}"))
+        yield Block(
+            key="plots", title=f"Image: {text_of(change.path)}", notes=tuple(notes), pictures=(change.old, change.new)
+        )
+
+
+def _ends(series: Series) -> tuple[float | None, ...]:
+    return series.first, series.last, series.least, series.greatest
 
 
 def _costs(comparison: Comparison) -> Iterator[Block]:
@@ -487,7 +658,9 @@ _BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
     "params": _params,
     "files": _files,
     "tables": _tables,
+    "predictions": _predictions,
     "model": _models,
+    "plots": _plots,
     "environment": _libraries,
     "cost": _costs,
     "lineage": _lineage,

@@ -99,6 +99,9 @@ svg text{font-family:var(--sans)}
 .gate{fill:none;stroke:var(--bad);stroke-dasharray:4 4}
 .point{fill:var(--card);stroke:var(--link);stroke-width:1.5}
 .newest{fill:var(--link)}
+figure{margin:0;min-width:0}
+figcaption{color:var(--quiet);font-size:13px}
+img{max-width:100%;height:auto;background:#fff}
 footer{padding:8px 0 32px;color:var(--quiet);font-size:13px}
 @media (min-width:1080px){.body{grid-template-columns:168px minmax(0,1fr);gap:28px;padding-top:24px}
 nav{position:sticky;top:20px;align-self:start}nav ul{flex-direction:column;flex-wrap:nowrap}}

@@ -18,7 +18,7 @@ _MOST = 10
 """Tables that are compared; the largest ones first."""
 _LARGEST = 4 << 30
 """Bytes of a table that is compared."""
-_SUFFIXES = (
+SUFFIXES = (
     ".csv",
     ".tsv",
     ".jsonl",
@@ -59,7 +59,7 @@ def table_changes(
 
 def _is_table(file: FileChange) -> bool:
     name = text_of(file.path).lower()
-    return not (file.new or file.gone) and file.role not in (Role.CODE, Role.PARAMS) and name.endswith(_SUFFIXES)
+    return not (file.new or file.gone) and file.role not in (Role.CODE, Role.PARAMS) and name.endswith(SUFFIXES)
 
 
 def _change(before: View, now: View, file: FileChange, key: Sequence[str], masked: Sequence[str]) -> TableChange:

@@ -4,6 +4,7 @@ Memory, processor time and files are limited by the system, and the answer is JS
 wrong there, the caller gets a difference that is opaque and says which limit it was.
 """
 
+import gc
 import json
 import os
 import signal
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gitml.tables.diff import FileDiff, Overlap
+from gitml.tables.outcome import PredictionDiff, Version
+from gitml.tables.series import SeriesFile, read_series
 
 _NO_MEMORY = 77
 _SIGNS = (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror", b"start new thread")
@@ -60,6 +63,30 @@ def overlap_in_child(
     }  # fmt: skip
     answer = _ask(request, limits or Limits())
     return Overlap(opaque=answer) if isinstance(answer, str) else Overlap.from_json(answer)
+
+
+def predictions_in_child(
+    old: Version, new: Version, *, samples: int = 10, masked: Sequence[str] = (), limits: Limits | None = None
+) -> PredictionDiff:
+    """How the predictions of two versions differ, as `predictions.compare_predictions` gives it."""
+    sides = [
+        {name: os.fspath(each) if isinstance(each, Path) else each for name, each in asdict(version).items()}
+        for version in (old, new)
+    ]
+    answer = _ask(
+        {"what": "predictions", "versions": sides, "samples": samples, "masked": list(masked)}, limits or Limits()
+    )
+    return PredictionDiff(opaque=answer) if isinstance(answer, str) else PredictionDiff.from_json(answer)
+
+
+def series_in_child(
+    path: Path, name: str, x: str | None, y: Sequence[str], *, limits: Limits | None = None
+) -> SeriesFile:
+    """Columns to be drawn, as `series.read_series` gives them."""
+    answer = _ask(
+        {"what": "series", "paths": [os.fspath(path)], "name": name, "x": x, "y": list(y)}, limits or Limits()
+    )
+    return SeriesFile(opaque=answer) if isinstance(answer, str) else SeriesFile.from_json(answer)
 
 
 def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
@@ -131,10 +158,13 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # libraries that find no memory while they load fail in as many ways as there are libraries
-    _load()
+    request = json.loads(arguments[2])
+    if request["what"] == "predictions":
+        gc.disable()  # millions of small objects, none in a cycle: looking for some takes half of the time
+    _load(with_statistics=request["what"] == "predictions")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        answer = json.dumps(_answer(json.loads(arguments[2])))
+        answer = json.dumps(_answer(request))
     except MemoryError:
         return _NO_MEMORY
     sys.stdout.write(answer)
@@ -142,8 +172,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _load() -> None:
+def _load(*, with_statistics: bool) -> None:
     """Load what compares, and start its threads."""
+    if with_statistics:
+        from gitml.tables.significance import has_scipy  # noqa: PLC0415
+
+        if has_scipy():
+            import scipy.stats  # noqa: F401, PLC0415
     from gitml.tables.compare import has_polars  # noqa: PLC0415
 
     if has_polars():
@@ -156,7 +191,14 @@ def _load() -> None:
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     from gitml.tables.compare import Options, compare, overlap  # noqa: PLC0415
 
+    if request["what"] == "predictions":
+        from gitml.tables.predictions import compare_predictions  # noqa: PLC0415
+
+        old, new = map(_version, request["versions"])
+        return compare_predictions(old, new, samples=request["samples"], masked=request["masked"]).as_json()
     paths = [Path(each) for each in request["paths"]]
+    if request["what"] == "series":
+        return read_series(paths[0], request["name"], request["x"], request["y"]).as_json()
     if request["what"] == "overlap":
         found = overlap(
             paths[0], paths[1], request["key"], request["columns"], samples=request["samples"], masked=request["masked"]
@@ -164,3 +206,15 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return found.as_json()
     options = Options(key=tuple(request["key"]), samples=request["samples"], masked=tuple(request["masked"]))
     return compare(paths[0], paths[1], request["name"], options).as_json()
+
+
+def _version(given: Mapping[str, Any]) -> Version:
+    labels = given["labels"]
+    return Version(
+        **{
+            **given,
+            "path": Path(given["path"]),
+            "labels": None if labels is None else Path(labels),
+            "slices": tuple(given["slices"]),
+        }
+    )

@@ -66,6 +66,17 @@ class FrameTable:
         for row, frame in self._source.batches(self.names if columns is None else columns, wanted):
             yield row, as_text(frame)
 
+    def cells(self, columns: Sequence[str]) -> dict[str, list[Cell]]:
+        """Whole columns; where cells repeat, equal ones are one object."""
+        found: dict[str, list[Cell]] = {name: [] for name in columns}
+        for _, text in self.texts(columns=columns):
+            for name in columns:
+                column = text[name].to_list()
+                pool: dict[Cell, Cell] = {}
+                repeats = len({*column[:1000]}) < len(column[:1000]) // 2
+                found[name] += map(pool.setdefault, column, column) if repeats else column
+        return found
+
     def pick(self, wanted: Rows, columns: Sequence[str] | None = None) -> "Iterator[tuple[Rows, polars.DataFrame]]":
         """The rows with these (sorted) numbers, in order, in batches."""
         if not len(wanted):

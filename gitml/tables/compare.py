@@ -8,6 +8,7 @@ A key that is not given is sought among columns of both versions in which no cel
 """
 
 import fnmatch
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ def compare(old: Path, new: Path, name: str = "", options: Options | None = None
         formats = format_of(old, name or old.name), format_of(new, name or new.name)
         return _compare_files((old, new), formats, options or Options())
 
-    return _guarded(work, lambda reason: FileDiff(formats=formats, opaque=reason))
+    return guarded(work, lambda reason: FileDiff(formats=formats, opaque=reason))
 
 
 def overlap(
@@ -67,7 +68,7 @@ def overlap(
     """Which rows of `test` also appear in `train`: in `key`, or in `columns`, or in all that both have."""
 
     def work() -> Overlap:
-        tables = [_single(path, format_of(path, path.name)) for path in (train, test)]
+        tables = [single(path, format_of(path, path.name)) for path in (train, test)]
         engine, (one, two) = _engine(), tables
         chosen = tuple(key or columns or [each for each in two.names if each in one.names])
         if not chosen:
@@ -82,7 +83,7 @@ def overlap(
             sample=tuple(_shown(row, masked) for row in rows), warnings=_warnings(one, two),
         )  # fmt: skip
 
-    return _guarded(work, lambda reason: Overlap(opaque=reason))
+    return guarded(work, lambda reason: Overlap(opaque=reason))
 
 
 def format_of(path: Path, name: str) -> str:
@@ -110,7 +111,7 @@ def _engine() -> Any:
     return columnar if has_polars() else plain
 
 
-def _guarded(work: Callable[[], _Result], opaque: Callable[[str], _Result]) -> _Result:
+def guarded(work: Callable[[], _Result], opaque: Callable[[str], _Result]) -> _Result:
     """What `work` gives, or what `opaque` makes of the reason that it does not."""
     try:
         return work()
@@ -135,7 +136,7 @@ def _guarded(work: Callable[[], _Result], opaque: Callable[[str], _Result]) -> _
 
 def _compare_files(paths: tuple[Path, Path], formats: tuple[str, str], options: Options) -> FileDiff:
     if formats != ("sqlite", "sqlite"):
-        old, new = (_single(path, each) for path, each in zip(paths, formats, strict=True))
+        old, new = (single(path, each) for path, each in zip(paths, formats, strict=True))
         return FileDiff(formats=formats, tables=(_compare_tables(old, new, options),))
     if not has_polars():
         raise TableError(NEEDS_POLARS)
@@ -151,14 +152,14 @@ def _compare_files(paths: tuple[Path, Path], formats: tuple[str, str], options: 
             has_key = all(each in old.names and each in new.names for each in options.key)
             return _compare_tables(old, new, options if has_key else replace(options, key=()))
 
-        found.append(replace(_guarded(work, lambda reason: TableDiff(opaque=reason)), name=name))
+        found.append(replace(guarded(work, lambda reason: TableDiff(opaque=reason)), name=name))
     return FileDiff(
         formats=formats, tables=tuple(found), added=tuple(sorted(tables[1].keys() - tables[0].keys())),
         removed=tuple(sorted(tables[0].keys() - tables[1].keys())),
     )  # fmt: skip
 
 
-def _single(path: Path, format: str) -> Any:  # noqa: A002 - a field everywhere else
+def single(path: Path, format: str) -> Any:  # noqa: A002 - a field everywhere else
     """The one table of a file, for the engine there is."""
     source: Source
     if format in ("csv", "tsv"):
@@ -202,7 +203,7 @@ def _compare_tables(old: Any, new: Any, options: Options) -> TableDiff:
         columns=tuple(
             profile.column(
                 name, old.profiles.get(name), new.profiles.get(name), changed=samples.changes.get(name, 0),
-                masked=_is_masked(name, options.masked),
+                masked=is_masked(name, options.masked),
             )
             for name in names
         ),
@@ -261,13 +262,25 @@ def _warnings(old: Any, new: Any) -> tuple[str, ...]:
     )
 
 
-def _is_masked(name: str, patterns: Sequence[str]) -> bool:
+def is_masked(name: str, patterns: Sequence[str]) -> bool:
+    """Whether cells of this column are not to be shown."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _shown(row: dict[str, Cell], masked: Sequence[str]) -> dict[str, Cell]:
-    return {name: cell and (MASK if _is_masked(name, masked) else _cut(cell)) for name, cell in row.items()}
+    return {name: cell and (MASK if is_masked(name, masked) else cut(cell)) for name, cell in row.items()}
 
 
-def _cut(cell: str) -> str:
+def finite_number(cell: Cell) -> float | None:
+    """A finite number; None for any other cell."""
+    # several times faster than looking at the form first; Python also takes 1_000, which is no number here
+    try:
+        value = float(cell) if cell is not None and "_" not in cell else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def cut(cell: str) -> str:
+    """A cell of a length that can be shown."""
     return cell if len(cell) <= _LONGEST else cell[:_LONGEST] + "…"

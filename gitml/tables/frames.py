@@ -144,13 +144,13 @@ class DelimitedSource:
             return self._frame((fitted(record, len(self.names)) for record in self._records(data)), columns)
         if self._file.encoding == "latin-1":
             data = data.decode("latin-1").encode()
+        # versions of polars differ in whether chosen columns come as they were chosen or as they are in the file
+        ordered = sorted(columns, key=self.names.index)
         frame = pl.read_csv(
             data, has_header=False, separator=self._file.delimiter, quote_char='"' if b'"' in data else None,
             schema=dict.fromkeys(map(str, range(len(self.names))), pl.String), infer_schema=False,
-            columns=[self.names.index(name) for name in columns],
+            columns=[self.names.index(name) for name in ordered],
         )  # fmt: skip
-        # polars gives chosen columns in the order of the file
-        ordered = sorted(columns, key=self.names.index)
         frame.columns = ordered
         frame = frame[list(columns)]
         if b'""' in data:

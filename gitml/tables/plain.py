@@ -44,6 +44,15 @@ class PlainTable:
         for row, record in enumerate(self._file.records(self._file.start)):
             yield row, fitted(record, width)
 
+    def cells(self, columns: Sequence[str]) -> dict[str, list[Cell]]:
+        """Whole columns."""
+        places = self._places(columns)
+        found: list[list[Cell]] = [[] for _ in columns]
+        for _, row in self.read():
+            for column, place in zip(found, places, strict=True):
+                column.append(row[place])
+        return dict(zip(columns, found, strict=True))
+
     def scan(self, compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
         """Read the file once: profiles, and the hashes of rows."""
         width = len(self.names)

@@ -11,7 +11,7 @@ from gitml.pipeline.code import CodeFile
 from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.key import canonical, command_digest, spec_fields, stage_key, task_key, task_keys
 from gitml.pipeline.params import Params
-from gitml.pipeline.spec.model import Metric, Stage, Transform
+from gitml.pipeline.spec.model import Leakage, Metric, Plot, Predictions, Stage, Transform
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, Entry
 
@@ -74,6 +74,9 @@ def test_what_can_change_a_result_changes_the_key(stage: Stage, change: dict[str
         {"description": "d"},
         {"output": b"elsewhere"},
         {"metrics": (Metric(path="m.json"),)},
+        {"predictions": (Predictions(path="p.csv", id="id", prediction="p"),)},
+        {"plots": (Plot(path="p.csv", y=("a",)),)},
+        {"leakage": (Leakage(train=b"a.csv", test=b"b.csv"),)},
         {"parallelism": 8},
         {"datum_tries": 1},
         {"datum_timeout": 1.0},

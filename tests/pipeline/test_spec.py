@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
-from gitml.pipeline.spec.model import CodeMount, CrossInput, Metric, ParamRef, PfsInput, Transform, UnionInput
+from gitml.pipeline.spec.model import (
+    CodeMount,
+    CrossInput,
+    Leakage,
+    Metric,
+    ParamRef,
+    PfsInput,
+    Plot,
+    Predictions,
+    Transform,
+    UnionInput,
+)
 from gitml.pipeline.spec.schema import schema_text
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot, edit_tree, empty_tree
@@ -108,6 +119,27 @@ EVERYTHING = {
                 "all.json",
                 {"path": "m.json", "name": "accuracy", "goal": "max", "tolerance": 0.01, "gate": {"min": 0.9}},
             ],
+            "predictions": [
+                {"path": "./p.csv", "id": "id", "prediction": "p"},
+                {
+                    "path": "q.csv",
+                    "id": "id",
+                    "prediction": "p",
+                    "label": "y",
+                    "score": "s",
+                    "slices": ["a", "b"],
+                    "labels": {"path": "training/a.csv", "id": "key"},
+                },
+            ],
+            "plots": [
+                {"path": "loss.csv", "y": ["train", "valid"], "x": "step", "title": "Loss"},
+                {"path": "loss.csv", "y": ["rate"]},
+                "confusion.PNG",
+            ],
+            "leakage": [
+                {"train": "training/a.csv", "test": "inference/test.csv"},
+                {"train": "training/a.csv", "test": "input/x.csv", "columns": ["a"]},
+            ],
             "autoscaling": True,
         },
     ],
@@ -129,6 +161,22 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert model.metrics == (
         Metric(path="all.json"),
         Metric(path="m.json", name="accuracy", goal="max", tolerance=0.01, gate=(0.9, None)),
+    )
+    assert model.predictions == (
+        Predictions(path="p.csv", id="id", prediction="p", labels_id="id"),
+        Predictions(
+            path="q.csv", id="id", prediction="p", label="y", labels=b"training/a.csv", labels_id="key", score="s",
+            slices=("a", "b"),
+        ),
+    )  # fmt: skip
+    assert model.plots == (
+        Plot(path="loss.csv", y=("train", "valid"), x="step", title="Loss"),
+        Plot(path="loss.csv", y=("rate",)),
+        Plot(path="confusion.PNG"),
+    )
+    assert model.leakage == (
+        Leakage(train=b"training/a.csv", test=b"inference/test.csv"),
+        Leakage(train=b"training/a.csv", test=b"input/x.csv", columns=("a",)),
     )
     assert model.transform.env == (("A", "0"), ("C", "3"))
     assert model.transform.working_dir == "/code"

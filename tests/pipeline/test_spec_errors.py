@@ -61,6 +61,10 @@ def reads(repo: str, **fields: str) -> dict[str, Any]:
     return {"pfs": {"repo": repo, "glob": "/", **fields}}
 
 
+def predicts(**fields: Any) -> dict[str, Any]:
+    return stage(predictions=[{"path": "p.csv", "id": "id", "prediction": "p", **fields}])
+
+
 def runs(**fields: Any) -> dict[str, Any]:
     return stage(transform={"cmd": ["a"], **fields})
 
@@ -333,6 +337,50 @@ ADDITIONS = [
         PLACE + "metrics[0].gate: 'min' is greater than 'max'",
     ),
     Case(stage(metrics=[{"path": "m.json", "nam": "a"}]), PLACE + "metrics[0].nam: unknown field", "'name'", True),
+    Case(stage(predictions=["p.csv"]), PLACE + "predictions[0]: expected an object, got a string", None, True),
+    Case(stage(predictions={"path": "p.csv"}), PLACE + "predictions: expected a list of objects", None, True),
+    Case(
+        stage(predictions=[{"path": "p.csv", "id": "i"}]), PLACE + "predictions[0]: 'prediction' is missing", None, True
+    ),
+    Case(predicts(path="../p.csv"), PLACE + "predictions[0].path: '../p.csv' leaves the output directory", "'..'"),
+    Case(predicts(path="."), PLACE + "predictions[0].path: '.' names no file"),
+    Case(predicts(labl="y"), PLACE + "predictions[0].labl: unknown field", "'label'", True),
+    Case(predicts(id=""), PLACE + "predictions[0].id: an empty name of a column"),
+    Case(predicts(slices="a"), PLACE + "predictions[0].slices: expected a list of strings", "[...]", True),
+    Case(predicts(slices=["a", "a"]), PLACE + "predictions[0].slices[1]: 'a' is named twice"),
+    Case(predicts(labels={"path": "params.yaml"}), PLACE + "predictions[0].labels: 'labels' without 'label'", "truth"),
+    Case(
+        predicts(label="y", labels={"path": "parms.yaml"}),
+        PLACE + "predictions[0].labels.path: 'parms.yaml' is not in the commit",
+        "'params.yaml'",
+    ),
+    Case(
+        stage(predictions=[{"path": "p.csv", "id": "i", "prediction": "p"}] * 2),
+        PLACE + "predictions[1].path: 'p.csv' is named twice",
+    ),
+    Case(stage(plots=["loss.csv"]), PLACE + "plots[0]: 'loss.csv' is not an image", '"y"'),
+    Case(stage(plots=["../a.png"]), PLACE + "plots[0]: '../a.png' leaves the output directory", "'..'"),
+    Case(stage(plots=["a.png", "./a.png"]), PLACE + "plots[1]: a second plot of the same in 'a.png'"),
+    Case(stage(plots=[{"path": "loss.csv"}]), PLACE + "plots[0]: 'y' is missing", None, True),
+    Case(stage(plots=[{"path": "loss.csv", "y": []}]), PLACE + "plots[0].y: no column to draw", None, True),
+    Case(
+        stage(plots=[{"path": "a/..", "y": ["a"]}]), PLACE + "plots[0].path: 'a/..' leaves the output directory", "'..'"
+    ),
+    Case(stage(plots=[{"path": "a", "y": ["a"], "titel": "b"}]), PLACE + "plots[0].titel: unknown", "'title'", True),
+    Case(
+        stage(plots=[{"path": "a", "y": ["a"]}, {"path": "./a", "y": ["a"]}]),
+        PLACE + "plots[1]: a second plot of the same in 'a'",
+    ),
+    Case(stage(leakage=[{"train": "params.yaml"}]), PLACE + "leakage[0]: 'test' is missing", None, True),
+    Case(
+        stage(leakage=[{"train": "params.yaml", "test": "params.yaml"}]),
+        PLACE + "leakage[0]: 'train' and 'test' are both 'params.yaml'",
+    ),
+    Case(
+        stage(leakage=[{"train": "params.yaml", "test": "src"}]),
+        PLACE + "leakage[0].test: 'src' is a directory, expected a file",
+    ),
+    Case(stage(leakage=[{"train": "params.yaml", "tests": "a"}]), PLACE + "leakage[0].tests: unknown", "'test'", True),
     Case(runs(image="a:1"), PLACE + "transform.image: nothing stands for the image 'a:1'", '"images" of pipeline.json'),
     Case(runs(image="a:1"), PLACE + "transform.image: nothing", "podman or apptainer comes with a later version"),
     Case(

@@ -134,8 +134,20 @@ _STAGE = {
         object="metric",
         about="Files of numbers among the results, relative to the output directory, and how to judge them.",
     ),
-    "plots": _later(
-        "plots come with a later version", "until then write the image to /pfs/out; it is committed with the results"
+    "predictions": Field(
+        kind=Kind.OBJECTS,
+        object="predictions",
+        about="Tables of predictions among the results, which 'git ml diff' compares example by example.",
+    ),
+    "leakage": Field(
+        kind=Kind.OBJECTS,
+        object="leakage",
+        about="Pairs of tables, to train and to test on, that must not share rows; 'git ml diff' counts those they do.",
+    ),
+    "plots": Field(
+        kind=Kind.METRICS,
+        object="plot",
+        about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _later(
         "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"
@@ -299,6 +311,25 @@ _METRIC = {
     "gate": _object("gate", "Bounds of what is acceptable."),
 }
 
+_PREDICTIONS = {
+    "path": Field(kind=Kind.STRING, about="Table with a row for each example, relative to the output directory."),
+    "id": Field(kind=Kind.STRING, about="Column that tells examples apart."),
+    "prediction": Field(kind=Kind.STRING, about="Column with what was predicted: a class, or a number."),
+    "label": Field(kind=Kind.STRING, about="Column with what is true."),
+    "labels": _object("labels", "Table that has the column 'label', if it is another one."),
+    "score": Field(kind=Kind.STRING, about="Column that says how sure the prediction is: more is surer."),
+    "slices": Field(
+        kind=Kind.STRINGS, about="Columns that part the examples into groups, in either table: each is compared."
+    ),
+}
+
+_PLOT = {
+    "path": Field(kind=Kind.STRING, about="Table among the results, relative to the output directory."),
+    "x": Field(kind=Kind.STRING, about="Column of numbers across; the number of the row unless told."),
+    "y": Field(kind=Kind.STRINGS, about="Columns of numbers that are drawn as lines.", schema={"minItems": 1}),
+    "title": Field(kind=Kind.STRING, about="What the plot is called; the path unless told."),
+}
+
 _DOCUMENT = {
     "$schema": Field(kind=Kind.STRING, about="Where an editor finds the JSON Schema."),
     "stages": Field(about="The stages: specifications, or paths or globs of files that hold some."),
@@ -316,6 +347,21 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     "pfs": _PFS,
     "parallelism_spec": _PARALLELISM,
     "metric": _METRIC,
+    "predictions": _PREDICTIONS,
+    "plot": _PLOT,
+    "labels": {
+        "path": Field(kind=Kind.STRING, about="Table of the repository."),
+        "id": Field(
+            kind=Kind.STRING, about="Its column that tells examples apart; the 'id' of the predictions unless told."
+        ),
+    },
+    "leakage": {
+        "train": Field(kind=Kind.STRING, about="Table of the repository that is trained on."),
+        "test": Field(kind=Kind.STRING, about="Table of the repository that is tested on."),
+        "columns": Field(
+            kind=Kind.STRINGS, about="Rows are the same if these columns are; all that both have unless told."
+        ),
+    },
     "gate": {
         "min": Field(kind=Kind.NUMBER, about="Least acceptable value."),
         "max": Field(kind=Kind.NUMBER, about="Greatest acceptable value."),
@@ -352,7 +398,15 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
 }
 """Fields by object. `$schema` may stand in a stage too; it is dropped before."""
 
-REQUIRED: Mapping[str, tuple[str, ...]] = {"pipeline": ("name",), "pfs": ("repo", "glob"), "metric": ("path",)}
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "pipeline": ("name",),
+    "pfs": ("repo", "glob"),
+    "metric": ("path",),
+    "predictions": ("path", "id", "prediction"),
+    "labels": ("path",),
+    "plot": ("path", "y"),
+    "leakage": ("train", "test"),
+}
 """Fields that an object must hold once `defaults` are merged in."""
 
 

@@ -13,6 +13,7 @@ from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError, quoted
+from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
 from gitml.pipeline.spec.inputs import InputReader, check_glob
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
@@ -219,6 +220,9 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         code=mounts,
         params=params(node.nodes("params"), around),
         metrics=metrics(node.nodes("metrics")),
+        predictions=predictions(node.nodes("predictions"), around),
+        leakage=leakage(node.nodes("leakage"), around),
+        plots=plots(node.nodes("plots")),
         parallelism=(_count(workers.get("constant")) if workers is not None else 0) or 1,
         datum_tries=_count(tries) or 3,
         datum_timeout=timeout.value or None if timeout is not None else None,

@@ -103,6 +103,55 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """A table of predictions among the outputs. All but the paths are names of columns."""
+
+    path: str
+    """Relative to the output directory."""
+    id: str
+    """What tells examples apart."""
+    prediction: str
+    label: str | None = None
+    """What is true."""
+    labels: bytes | None = None
+    """Repository path of the table that has the label; None: that of the predictions has it."""
+    labels_id: str = ""
+    """What tells examples apart there."""
+    score: str | None = None
+    """How sure the prediction is."""
+    slices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """Columns of a table among the outputs that are drawn, or an image among them."""
+
+    path: str
+    """Relative to the output directory."""
+    y: tuple[str, ...] = ()
+    """Empty: the file is an image."""
+    x: str | None = None
+    """None: the number of the row."""
+    title: str = ""
+    """Empty: the path."""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the file is an image."""
+        return not self.y
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leakage:
+    """Two tables that must not share rows, by repository path."""
+
+    train: bytes
+    test: bytes
+    columns: tuple[str, ...] = ()
+    """In which rows are compared; empty: in all that both have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One step of the pipeline."""
 
@@ -117,6 +166,9 @@ class Stage:
     """None: found from `cmd`, `stdin` and `err_cmd`."""
     params: tuple[ParamRef, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    predictions: tuple[Predictions, ...] = ()
+    leakage: tuple[Leakage, ...] = ()
+    plots: tuple[Plot, ...] = ()
     parallelism: int = 1
     datum_tries: int = 3
     datum_timeout: float | None = None

@@ -1,0 +1,76 @@
+"""Declared images that changed, with what can show them: their bytes, or where their forge shows them."""
+
+from collections.abc import Iterable
+
+from gitml.errors import GitmlError
+from gitml.git.repository import Repository
+from gitml.pipeline.spec.model import Stage
+from gitml.reading.source import Source
+from gitml.reading.view import View
+from gitml.review.addresses import addresses
+from gitml.review.comparison import Picture, PictureChange, Side
+from gitml.store.tree import Snapshot
+
+_MOST = 20
+"""Images that are shown."""
+_LARGEST = 4 << 20
+"""Bytes of an image that is shown."""
+_MAGICS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+
+
+def picture_changes(
+    repo: Repository,
+    old: tuple[Side, Snapshot],
+    new: tuple[Side, Snapshot],
+    stages: Iterable[tuple[Stage | None, Stage, bool]],
+    *,
+    forge: str | None = None,
+) -> list[PictureChange]:
+    """The images among the plots of the new side that changed.
+
+    `old` and `new` are sides with their trees; `stages` are those of the new side, each with what it was on the old
+    side, and whether its results are fresh. `forge` is the kind of the forge, where it does not show in the address of
+    the remote. What is not here is fetched. Whatever goes wrong is said of the image.
+    """
+    found = [
+        (stage, fresh, paths)
+        for earlier, stage, fresh in stages
+        for plot in stage.plots
+        for paths in [tuple(each.output + b"/" + plot.path.encode() for each in (earlier or stage, stage))]
+        if plot.is_image and old[1].get(paths[0]) != new[1].get(paths[1])
+    ]
+    if not found:
+        return []
+    address_of = addresses(repo.config("remote.origin.url") or "", forge)
+    source = Source(repo)
+
+    def picture(side: Side, tree: Snapshot, path: bytes) -> Picture | None:
+        if tree.get(path) is None:
+            return None
+        view = View(source, side.commit.hex()[:10], side.commit, tree.root, b"")
+        try:
+            file = view.check_file(path)
+            # a forge has no more of a large file than its pointer, and nothing of the worktree
+            is_shown = address_of is not None and not side.worktree and view.describe_file(file).pointer is None
+            address = address_of(side.commit.hex(), file.path) if is_shown and address_of is not None else ""
+            with view.open_file(path) as content:
+                if content.size > _LARGEST:
+                    return Picture(size=content.size, problem=f"larger than {_LARGEST} bytes")
+                content.bring([(0, content.size)])
+                data = content.read()
+        except (GitmlError, OSError) as error:
+            return Picture(size=0, problem=error.message if isinstance(error, GitmlError) else str(error.strerror))
+        media = next((media for magic, media in _MAGICS if data.startswith(magic)), "")
+        if not media:
+            return Picture(size=len(data), problem="it is neither PNG nor JPEG")
+        return Picture(size=len(data), media=media, data=data, address=address)
+
+    try:
+        return [
+            PictureChange(
+                stage=stage.name, path=paths[1], old=picture(*old, paths[0]), new=picture(*new, paths[1]), fresh=fresh
+            )
+            for stage, fresh, paths in found[:_MOST]
+        ]
+    finally:
+        source.close()
