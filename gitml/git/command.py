@@ -6,6 +6,7 @@ explicitly.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,14 @@ _KEPT = frozenset(
         "GIT_SSL_CAINFO", "GIT_SSL_NO_VERIFY", "GIT_TEMPLATE_DIR", "GIT_TERMINAL_PROMPT", "GIT_TRACE", "GIT_TRACE2",
     }
 )  # fmt: skip
+
+_QUICK = frozenset(
+    {
+        "cat-file", "check-attr", "config", "for-each-ref", "log", "ls-tree", "merge-base", "rev-list", "rev-parse",
+        "update-index", "update-ref",
+    }
+)  # fmt: skip
+"""What takes no time and may be done twice."""
 
 
 def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -105,6 +114,9 @@ class Git:
                 stdout, stderr = _communicate_showing(process, input)
             else:
                 stdout, stderr = process.communicate(input)
+        if process.returncode == -signal.SIGINT and arguments[:1] and arguments[0] in _QUICK:
+            # Ctrl-C in a terminal reaches git as well; we are still here, so somebody has things to put in order first
+            return self.run(*arguments, input=input, check=check, env=env, show=show, apart=True)
         done = subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
         if check and done.returncode != 0:
             raise GitError(arguments, done.returncode, done.stderr)

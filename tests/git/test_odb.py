@@ -1,5 +1,7 @@
 """Reading objects while the process that reads them ends."""
 
+import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -34,3 +36,20 @@ def test_ctrl_c_does_not_end_reading(repo: Path, number: signal.Signals, monkeyp
         else:
             with pytest.raises(CorruptError, match="git cannot read it"):
                 odb.read(head)
+
+
+def test_a_quick_command_that_ctrl_c_ended_is_done_again(repo: Path, tmp_path: Path) -> None:
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    real = shutil.which("git")
+    once = f"[ -s {tmp_path}/first ] || {{ echo x > {tmp_path}/first; kill -INT $$; }}"
+    wrapper.write_text(f'#!/bin/sh\necho x >> {tmp_path}/calls\n{once}\nexec {real} "$@"\n')
+    wrapper.chmod(0o755)
+    repository = Repository.discover(repo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+        assert repository.git.line("rev-parse", "--is-bare-repository") == "false"
+        (tmp_path / "first").unlink()
+        # anything else may not be done twice without being asked for
+        assert repository.git.run("commit", "--allow-empty", "-m", "one", check=False).returncode == -signal.SIGINT
+    assert (tmp_path / "calls").read_text().count("x") == 3
