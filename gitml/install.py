@@ -25,9 +25,9 @@ HOOKS = (
     "post-index-change", "pre-push",
 )  # fmt: skip
 _SIGNATURE = b'# gitml hook 1, written by "git ml install"'
-_BINARY_MODELS = (
+_BINARY = (
     ".safetensors", ".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".onnx", ".gguf", ".keras",
-    ".ubj",
+    ".ubj", ".parquet", ".arrow", ".feather", ".sqlite", ".sqlite3", ".db",
 )  # fmt: skip
 """Ends of names of which `git diff` would only say that they differ, or show pointers."""
 _ATTRIBUTES_BEGIN = "# gitml: begin\n"
@@ -168,7 +168,7 @@ def _configure(repo: Repository) -> None:
 def _write_attributes(repo: Repository) -> None:
     lines = f"*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n"
     # by name, and not with the filter: git starts a process for each version that it shows
-    lines += "".join(f"*{suffix} diff=ml\n" for suffix in _BINARY_MODELS)
+    lines += "".join(f"*{suffix} diff=ml\n" for suffix in _BINARY)
     _edit_attributes(repo, _ATTRIBUTES_BEGIN + lines + _ATTRIBUTES_END)
 
 

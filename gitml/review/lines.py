@@ -1,10 +1,11 @@
-"""A summary as lines, one for each thing, so that `git diff` shows which of them changed."""
+"""What a file is as lines, one for each thing, so that `git diff` shows which of them changed."""
 
 from collections.abc import Iterator
 
 from gitml.formats.compare import kind_of
 from gitml.formats.summary import Summary
 from gitml.provenance.codec import harmless
+from gitml.tables.diff import FileDiff, Statistics
 
 _MOST = 2000
 """Lines of each kind."""
@@ -23,6 +24,39 @@ def lines_of(summary: Summary) -> list[str]:
     found += _some(f"feature {name}" for name in summary.features)
     found += _some(f"tensor {tensor.name} {kind_of(tensor)}" for tensor in summary.tensors)
     return found + _names(summary)
+
+
+def lines_of_tables(found: FileDiff) -> list[str]:
+    """The tables of a file that was compared with itself: the columns in their order, with what is in them."""
+    if found.opaque:
+        return [f"not readable as a table: {harmless(found.opaque)}"]
+    lines = [f"format: {found.formats[1]}"]
+    for table in found.tables:
+        title = f"table {table.name}: " if table.name else ""
+        if table.opaque:
+            lines += _some(iter([f"{title}not readable: {table.opaque}"]))
+            continue
+        lines += _some(iter([f"{title}{table.rows[1]} rows"]))
+        lines += _some(
+            f"{'  ' if title else ''}column {column.name} {_statistics(column.new)}"
+            for column in table.columns
+            if column.new is not None
+        )
+    return lines
+
+
+def _statistics(column: Statistics) -> str:
+    said = [column.type]
+    if column.least is not None and column.greatest is not None:
+        said.append(f"{column.least} to {column.greatest}")
+    if column.mean is not None:
+        said.append(f"mean {column.mean:.6g}")
+    said.append(f"{'' if column.exact else 'about '}{column.distinct} distinct")
+    if column.missing:
+        said.append(f"{column.missing} missing")
+    if column.not_finite:
+        said.append(f"{column.not_finite} not finite")
+    return ", ".join(said)
 
 
 def _names(summary: Summary) -> list[str]:

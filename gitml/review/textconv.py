@@ -1,4 +1,4 @@
-"""What `git diff`, `git show` and `git log -p` show of pointers and models: the driver `diff=ml`.
+"""What `git diff`, `git show` and `git log -p` show of pointers, models and tables: the driver `diff=ml`.
 
 git gives the name of a file that holds one version, as it is in the repository or as it is in the worktree, and shows
 the differences of what is printed (gitattributes: textconv). Nothing is fetched: a diff must not wait for a network.
@@ -18,11 +18,17 @@ from gitml.git.repository import Repository
 from gitml.provenance.codec import harmless
 from gitml.reading.content import ChunkedContent
 from gitml.reading.source import Source
-from gitml.review.lines import lines_of
+from gitml.review.lines import lines_of, lines_of_tables
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, PointerError, is_pointer, parse_pointer
+from gitml.tables.child import Limits, compare_in_child
 
 _LARGEST = 4 << 30
 """Bytes of content that is looked into."""
+_SECONDS = 60
+"""For a table: a pager waits."""
+_TEXT = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
+"""Tables that git shows as they are, unless they are pointers."""
+_BINARY = (".parquet", ".arrow", ".feather", ".ipc", ".sqlite", ".sqlite3", ".db")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,9 +40,11 @@ def main(arguments: Sequence[str]) -> int:
     with path.open("rb") as file:
         head = file.read(MAX_POINTER_SIZE + 1)
     if is_pointer(head) and len(head) <= MAX_POINTER_SIZE:
-        lines = _pointer_lines(head)
+        lines = _pointer_lines(head, path.name)
     elif looks_like_a_model(path.name, head):
         lines = [_identity(path), *lines_of(summarize(path))]
+    elif _is_table(path.name, head) and not path.name.lower().endswith(_TEXT):
+        lines = [_identity(path), *_table_lines(path, path.name)]
     elif b"\0" in head:
         lines = [_identity(path)]
     else:
@@ -48,12 +56,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _pointer_lines(data: bytes) -> list[str]:
+def _is_table(name: str, head: bytes) -> bool:
+    return name.lower().endswith((*_TEXT, *_BINARY)) or head.startswith((b"PAR1", b"ARROW1", b"SQLite format 3\0"))
+
+
+def _table_lines(path: Path, name: str) -> list[str]:
+    """Columns and what is in them; a file that is compared with itself tells just that."""
+    return lines_of_tables(compare_in_child(path, path, name, samples=0, limits=Limits(seconds=_SECONDS)))
+
+
+def _pointer_lines(data: bytes, name: str) -> list[str]:
     try:
         pointer = parse_pointer(data)
     except PointerError as error:
         return [f"a pointer that cannot be read: {harmless(error.message)}"]
-    return [f"{pointer.size} bytes, sha256 {pointer.sha256.hex()}", *_content_lines(pointer)]
+    return [f"{pointer.size} bytes, sha256 {pointer.sha256.hex()}", *_content_lines(pointer, name)]
 
 
 def _identity(path: Path) -> str:
@@ -62,8 +79,8 @@ def _identity(path: Path) -> str:
         return f"{path.stat().st_size} bytes, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _content_lines(pointer: Pointer) -> list[str]:
-    """What the content is, if it is here and a model."""
+def _content_lines(pointer: Pointer, name: str) -> list[str]:
+    """What the content is, if it is here and a model or a table. git keeps the end of a file's name, others may not."""
     if pointer.size > _LARGEST:
         return []
     try:
@@ -73,15 +90,15 @@ def _content_lines(pointer: Pointer) -> list[str]:
     try:
         with ChunkedContent(source, pointer, source.manifest(pointer)) as content:
             head = content.read(64) or b""
-            # names are not known here: only what its first bytes tell
-            if not (looks_like_a_model("", head) or head[:1] == b"\x80" or head[:4] == b"PK\x03\x04"):
+            table = _is_table(name, head)
+            if not (table or looks_like_a_model("", head) or head[:1] == b"\x80" or head[:4] == b"PK\x03\x04"):
                 return []
             content.seek(0)
             with tempfile.TemporaryDirectory(prefix="gitml-textconv-") as temporary:
                 target = Path(temporary) / "content.pkl"
                 with target.open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
-                return lines_of(summarize(target))
+                return _table_lines(target, name) if table else lines_of(summarize(target))
     except GitmlError as error:
         return [f"content: {harmless(error.message)}"]
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,37 @@ def test_content_that_is_not_here(project: Project, tmp_path: Path) -> None:
     said = clone.git("show", "HEAD", "--", "models/large.joblib")
     assert said.count("+content: ") + said.count(" content: ") == 1
     assert said.count("bytes, sha256 ") == 2
+
+
+def test_plain_git_shows_the_columns_of_tables(project: Project) -> None:
+    polars = pytest.importorskip("polars")
+    project.write(".gitattributes", project.read(".gitattributes") + "*.csv diff=ml filter=ml -text\n")
+    for rows, regions in ((3, "abc"), (4, "abcd")):
+        polars.DataFrame({"id": range(rows), "region": list(regions)}).write_parquet(project.path / "t.parquet")
+        lines = "".join(f"{number},{number % 7}\n" for number in range(20_000 * rows))
+        project.write("large.csv", f"id,day\n{lines}")
+        project.write("small.csv", f"id\n{rows}\n")
+        with sqlite3.connect(project.path / "t.sqlite") as database:
+            database.execute("create table if not exists people (name text, age integer)")
+            database.execute("insert into people values (?, ?)", ("x" * rows, rows))
+        database.close()
+        commit(project)
+    said = project.git("show", "--format=", "HEAD", "--", "t.parquet")
+    lines = said.splitlines()
+    assert {"-3 rows", "+4 rows"} <= set(lines)
+    assert {"-column region string, a to c, 3 distinct", "+column region string, a to d, 4 distinct"} <= set(lines)
+    assert "+column id int64, 0 to 3, mean 1.5, 4 distinct" in said
+    said = project.git("show", "--format=", "HEAD", "--", "large.csv")
+    assert {"-60000 rows", "+80000 rows"} <= set(said.splitlines())
+    assert "+column id integer, 0 to 79999, " in said
+    assert "sha256" in said
+    assert "-3\n+4" in project.git("show", "--format=", "HEAD", "--", "small.csv")
+    said = project.git("show", "--format=", "HEAD", "--", "t.sqlite")
+    assert "-table people: 1 rows" in said
+    assert "+table people: 2 rows" in said
+    # a table that is none, and one that would take for ever, are said and fail nothing
+    project.write("t.parquet", b"PAR1 and then noise \0 PAR1")
+    assert "+not readable as a table: " in project.git("diff", "--", "t.parquet")
 
 
 def test_uninstall_takes_the_driver_back(project: Project) -> None:
