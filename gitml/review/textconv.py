@@ -19,6 +19,7 @@ from gitml.provenance.codec import harmless
 from gitml.reading.content import ChunkedContent
 from gitml.reading.source import Source
 from gitml.review.lines import lines_of, lines_of_tables
+from gitml.store.content import SMALL
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, PointerError, is_pointer, parse_pointer
 from gitml.tables.child import Limits, compare_in_child
 
@@ -27,7 +28,7 @@ _LARGEST = 4 << 30
 _SECONDS = 60
 """For a table: a pager waits."""
 _TEXT = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
-"""Tables that git shows as they are, unless they are pointers."""
+"""Tables that git shows as they are, if they are small."""
 _BINARY = (".parquet", ".arrow", ".feather", ".ipc", ".sqlite", ".sqlite3", ".db")
 
 
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         lines = _pointer_lines(head, path.name)
     elif looks_like_a_model(path.name, head):
         lines = [_identity(path), *lines_of(summarize(path))]
-    elif _is_table(path.name, head) and not path.name.lower().endswith(_TEXT):
+    elif _is_table(path.name, head) and not (path.name.lower().endswith(_TEXT) and path.stat().st_size < SMALL):
+        # git gives what smudge makes of a pointer: what could be one is shown the same, whether it is or not
         lines = [_identity(path), *_table_lines(path, path.name)]
     elif b"\0" in head:
         lines = [_identity(path)]

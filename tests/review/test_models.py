@@ -173,7 +173,7 @@ def test_plain_git_shows_the_columns_of_tables(project: Project) -> None:
     assert {"-column region string, a to c, 3 distinct", "+column region string, a to d, 4 distinct"} <= set(lines)
     assert "+column id int64, 0 to 3, mean 1.5, 4 distinct" in said
     said = project.git("show", "--format=", "HEAD", "--", "large.csv")
-    assert {"-60000 rows", "+80000 rows"} <= set(said.splitlines())
+    assert {"-60000 rows", "+80000 rows"} <= set(said.splitlines()), said
     assert "+column id integer, 0 to 79999, " in said
     assert "sha256" in said
     assert "-3\n+4" in project.git("show", "--format=", "HEAD", "--", "small.csv")
