@@ -168,9 +168,9 @@ def test_plain_git_shows_the_columns_of_tables(project: Project) -> None:
         database.close()
         commit(project)
     said = project.git("show", "--format=", "HEAD", "--", "t.parquet")
-    lines = said.splitlines()
-    assert {"-3 rows", "+4 rows"} <= set(lines)
-    assert {"-column region string, a to c, 3 distinct", "+column region string, a to d, 4 distinct"} <= set(lines)
+    shown = set(said.splitlines())
+    assert {"-3 rows", "+4 rows"} <= shown
+    assert {"-column region string, a to c, 3 distinct", "+column region string, a to d, 4 distinct"} <= shown
     assert "+column id int64, 0 to 3, mean 1.5, 4 distinct" in said
     said = project.git("show", "--format=", "HEAD", "--", "large.csv")
     assert {"-60000 rows", "+80000 rows"} <= set(said.splitlines()), said
