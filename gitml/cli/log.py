@@ -12,7 +12,7 @@ import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json, Revision
-from gitml.cli.output import day, paint, safe, show, show_json, table
+from gitml.cli.output import day, paint, safe, show, show_json, table, talk
 from gitml.errors import UserError
 from gitml.pipeline.journal import JournalEntry, journal
 from gitml.pipeline.reason import between
@@ -55,6 +55,8 @@ def log(
         journals = {each.name: read(each) for each in stages}
         if metric is not None:
             _require(metric, stages, journals)
+        if (context.repo.common_dir / "shallow").exists():
+            talk("this clone is shallow: results from before its history begins are not seen (git fetch --unshallow)")
         if json:
             show_json({"schema": "gitml/log/1", "stages": [_as_json(s, journals[s.name], metric) for s in stages]})
         elif as_csv:

@@ -1,32 +1,110 @@
 """`git ml show`."""
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
-from gitml.cli.output import day, safe, show_json, table
+from gitml.cli.output import day, safe, show_json, size, table
 from gitml.cli.output import show as line
 from gitml.cli.place import place
 from gitml.oid import Oid
 from gitml.pipeline.origin import Origin, origin_of
+from gitml.review.runs import Run, made_by, run_of
+
+_MOST = 50
+"""Tasks of a run that are named."""
 
 
 def show(
-    path: Annotated[str, typer.Argument(metavar="[REV:]PATH", help="A file or directory that a stage wrote.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV:]PATH|RUN|REV", help="A file or directory that a stage wrote, a run, or a commit."
+        ),
+    ],
     json: Json = False,
 ) -> None:
-    """Show what made a file: stage, datum, inputs and who changed them last, code, parameters, environment."""
+    """Show what made a file: stage, datum, inputs and who changed them last, code, parameters, environment.
+
+    Of a run, or of the commit that it made or was for: when and where it ran, its results, what became of each task.
+    """
     with open_context() as context:
-        revision, below = place(context.repo, path)
+        found = _runs(context, what)
+        if found is not None:
+            if json:
+                show_json({"schema": "gitml/show-runs/1", "runs": [_run_as_json(run) for run in found]})
+            for number, run in enumerate(() if json else found):
+                if number:
+                    line()
+                _print_run(context, run)
+            return
+        revision, below = place(context.repo, what)
         survey, pipeline = context.survey(revision)
         origin = origin_of(context.repo, context.odb, context.cache, survey.commit, pipeline, below)
         if json:
             show_json(_as_json(origin))
         else:
             _print(context, origin)
+
+
+def _runs(context: Context, what: str) -> tuple[Run, ...] | None:
+    """The runs that are meant; None for a path."""
+    if ":" in what or context.repo.try_resolve(f"HEAD:{os.fsdecode(place(context.repo, what)[1])}") is not None:
+        return None
+    run = run_of(context.repo, context.odb, context.cache, what)
+    if run is not None:
+        return (run,)
+    commit = context.repo.try_resolve(f"{what}^{{commit}}")
+    return None if commit is None else made_by(context.repo, context.odb, context.cache, commit).runs
+
+
+def _run_as_json(run: Run) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "source": _hex(run.source),
+        "results": [oid.hex() for oid in run.results],
+        "record": run.record,
+        "tasks": list(run.tasks),
+    }
+
+
+def _print_run(context: Context, run: Run) -> None:
+    record = run.record or {}
+    line(f"run {safe(run.id)}" + (f"  {safe(str(record['status']))}" if "status" in record else ""))
+    rows = [("source", _commit(context, run.source))]
+    rows += [("result", _commit(context, oid)) for oid in run.results] or [("result", "none in the history of HEAD")]
+    if run.record is None:
+        rows.append(("record", "not in this clone (git ml install fetches runs)"))
+    else:
+        started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
+        rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
+        rows.append(("sandbox", str(record.get("sandbox", "?"))))
+        rows.append(("environment", _environment(record)))
+    for text in table((name, safe(value)) for name, value in rows):
+        line(text)
+    if run.tasks:
+        cells = [["stage", "datum", "became", "seconds", "memory"]]
+        cells += [
+            [
+                str(task.get("stage", "")), str(task.get("datum", "")), str(task.get("state", "")),
+                f"{float(task.get('seconds') or 0):.2f}", size(int(task.get("max_rss") or 0)),
+            ]
+            for task in run.tasks[:_MOST]
+        ]  # fmt: skip
+        for text in table([safe(cell) for cell in row] for row in cells):
+            line(text)
+        if len(run.tasks) > _MOST:
+            line(f"  and {len(run.tasks) - _MOST} more; all of them: --json")
+
+
+def _environment(record: Mapping[str, Any]) -> str:
+    python = (record.get("environment") or {}).get("python") or {}
+    libraries = ", ".join(f"{name} {version}" for name, version in (python.get("libraries") or {}).items())
+    return f"Python {python.get('python', '?')}" + (f", {libraries}" if libraries else "")
 
 
 def _hex(oid: Oid | None) -> str | None:
@@ -93,9 +171,7 @@ def _print(context: Context, origin: Origin) -> None:
         rows.append(
             ("run", f"{origin.run['run']}  {day(float(origin.run['started']))} on {origin.run.get('host', '?')}")
         )
-        python = (origin.run.get("environment") or {}).get("python") or {}
-        libraries = ", ".join(f"{name} {version}" for name, version in (python.get("libraries") or {}).items())
-        rows.append(("environment", f"Python {python.get('python', '?')}" + (f", {libraries}" if libraries else "")))
+        rows.append(("environment", _environment(origin.run)))
     else:
         rows.append(("run", "not recorded in this clone (git ml install fetches runs)"))
     for text in table((name, safe(value)) for name, value in rows):

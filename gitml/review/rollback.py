@@ -23,6 +23,7 @@ from gitml.provenance.record import RECORDS, Record, parse_record, record_path
 from gitml.review.bisect import Bounds, find_breakage
 from gitml.review.comparison import Verdict
 from gitml.review.metrics import metric_changes
+from gitml.review.runs import results_of_run
 from gitml.store.tree import Snapshot
 
 _SHOWN = 5
@@ -76,7 +77,7 @@ class ConflictError(GitmlError):
 def plan_rollback(repo: Repository, odb: GitOdb, surveyor: Surveyor, target: str, *, with_cause: bool = False) -> Plan:
     """What to revert for a run, a metric (`[STAGE:]METRIC`) or a revision; raise `UserError` if there is nothing."""
     head = repo.resolve("HEAD^{commit}")
-    results = _results_of_run(repo, target)
+    results = results_of_run(repo, target)
     if results:
         return _Planner(repo, odb, surveyor, head).of_results("run", target, results, with_cause)
     commit = repo.try_resolve(f"{target}^{{commit}}")
@@ -106,17 +107,6 @@ def plan_rollback(repo: Repository, odb: GitOdb, surveyor: Surveyor, target: str
             f"several stages have a metric '{target}': {names}", hint=f"git ml rollback {stages[0].name}:{target}"
         )
     return _Planner(repo, odb, surveyor, head).of_metric(stages[0], target.rpartition(":")[2], with_cause)
-
-
-def _results_of_run(repo: Repository, run: str) -> list[Oid]:
-    """The commits of HEAD's history that a run made."""
-    if not run or not run.isalnum():
-        return []
-    lines = repo.git.lines(
-        "log", "--format=%H %(trailers:key=Gitml-Run,valueonly,separator=%x20)", "--fixed-strings",
-        f"--grep=Gitml-Run: {run}", "HEAD",
-    )  # fmt: skip
-    return [Oid.parse(line.split()[0]) for line in lines if run in line.split()[1:]]
 
 
 def _with_metric(pipeline: Pipeline, target: str) -> list[Stage]:

@@ -105,6 +105,15 @@ def test_branches_and_merges(project: Project) -> None:
     assert "on the side: parameter" in "\n".join(shown)
 
 
+def test_a_shallow_clone_says_so(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "-q", "--depth", "1", f"file://{project.path}", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    done = clone.ml("log", "model")
+    assert "this clone is shallow" in done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert "shallow" not in project.ml("log").stderr
+
+
 def test_one_form_at_a_time(project: Project) -> None:
     done = project.ml("log", "--plot", "--csv", check=False)
     assert done.returncode == 128
