@@ -156,9 +156,13 @@ def test_every_command_of_git_fills_files_in(clone: Clone) -> None:
     assert list((clone.path / ".git/ml/tmp").iterdir()) == []
 
 
-def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(clone: Clone, tmp_path: Path) -> None:
+def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
+    clone: Clone, history: Path, tmp_path: Path
+) -> None:
     """The new base has a pointer that is filled in at the end; the commit that is replayed changes the same file."""
-    subprocess.run(["git", "clone", "-q", clone.git("remote", "get-url", "origin"), str(tmp_path / "o")], check=True)
+    shutil.copytree(history, tmp_path / "origin.git")  # others clone the history too
+    clone.git("remote", "set-url", "origin", str(tmp_path / "origin.git"))
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "origin.git"), str(tmp_path / "o")], check=True)
     other = set_up(tmp_path / "o")
     for each, seed in ((other, 31), (clone, 41)):
         each.write("data/a.bin", noise(seed))
