@@ -178,7 +178,7 @@ def _check_name(name: str, place: Place) -> None:
 
 
 def _check_distinct(inputs: list[Input], node: Node) -> None:
-    """Raise `SpecError` if two inputs of a cross, join or group would lie in the same place; branches of a union may."""
+    """Raise `SpecError` if two inputs of a cross, join or group would lie in one place; branches of a union may."""
     seen: set[str] = set()
     for one, place in zip(inputs, node.value, strict=True):
         names = {leaf.name for leaf in leaves(one)}
