@@ -1,12 +1,14 @@
 """Datums: how inputs and globs split the work of a stage."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import Literal
 
-from gitml.pipeline.glob import expand
-from gitml.pipeline.spec.model import CrossInput, Input, PfsInput, Stage, UnionInput, leaves
+from gitml.pipeline.glob import Glob, compile_glob, expand
+from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, Stage, UnionInput, leaves
 from gitml.provenance.codec import printable
 from gitml.store.tree import Entry, Snapshot
 
@@ -22,6 +24,12 @@ class DatumInput:
     """Path below the root that the glob matched; `b""` is the whole input."""
     entry: Entry
     """What the tree has at `source/path`: a blob or a whole directory."""
+    join_on: str | None = None
+    """What a join matches, None if the input has none. A task sees it."""
+    group_by: str | None = None
+    """What a group puts together, None if the input has none. A task sees it."""
+    outer_join: bool = False
+    """Whether a join keeps it without a match."""
 
     @property
     def full_path(self) -> bytes:
@@ -54,12 +62,17 @@ class Datum:
         return " × ".join(printable(part.full_path) or "." for part in self.inputs) or "no input"
 
 
+_Parts = tuple[DatumInput, ...]
+
+
 def datums(stage: Stage, snapshot: Snapshot) -> list[Datum]:
     """The datums of `stage` at the tree of `snapshot`, in order; the semantics are Pachyderm's.
 
     A pfs input gives one datum for each path its glob picks, in path order; a cross every combination (none
-    if a side is empty; the last input varies fastest), a union one after the other. Inputs of both are taken
-    in the order of their names. A stage without input has one datum without inputs.
+    if a side is empty; the last input varies fastest), a union one after the other. A join crosses, for each
+    key, the files that have it, if every input has some; else only those of inputs with `outer_join` are left.
+    A group puts all files with one key into one datum. Both go by the order of their keys. Inputs are taken in
+    the order of their names. A stage without input has one datum without inputs.
     """
     if stage.input is None:
         return [Datum(())]
@@ -71,18 +84,74 @@ def _first_name(node: Input) -> str:
 
 
 def _in_order(node: Input) -> Input:
-    """`node` with the inputs of every cross and union sorted by the name of their first leaf, stably."""
+    """`node` with the inputs of everything that combines sorted by the name of their first leaf, stably."""
     if isinstance(node, PfsInput):
         return node
-    ordered = tuple(sorted(map(_in_order, node.inputs), key=_first_name))
-    return CrossInput(inputs=ordered) if isinstance(node, CrossInput) else UnionInput(inputs=ordered)
+    return replace(node, inputs=tuple(sorted(map(_in_order, node.inputs), key=_first_name)))
 
 
-def _parts(node: Input, snapshot: Snapshot) -> Sequence[tuple[DatumInput, ...]]:
+def _parts(node: Input, snapshot: Snapshot) -> Sequence[_Parts]:
     if isinstance(node, PfsInput):
-        picked = expand(snapshot, node.path, node.glob)
-        return [(DatumInput(node.name, node.path, path, entry),) for path, entry in picked]
+        return _pfs(node, snapshot)
     sides = [_parts(inner, snapshot) for inner in sorted(map(_in_order, node.inputs), key=_first_name)]
-    if isinstance(node, UnionInput):
-        return [parts for side in sides for parts in side]
-    return [tuple(part for parts in combination for part in parts) for combination in product(*sides)]
+    match node:
+        case UnionInput():
+            return [parts for side in sides for parts in side]
+        case CrossInput():
+            return [tuple(part for parts in combination for part in parts) for combination in product(*sides)]
+        case JoinInput():
+            return _join([_by_key(side, "join_on") for side in sides])
+        case GroupInput():
+            return _group([_by_key(side, "group_by") for side in sides])
+
+
+def _pfs(node: PfsInput, snapshot: Snapshot) -> list[_Parts]:
+    glob = compile_glob(node.glob)
+    return [
+        (
+            DatumInput(
+                node.name,
+                node.path,
+                path,
+                entry,
+                join_on=_key(glob, path or _own_name(node, entry), node.join_on),
+                group_by=_key(glob, path or _own_name(node, entry), node.group_by),
+                outer_join=node.outer_join,
+            ),
+        )
+        for path, entry in expand(snapshot, node.path, node.glob)
+    ]
+
+
+def _own_name(node: PfsInput, entry: Entry) -> bytes:
+    """What the glob matched for an input that is one file."""
+    return b"" if entry.is_tree else node.path.rpartition(b"/")[2]
+
+
+def _key(glob: Glob, path: bytes, template: str) -> str | None:
+    return glob.replace(path, template) if template and not glob.is_root else None
+
+
+def _by_key(side: Sequence[_Parts], field: Literal["join_on", "group_by"]) -> dict[str, list[DatumInput]]:
+    """The inputs of the datums of one side by their key. Each counts alone, also out of a cross or a join."""
+    found: defaultdict[str, dict[DatumInput, None]] = defaultdict(dict)
+    for part in (part for parts in side for part in parts):
+        key = part.join_on if field == "join_on" else part.group_by
+        found[key or ""][part] = None
+    return {key: list(parts) for key, parts in found.items()}
+
+
+def _join(sides: list[dict[str, list[DatumInput]]]) -> list[_Parts]:
+    joined: dict[_Parts, None] = {}
+    for key in sorted({key for side in sides for key in side}):
+        there = [side[key] for side in sides if key in side]
+        if len(there) < len(sides):
+            there = [kept for side in there if (kept := [part for part in side if part.outer_join])]
+        if there:
+            joined |= dict.fromkeys(product(*there))
+    return list(joined)
+
+
+def _group(sides: list[dict[str, list[DatumInput]]]) -> list[_Parts]:
+    keys = sorted({key for side in sides for key in side})
+    return [tuple(part for side in sides for part in side.get(key, ())) for key in keys]

@@ -53,6 +53,10 @@ def task_environment(
     for item in datum.inputs:
         below = b"/" + item.path if item.path else b""
         asked[item.name] = f"/pfs/{item.name}" + os.fsdecode(below)
+        if item.join_on is not None:
+            asked[f"PACH_DATUM_{item.name}_JOIN_ON"] = item.join_on
+        if item.group_by is not None:
+            asked[f"PACH_DATUM_{item.name}_GROUP_BY"] = item.group_by
         if commits and item.name in commits:
             asked[f"{item.name}_COMMIT"] = commits[item.name]
     asked |= {

@@ -244,6 +244,8 @@ class Glob:
 
     __slots__ = ("_descends", "_matches", "text")
 
+    _REFERENCE = re.compile(r"\$(?:\$|([0-9]+)|\{([0-9]+)\})")
+
     def __init__(self, text: str) -> None:
         parser = _Parser(text if text.startswith("/") else "/" + text)
         nodes = parser.sequence("")
@@ -264,6 +266,35 @@ class Glob:
         if not path:
             return self.is_root
         return self._matches.fullmatch("/" + text_of(path)) is not None
+
+    def references(self, template: str) -> list[int]:
+        """The numbers of the capturing groups that `template` names; raise `UserError` if the glob lacks one."""
+        numbers = [int(found[1] or found[2]) for found in self._REFERENCE.finditer(template) if found[0] != "$$"]
+        has = self._matches.groups
+        for number in numbers:
+            if number > has:
+                raise UserError(
+                    f"'{printable(template)}' names the capturing group {number}, and "
+                    f"the glob '{printable(self.text)}' has {has or 'none'}",
+                    hint="put parentheses around what it stands for, as in '/(*).csv'",
+                )
+        return numbers
+
+    def replace(self, path: bytes, template: str) -> str:
+        """`template` with `$1` or `${1}` as what the first capturing group matches in `path`, and `$$` as `$`.
+
+        `$0` is the whole path with a leading slash; a group that took no part in the match is empty. Raise
+        `ValueError` if the glob does not match. As Pachyderm's matcher replaces, by the rules of .NET.
+        """
+        match = self._matches.fullmatch("/" + text_of(path))
+        if match is None:
+            raise ValueError(f"glob '{self.text}' does not match")
+
+        def value(found: re.Match[str]) -> str:
+            return "$" if found[0] == "$$" else match[int(found[1] or found[2])] or ""
+
+        # pieces of a character of several bytes may meet again here: one text for the same bytes
+        return text_of(self._REFERENCE.sub(value, template).encode("utf-8", "surrogateescape"))
 
     def descends(self, path: bytes) -> bool:
         """Whether something below the directory `path` could match."""

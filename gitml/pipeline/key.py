@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from gitml.pipeline.code import CodeFile
-from gitml.pipeline.datum import Datum
+from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import Stage
 from gitml.provenance.codec import Json, canonical, text_of
@@ -45,6 +45,13 @@ def _code(code: Iterable[CodeFile]) -> list[Json]:
     return [[file.target, f"{file.entry.mode:06o}", file.entry.oid.hex()] for file in code]
 
 
+def _input(part: DatumInput) -> Json:
+    found: list[Json] = [part.name, text_of(part.path), f"{part.entry.mode:06o}", part.entry.oid.hex()]
+    seen: dict[str, Json] = {"group_by": part.group_by, "join_on": part.join_on}
+    given = {name: value for name, value in seen.items() if value is not None}
+    return [*found, given] if given else found
+
+
 def task_keys(stage: Stage, code: Sequence[CodeFile], params: Params, datums: Iterable[Datum]) -> list[str]:
     """The key of each datum's task, 64 hex digits; what the tasks share is encoded once."""
     before = _TASK + b'{"code":' + canonical(_code(code)) + b',"inputs":'
@@ -52,11 +59,8 @@ def task_keys(stage: Stage, code: Sequence[CodeFile], params: Params, datums: It
     shared = hashlib.sha256(before)
     keys: list[str] = []
     for datum in datums:
-        inputs = [
-            [part.name, text_of(part.path), f"{part.entry.mode:06o}", part.entry.oid.hex()] for part in datum.inputs
-        ]
         digest = shared.copy()
-        digest.update(canonical(inputs) + after)
+        digest.update(canonical([_input(part) for part in datum.inputs]) + after)
         keys.append(digest.hexdigest())
     return keys
 

@@ -234,8 +234,9 @@ class Workspaces:
             with _reported(top):
                 (top / "tmp" / "home").mkdir(parents=True)
                 workspace.out.mkdir(parents=True)
+                placed: dict[bytes, Entry] = {}
                 for item in inputs:
-                    self._place_input(workspace, item)
+                    self._place_input(workspace, item, placed)
                 for file in code:
                     self._place_code(workspace, file)
                 for path, data in (files or {}).items():
@@ -265,7 +266,8 @@ class Workspaces:
         alias.symlink_to(self.root.absolute())
         return alias
 
-    def _place_input(self, workspace: Workspace, item: DatumInput) -> None:
+    def _place_input(self, workspace: Workspace, item: DatumInput, placed: dict[bytes, Entry]) -> None:
+        """Put the files of an input into place. A group may bring a directory and a file in it: that is one file."""
         name = os.fsencode(item.name)
         _check_path(name)
         if item.path:
@@ -274,6 +276,8 @@ class Workspaces:
             (workspace.pfs / os.fsdecode(_join(name, item.path))).mkdir(parents=True, exist_ok=True)
         for path, entry in self._files(item.path, item.entry):
             below = _join(name, path)
+            if placed.setdefault(below, entry) is not entry and placed[below] == entry:
+                continue
             if entry.mode == MODE_LINK:
                 self._place_link(workspace.pfs / os.fsdecode(below), path, entry, item.name)
                 continue

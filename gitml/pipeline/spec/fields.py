@@ -246,11 +246,17 @@ _INPUT = {
         about="The datums of all inputs, one after the other.",
         schema={"minItems": 1},
     ),
-    "join": _later(
-        "joins come with a later version", "until then cross the inputs, and skip other pairs in the command"
+    "join": Field(
+        kind=Kind.OBJECTS,
+        object="input",
+        about="Every combination of one datum from each input for which 'join_on' gives the same text.",
+        schema={"minItems": 2},
     ),
-    "group": _later(
-        "groups come with a later version", "until then use a glob that matches one directory for each group"
+    "group": Field(
+        kind=Kind.OBJECTS,
+        object="input",
+        about="One datum for each text that 'group_by' gives, of all the files that give it.",
+        schema={"minItems": 1},
     ),
     "cron": _later("cron inputs come with a later version", "until then let a system timer commit a file"),
     "atom": _removed("use 'pfs'"),
@@ -276,13 +282,12 @@ _PFS = {
         "pinned commits come with a later version",
         "until then commit those files to a path of their own, and read that",
     ),
-    "join_on": _later(
-        "joins come with a later version", "until then cross the inputs, and skip other pairs in the command"
+    "join_on": Field(
+        kind=Kind.STRING,
+        about="What a join matches: '$1' stands for what the first group in parentheses of 'glob' matched.",
     ),
-    "outer_join": _later("joins come with a later version", "until then use a cross or a union"),
-    "group_by": _later(
-        "groups come with a later version", "until then use a glob that matches one directory for each group"
-    ),
+    "outer_join": Field(kind=Kind.BOOLEAN, about="Whether a join keeps files of this input that match nothing."),
+    "group_by": Field(kind=Kind.STRING, about="What a group puts together, written as 'join_on'."),
     "lazy": _later("lazy inputs come with a later version", "take it out; the files are there when the command starts"),
     "empty_files": _later("empty files come with a later version", "take it out; the command then sees the content"),
     "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),

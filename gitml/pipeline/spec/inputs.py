@@ -4,19 +4,26 @@ from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.spec.additions import Surroundings
 from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
-from gitml.pipeline.spec.model import CrossInput, Input, PfsInput, UnionInput, leaves
+from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
 
-_KINDS = ("pfs", "cross", "union")
+_COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
+    "cross": CrossInput,
+    "union": UnionInput,
+    "join": JoinInput,
+    "group": GroupInput,
+}
+_KINDS = ("pfs", *_COMBINED)
+_KEY_FIELDS = {"join": "join_on", "group": "group_by"}
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 
 
 class InputReader:
     """Reads the inputs of one stage.
 
-    `stages` maps every stage of the pipeline to its output directory. Inputs of a cross or union come sorted
-    by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
+    `stages` maps every stage of the pipeline to its output directory. Inputs of a cross, union, join or group come
+    sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
     """
 
     def __init__(self, stage: str, stages: dict[str, bytes], around: Surroundings) -> None:
@@ -31,17 +38,24 @@ class InputReader:
             problem = (
                 f"{quoted(kinds[0])} and {quoted(kinds[1])} in one input" if kinds else "no kind of input is given"
             )
-            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cross' and 'union'")
+            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cross', 'union', 'join' and 'group'")
         inner = node.require(kinds[0])
         if kinds[0] == "pfs":
             return self._pfs(inner)
         if not inner.value:
             raise SpecError(inner.place, "an empty list")
         inputs = [self.read(item) for item in inner.value]
-        if kinds[0] == "cross":
+        if kinds[0] == "join" and len(inputs) < 2:
+            raise SpecError(
+                inner.place, "a join of one input", hint="name the input to join it with, or write it as 'pfs' alone"
+            )
+        if kinds[0] != "union":
             _check_distinct(inputs, inner)
+        if kinds[0] in _KEY_FIELDS:
+            for one, item in zip(inputs, inner.value, strict=True):
+                _check_keyed(one, item, kinds[0])
         ordered = tuple(sorted(inputs, key=lambda one: next(leaves(one)).name))
-        return CrossInput(inputs=ordered) if kinds[0] == "cross" else UnionInput(inputs=ordered)
+        return _COMBINED[kinds[0]](inputs=ordered)
 
     def _pfs(self, node: Node) -> PfsInput:
         repo = node.require("repo")
@@ -55,8 +69,18 @@ class InputReader:
                 glob.place, "an empty glob", hint='"/" makes one datum of everything, "/*" one of each entry'
             )
         pattern = "/" + glob.value.strip("/")
-        check_glob(pattern, glob.place)
-        return PfsInput(name=chosen, repo=repo.value, path=path, upstream=upstream, glob=pattern)
+        compiled = check_glob(pattern, glob.place)
+        outer = node.get("outer_join")
+        return PfsInput(
+            name=chosen,
+            repo=repo.value,
+            path=path,
+            upstream=upstream,
+            glob=pattern,
+            join_on=_key(node.get("join_on"), compiled),
+            outer_join=bool(outer is not None and outer.value),
+            group_by=_key(node.get("group_by"), compiled),
+        )
 
     def _resolve(self, repo: Node) -> tuple[bytes, str | None]:
         """The repository path that `repo` names, and the stage whose output it is or lies in."""
@@ -109,6 +133,38 @@ def check_glob(text: str, place: Place) -> Glob:
         raise SpecError(place, error.message, hint=error.hint) from None
 
 
+def _key(node: Node | None, glob: Glob) -> str:
+    """The value of a field `join_on` or `group_by`; raise `SpecError` if it names no capturing group of the glob."""
+    if node is None or not node.value:
+        return ""
+    text: str = node.value
+    try:
+        numbers = glob.references(text)
+    except UserError as error:
+        raise SpecError(node.place, error.message, hint=error.hint) from None
+    if not numbers:
+        raise SpecError(
+            node.place,
+            f"{quoted(text)} names no capturing group, so it is the same for every file",
+            hint='write "$1" for what the first group in parentheses of \'glob\' matches, as in "/(*).csv"',
+        )
+    if "\0" in text or not text.isprintable():
+        raise SpecError(node.place, f"{quoted(text)} has characters that cannot be printed", hint="take them out")
+    return text
+
+
+def _check_keyed(one: Input, item: Node, kind: str) -> None:
+    """Raise `SpecError` unless every pfs input of `one`, an input of a join or group, says what its key is."""
+    field = _KEY_FIELDS[kind]
+    for leaf in leaves(one):
+        if not (leaf.join_on if kind == "join" else leaf.group_by):
+            raise SpecError(
+                item.place,
+                f"input {quoted(leaf.name)} of a {kind} has no {quoted(field)}",
+                hint=f'put what tells its files apart in parentheses, and name it: "glob": "/(*)", "{field}": "$1"',
+            )
+
+
 def _check_name(name: str, place: Place) -> None:
     """Raise `SpecError` unless `/pfs/<name>` and the environment variable `<name>` can exist."""
     if name in _FORBIDDEN or not name:
@@ -122,7 +178,7 @@ def _check_name(name: str, place: Place) -> None:
 
 
 def _check_distinct(inputs: list[Input], node: Node) -> None:
-    """Raise `SpecError` if two inputs of a cross would lie in the same place; branches of a union may."""
+    """Raise `SpecError` if two inputs of a cross, join or group would lie in one place; branches of a union may."""
     seen: set[str] = set()
     for one, place in zip(inputs, node.value, strict=True):
         names = {leaf.name for leaf in leaves(one)}

@@ -21,6 +21,12 @@ class PfsInput:
     """The stage whose output this is, None for data of the user."""
     glob: str
     """Normalised: with a leading slash, without a trailing one (but `/` itself)."""
+    join_on: str = ""
+    """What a join matches, `$1` standing for what the first capturing group of the glob matched; empty: nothing."""
+    outer_join: bool = False
+    """Whether a join keeps files that have no match."""
+    group_by: str = ""
+    """What a group puts together, written as `join_on`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,21 @@ class UnionInput:
     inputs: tuple["Input", ...]
 
 
-Input = PfsInput | CrossInput | UnionInput
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinInput:
+    """The combinations of one datum from each input whose `join_on` gives the same text."""
+
+    inputs: tuple["Input", ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupInput:
+    """One datum for each text that `group_by` gives, of everything that gives it."""
+
+    inputs: tuple["Input", ...]
+
+
+Input = PfsInput | CrossInput | UnionInput | JoinInput | GroupInput
 
 
 def leaves(node: Input) -> Iterator[PfsInput]:
