@@ -134,20 +134,17 @@ def check_glob(text: str, place: Place) -> Glob:
 
 
 def _key(node: Node | None, glob: Glob) -> str:
-    """The value of a field `join_on` or `group_by`; raise `SpecError` if it names no capturing group of the glob."""
+    """The value of a field `join_on` or `group_by`; raise `SpecError` if it names a capturing group that `glob` lacks.
+
+    One that names none is the same for every file, which is allowed: all files are one group.
+    """
     if node is None or not node.value:
         return ""
     text: str = node.value
     try:
-        numbers = glob.references(text)
+        glob.references(text)
     except UserError as error:
         raise SpecError(node.place, error.message, hint=error.hint) from None
-    if not numbers:
-        raise SpecError(
-            node.place,
-            f"{quoted(text)} names no capturing group, so it is the same for every file",
-            hint='write "$1" for what the first group in parentheses of \'glob\' matches, as in "/(*).csv"',
-        )
     if "\0" in text or not text.isprintable():
         raise SpecError(node.place, f"{quoted(text)} has characters that cannot be printed", hint="take them out")
     return text
