@@ -1,8 +1,8 @@
 """Where one task runs: a fresh directory with its inputs, code and parameters, and nothing else.
 
     <root>/cache/…              large contents, written once per run, read-only
-    <root>/tasks/<n>/work/      the top of the workspace: code and parameters at their repository paths
-    <root>/tasks/<n>/work/pfs/  inputs by name, and `out`
+    <root>/tasks/<n>/work       the top of the workspace: code and parameters at their repository paths
+                                and in its `pfs` inputs by name, and `out`
     <root>/tasks/<n>/mounts/    code that asked for an absolute place, below that very path
     <root>/tasks/<n>/tmp/       private temporary files, with the private home directory
 

@@ -1,5 +1,6 @@
 """What a page says beyond the comparison, in words: how metrics went, and where every stage stands."""
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -53,7 +54,7 @@ def _summary(history: MetricHistory) -> str:
     values = [point.value for point in history.points]
     words = f"{number(values[-1])} now, {number(values[0])} first"
     if history.goal is not None:
-        best = (max if history.goal == "max" else min)((each for each in values if each == each), default=None)  # noqa: PLR0124
+        best = (max if history.goal == "max" else min)((each for each in values if not math.isnan(each)), default=None)
         words += f", {number(best)} best"
     low, high = history.gate
     limits = [f"≥ {low:g}" if low is not None else "", f"≤ {high:g}" if high is not None else ""]

@@ -151,7 +151,7 @@ def _is_about_memory(said: bytes) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Be the child: limit this process, compare, answer on standard output."""
-    import resource  # noqa: PLC0415 - not everywhere, and only here
+    import resource
 
     memory, seconds = int(arguments[0]), int(arguments[1])
     resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds + 1))
@@ -175,24 +175,24 @@ def main(arguments: Sequence[str]) -> int:
 def _load(*, with_statistics: bool) -> None:
     """Load what compares, and start its threads."""
     if with_statistics:
-        from gitml.tables.significance import has_scipy  # noqa: PLC0415
+        from gitml.tables.significance import has_scipy
 
         if has_scipy():
-            import scipy.stats  # noqa: F401, PLC0415
-    from gitml.tables.compare import has_polars  # noqa: PLC0415
+            import scipy.stats  # noqa: F401 - loading it is all that is wanted
+    from gitml.tables.compare import has_polars
 
     if has_polars():
-        import numpy as np  # noqa: PLC0415
-        import polars as pl  # noqa: PLC0415
+        import numpy as np
+        import polars as pl
 
         np.sort(pl.DataFrame({"x": [1, 2], "y": [3, 4]}).select(pl.all().sort())["x"].to_numpy())
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    from gitml.tables.compare import Options, compare, overlap  # noqa: PLC0415
+    from gitml.tables.compare import Options, compare, overlap
 
     if request["what"] == "predictions":
-        from gitml.tables.predictions import compare_predictions  # noqa: PLC0415
+        from gitml.tables.predictions import compare_predictions
 
         old, new = map(_version, request["versions"])
         return compare_predictions(old, new, samples=request["samples"], masked=request["masked"]).as_json()

@@ -50,7 +50,7 @@ class FrameTable:
 
     def head(self, count: int) -> list[list[Cell]]:
         """The first rows."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         found: list[list[Cell]] = []
         for _, text in self.texts(np.arange(count)):
@@ -88,7 +88,7 @@ class FrameTable:
 
     def scan(self, compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
         """Read the file once: profiles, and the hashes of rows."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         columns = {name: _Column(name, self._source.is_text) for name in self.names}
         sample = _Sample()
@@ -127,7 +127,7 @@ class FrameTable:
 
 def match(old: FrameTable, new: FrameTable, key: int | None) -> Match:
     """Which rows of two scanned tables belong together: by a key they were scanned for, or by content."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if key is None:
         everywhere = np.arange(old.rows), np.arange(new.rows)
@@ -156,7 +156,7 @@ def examine(
     old: FrameTable, new: FrameTable, found: Match, compared: Sequence[str], order: Sequence[Place], most: int
 ) -> Samples:
     """How often each column changed, and the first rows of each kind."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     added, removed = _First(new, order, most, found.added), _First(old, order, most, found.removed)
     changed = _First(new, order, most, found.changed_new)
@@ -186,7 +186,7 @@ def examine(
 
 def shared(train: FrameTable, test: FrameTable, most: int) -> tuple[int, list[dict[str, Cell]]]:
     """How many rows of a scanned table appear in another one, and the first of them."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     rows = np.flatnonzero(np.isin(test.content, train.content))
     found = dict(_rows(test, rows[:most].tolist()))
@@ -202,7 +202,7 @@ class _Sample:
 
     def choose(self, row: int, count: int) -> Rows:
         """Of so many rows from `row` on, those that are chosen, counted from there."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         mix = _mixed(np.arange(row, row + count, dtype=np.uint64))
         chosen = np.arange(count) if self._level == 64 else np.flatnonzero(mix >> np.uint64(self._level) == 0)
@@ -212,7 +212,7 @@ class _Sample:
 
     def reduce(self) -> Rows | None:
         """Which of all that were chosen stay, None for all."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         if len(self._mixed) <= SAMPLE:
             return None
@@ -244,7 +244,7 @@ class _Column:
 
     def add_distinct(self, hashes: "polars.Series", text: "polars.Series") -> None:
         """Count distinct cells, and categories while they are few."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         if text.null_count():
             present = text.is_not_null()
@@ -268,7 +268,7 @@ class _Column:
 
     def add_numbers(self, numbers: "polars.Series", text: "polars.Series", chosen: Rows) -> None:
         """Count numbers; missing cells are null."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         values = numbers.to_numpy()
         self._sampled.append(values[chosen])
@@ -318,7 +318,7 @@ class _Column:
         )  # fmt: skip
 
     def _values(self) -> tuple[list[float], int]:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         sampled = _joined(self._sampled)
         finite = np.isfinite(sampled)
@@ -342,7 +342,7 @@ class _First:
 
     def add(self, rows: Rows, text: "polars.DataFrame") -> None:
         """Look at some of them."""
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         if not self._most or not len(rows):
             return
@@ -380,14 +380,14 @@ def _seed() -> int:
 
 
 def _hashes(text: "polars.DataFrame") -> "polars.DataFrame":
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     return text.select(pl.all().hash(_seed()))
 
 
 def _combined(hashes: "polars.DataFrame", columns: Sequence[str], height: int) -> Any:
     """A hash of each row from those of its cells: their sum, each times an odd number of its own."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     total = np.zeros(height, np.uint64)
     for place, name in enumerate(columns):
@@ -396,14 +396,14 @@ def _combined(hashes: "polars.DataFrame", columns: Sequence[str], height: int) -
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
 def _mixed(rows: Any) -> Any:
     """`profile.mixed` of an array."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     word = (rows + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -413,7 +413,7 @@ def _mixed(rows: Any) -> Any:
 
 def _add(columns: "dict[str, _Column]", text: "polars.DataFrame", chosen: Rows) -> None:
     """Count the cells of a batch."""
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     # not those of rows: an estimate is to be the same the next time
     marks = text.select(pl.all().hash(0))
@@ -457,8 +457,8 @@ def _add(columns: "dict[str, _Column]", text: "polars.DataFrame", chosen: Rows) 
 
 def _smallest(hashes: Any) -> Any:
     """The distinct ones among hashes, sorted; of very many only the smallest, but more than `SKETCH`."""
-    import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
+    import numpy as np
+    import polars as pl
 
     if len(hashes) > 4 * SKETCH:
         # if all are distinct, about twice as many as are needed are below this
@@ -480,7 +480,7 @@ def _between(wanted: Rows, start: int, end: int) -> Rows:
 
 def _distinct(values: Any) -> Any:
     """These values sorted, each once; many times as fast as `numpy.unique`, which hashes."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     ordered = np.sort(values)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
@@ -488,7 +488,7 @@ def _distinct(values: Any) -> Any:
 
 def _merged(one: Rows, two: Rows) -> Rows:
     """The values of two sorted arrays, sorted, each once."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if not len(one) or not len(two):
         return two if not len(one) else one
@@ -498,7 +498,7 @@ def _merged(one: Rows, two: Rows) -> Rows:
 
 
 def _has_repeated(keys: Any) -> bool:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     ordered = np.sort(keys)
     return bool((ordered[1:] == ordered[:-1]).any())
@@ -506,7 +506,7 @@ def _has_repeated(keys: Any) -> bool:
 
 def _repeated(keys: Any) -> Any:
     """Those that occur more than once."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     ordered = np.sort(keys)
     return _distinct(ordered[1:][ordered[1:] == ordered[:-1]])
@@ -514,7 +514,7 @@ def _repeated(keys: Any) -> Any:
 
 def _surplus(mine: Any, other: Any, rows: Rows) -> Rows:
     """Of rows with these contents, those beyond as many of the same content as there are among `other`; sorted."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     # sorted, as a hash table of ten million rows would be what takes most memory; stable, so that the last are beyond
     order = np.argsort(mine, kind="stable")
@@ -529,7 +529,7 @@ def _paired(
     old: FrameTable, new: FrameTable, keys: Sequence[Any], rows: Sequence[Rows]
 ) -> tuple[Rows, Rows, Rows, Rows]:
     """Of rows whose keys occur once: added, removed, and pairs that changed, by the new row."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     # sorted keys next to each other: less memory than a hash table, and as fast
     orders = [np.argsort(each[chosen]) for each, chosen in zip(keys, rows, strict=True)]
@@ -551,7 +551,7 @@ def _read(
     table: FrameTable, firsts: Sequence[_First], changed: Rows | None, compared: Sequence[str]
 ) -> "Iterator[polars.DataFrame]":
     """Read the rows that are concerned: show them to `firsts`, and give the hashes of those that changed (sorted)."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     wanted = np.empty(0, np.int64) if changed is None else changed
     for each in firsts:
@@ -585,8 +585,8 @@ def _out_of_step(
     firsts: tuple[Sequence[_First], Sequence[_First]],
 ) -> Any:  # fmt: skip
     """How often each column changed, where rows stand in another order."""
-    import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
+    import numpy as np
+    import polars as pl
 
     counts = np.zeros(len(compared), np.int64)
     ordered = np.sort(found.changed_old)
@@ -609,7 +609,7 @@ def _out_of_step(
 
 def _rows(table: FrameTable, rows: Sequence[int]) -> Iterator[tuple[int, dict[str, Cell]]]:
     """These rows with all their cells, in the order of the table."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     for numbers, text in table.pick(np.unique(np.array(rows, np.int64))):
         yield from zip(numbers.tolist(), text.to_dicts(), strict=True)

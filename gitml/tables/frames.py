@@ -138,7 +138,7 @@ class DelimitedSource:
             at, size, row = at + end, _BLOCK, row + rows
 
     def _parse(self, data: bytes, columns: Sequence[str], *, regular: bool) -> "polars.DataFrame":
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         if not regular:
             return self._frame((fitted(record, len(self.names)) for record in self._records(data)), columns)
@@ -158,7 +158,7 @@ class DelimitedSource:
         return frame
 
     def _records(self, data: bytes) -> Iterator[list[str]]:
-        import io  # noqa: PLC0415
+        import io
 
         return self._file.parse(io.TextIOWrapper(io.BytesIO(data), self._file.encoding, newline=""))
 
@@ -173,7 +173,7 @@ class DelimitedSource:
             row += len(batch)
 
     def _frame(self, rows: Iterable[Sequence[Cell]], columns: Sequence[str]) -> "polars.DataFrame":
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         cells = list(zip(*rows, strict=True)) or [()] * len(self.names)
         return pl.DataFrame([pl.Series(name, cells[self.names.index(name)], dtype=pl.String) for name in columns])
@@ -185,7 +185,7 @@ class ScannedSource:
     is_text = False
 
     def __init__(self, path: Path, format: str) -> None:  # noqa: A002 - a field everywhere else
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         self._scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(escape(str(path)))
         schema = self._scan.collect_schema()
@@ -201,7 +201,7 @@ class ScannedSource:
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
-        from polars.selectors import by_name  # noqa: PLC0415 - other expressions take some names for patterns
+        from polars.selectors import by_name
 
         given = [self._given[self.names.index(name)] for name in columns]
         for row in range(0, self._rows, self._step):
@@ -235,7 +235,7 @@ class LinesSource:
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         row = 0
         for rows in self._objects():
@@ -289,7 +289,7 @@ class DatabaseSource:
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
-        import polars as pl  # noqa: PLC0415
+        import polars as pl
 
         given = ", ".join(_quoted(self._given[self.names.index(name)]) for name in columns)
         if not columns:
@@ -327,13 +327,13 @@ def database_tables(path: Path) -> dict[str, bool]:
 
 def as_text(frame: "polars.DataFrame") -> "polars.DataFrame":
     """The cells of a frame as text."""
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     return pl.DataFrame([_series_as_text(series) for series in frame])
 
 
 def _series_as_text(series: "polars.Series") -> "polars.Series":
-    import polars as pl  # noqa: PLC0415
+    import polars as pl
 
     dtype = series.dtype
     if dtype == pl.String:
@@ -409,7 +409,7 @@ def _any_between(wanted: Rows, start: int, end: int) -> bool:
 
 
 def _positions(data: bytes, what: bytes) -> Rows:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if what not in data:
         return np.empty(0, np.int64)
@@ -430,7 +430,7 @@ def _last_end(data: bytes, quotes: Rows) -> int:
 
 def _is_well_quoted(data: bytes, quotes: Rows, end: int, delimiter: str) -> bool:
     """Whether quotes up to `end` stand only around cells, and double in them; then they tell what is inside."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if not len(quotes):
         return True

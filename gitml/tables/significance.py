@@ -29,8 +29,8 @@ def of_pairs(differences: Sequence[float], discordant: tuple[int, int] | None = 
 
     `discordant` are the examples that only the old, and only the new version has right.
     """
-    import numpy as np  # noqa: PLC0415 - like scipy only in the child
-    from scipy import stats  # noqa: PLC0415
+    import numpy as np
+    from scipy import stats
 
     values = np.asarray(differences, float)
     if not values.any():

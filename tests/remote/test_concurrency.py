@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
@@ -98,7 +99,7 @@ def test_pushers_of_one_branch(kind: str, new_store: NewStore, work: Project, tm
 
     rounds = ROUNDS if kind == "file" else (ROUNDS + 1) // 2
     for number in range(rounds):
-        outcomes = at_once(lambda who, number=number: meet(number, who), range(PUSHERS))  # type: ignore[misc]
+        outcomes = at_once(partial(meet, number), range(PUSHERS))
         assert any(outcome.landed for outcome in outcomes)
         for pusher in pushers:
             if rounds > 20 and number % 10:
@@ -138,10 +139,12 @@ def test_two_hundred_rounds_of_pushers_of_one_branch(new_store: NewStore, work: 
         return Outcome(reason is None, tip)
 
     for number in range(200):
-        outcomes = at_once(lambda who, number=number: meet(number, who), range(PUSHERS))  # type: ignore[misc]
+        outcomes = at_once(partial(meet, number), range(PUSHERS))
         # all had the same base, and no push is a merge: one can land, and it is the one that all see afterwards
         [tip] = [outcome.said for outcome in outcomes if outcome.landed]
-        assert stores[0].read().refs[MAIN].oid.hex() == tip  # type: ignore[union-attr]
+        now = stores[0].read()
+        assert now is not None
+        assert now.refs[MAIN].oid.hex() == tip
     whole = clone(url, tmp_path / "whole")
     whole.git("fsck", "--strict", "--full")
     assert whole.git("rev-list", "--max-count=200", "HEAD").split() == landed[::-1]

@@ -231,7 +231,7 @@ def test_ctrl_c_keeps_what_is_finished(project: Project) -> None:
     )  # fmt: skip
     runs = project.executions()
     project.until(lambda: project.executions() == runs + 1)
-    project.until(lambda: list((project.path / ".git" / "ml" / "runs").glob("*/work/tasks/*")))
+    project.until(lambda: list((project.path / ".git" / "ml" / "runs").glob("*/*/tasks/*")))
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, out + err
