@@ -10,28 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import TWO_STAGES, Project
 
-PIPELINE = {
-    "stages": [
-        {
-            "pipeline": {"name": "model"},
-            "transform": {"cmd": ["sh", "train.sh"]},
-            "input": {"pfs": {"repo": "training", "glob": "/"}},
-            "metrics": ["metrics.json"],
-        },
-        {
-            "pipeline": {"name": "inference"},
-            "transform": {"cmd": ["sh", "predict.sh"]},
-            "input": {
-                "cross": [
-                    {"pfs": {"repo": "input", "glob": "/*"}},
-                    {"pfs": {"repo": "model", "glob": "/"}},
-                ]
-            },
-        },
-    ]
-}
 TRAIN = """
 cat pfs/training/* > pfs/out/model
 printf '{"accuracy": %s}\\n' "$(cat pfs/training/accuracy)" > pfs/out/metrics.json
@@ -48,7 +28,7 @@ CHANCE = "sleep 0.01; date +%N > pfs/out/model; echo '{\"accuracy\": 0.9'$(date 
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")
-    project.write("pipeline.json", json.dumps(PIPELINE))
+    project.write("pipeline.json", json.dumps(TWO_STAGES))
     project.write("train.sh", TRAIN)
     project.write("predict.sh", PREDICT)
     project.write("training/accuracy", "0.95\n")
