@@ -102,11 +102,11 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     elif states & {"stale", "missing", "lost"} and "running" not in states:
         advice.append('  (use "git ml run" to bring results up to date)')
     if "failed" in states:
-        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml run", tries again)')
+        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml retry", tries again)')
     if "held" in states:
         advice.append('  (held results stay until their inputs change; "git ml run STAGE" ends the hold now)')
     if "edited" in states:
-        advice.append('  (edited results are kept; "git ml run STAGE --force" replaces them)')
+        advice.append('  (edited results are kept; "git ml restore" replaces them)')
     if "running" in states:
-        advice.append('  (use "git ml wait" to follow)')
+        advice.append('  (use "git ml wait" to follow, "git ml stop" to end it)')
     return advice

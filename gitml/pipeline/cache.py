@@ -138,6 +138,10 @@ class RunCache:
             return TaskResult(entry.oid, str(record["state"]), record)
         return TaskResult(empty_tree(self._odb.format), str(record["state"]), record)
 
+    def knows(self, key: str) -> bool:
+        """Whether the task is finished: `task` is not None. Reads trees only, so it is quick for many."""
+        return any(True for _ in self._get(task_path(key)))
+
     def outputs(self, key: str) -> list[Oid]:
         """The output trees that successful runs gave for a stage key."""
         found: dict[Oid, None] = {}

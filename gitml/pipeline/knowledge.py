@@ -72,7 +72,7 @@ class RepositoryKnowledge:
 
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""
-        return self._cache.task(task_key) is not None
+        return self._cache.knows(task_key)
 
     def history(self, stage_name: str) -> list[RecordChange]:
         """The commits that changed the stage's record, newest first."""

@@ -54,7 +54,7 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
             total, done, failed = progress.total, progress.done + progress.cached, progress.failed
         elif not alive and progress.state in (RUNNING, "waiting"):
             state = LOST
-            reason = f"run {run.run} ended without a word; 'git ml run' goes on where it stopped"
+            reason = f"run {run.run} ended without a word; 'git ml resume' goes on where it stopped"
             total = total or progress.total
     return Standing(
         name=name,
