@@ -20,8 +20,8 @@ def status(
 ) -> int:
     """Say where every stage of the pipeline stands.
 
-    States: fresh, held (rolled back), edited (by hand), missing (known, will be restored), stale, failed,
-    running, lost (its runner was killed).
+    States: fresh, held (rolled back, or by decision), edited (by hand), missing (known, will be restored),
+    stale, failed, running, lost (its runner was killed).
     """
     with open_context() as context:
         survey, pipeline = context.survey(rev)
@@ -104,9 +104,9 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     if "failed" in states:
         advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml retry", tries again)')
     if "held" in states:
-        advice.append('  (held results stay until their inputs change; "git ml run STAGE" ends the hold now)')
+        advice.append('  (held results stay, "git ml unhold STAGE" ends the hold)')
     if "edited" in states:
-        advice.append('  (edited results are kept; "git ml restore" replaces them)')
+        advice.append('  (edited results are kept; "git ml restore" replaces, "git ml accept" records them)')
     if "running" in states:
         advice.append('  (use "git ml wait" to follow, "git ml stop" to end it)')
     return advice

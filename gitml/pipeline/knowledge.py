@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError
+from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -69,6 +70,10 @@ class RepositoryKnowledge:
             if change.record is not None and self._key_at(change.commit, stage_name) == change.record.key:
                 return change.record.key == key
         return False
+
+    def committed(self) -> int:
+        """When the commit was made, seconds since the epoch."""
+        return parse_commit(self._odb.read(self._commit)[1]).committer.time
 
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""

@@ -241,7 +241,7 @@ class Runner:
     ) -> Oid | None:
         """The output to put in place, None to leave what is there; computes it where that is called for."""
         line = report.stages[status.stage.name]
-        if status.key is None or status.waits_for or status.stage.name not in chosen:
+        if status.key is None or status.waits_for or status.pinned or status.stage.name not in chosen:
             return None
         named = self._options.choice.names(status.stage.name)
         if status.key in self._computed:

@@ -168,3 +168,82 @@ def test_publish_of_what_was_parked(project: Project) -> None:
     assert project.git("log", "-1", "--format=%s", "main") == "gitml: restore model, inference"
     refused = project.ml("publish", check=False)
     assert "HEAD is detached" in refused.stderr
+
+
+def test_accept_of_an_edited_output(project: Project) -> None:
+    project.write("model/model.txt", "by hand\n")
+    refused = project.ml("accept", "model", check=False)
+    assert "'model' is fresh" in refused.stderr
+    assert "git commit first" in refused.stderr
+    project.commit("edit", wait=False)
+    project.ml("run")
+    assert project.states()["model"] == "edited"
+    project.git("config", "user.name", "Grace")
+    done = project.json("accept", "--reason", "better than the trained one")
+    assert done["stages"] == ["model"]
+    assert done["commit"] == project.head()
+    assert project.git("log", "-1", "--format=%an %cn %s%n%b").splitlines() == [
+        "Grace Grace gitml: accept model",
+        "better than the trained one",
+    ]
+    assert project.states() == {"model": "fresh", "inference": "fresh"}
+    assert json.loads(project.read(".gitml/records/model.json"))["accepted"] == {
+        "reason": "better than the trained one"
+    }
+    assert "accepted" in project.ml("show", "model/model.txt").stdout
+    assert "better than the trained one" in project.ml("why", "model").stdout
+    assert project.ml("verify").returncode == 0
+    assert "no output was edited" in project.ml("accept").stderr
+    # other data: an ordinary result takes its place, with an ordinary record
+    change(project, training__b_csv="3\n")
+    project.ml("run")
+    assert "accepted" not in project.read(".gitml/records/model.json")
+    assert project.is_clean()
+
+
+def test_hold_and_unhold(project: Project) -> None:
+    refused = project.ml("hold", "model", "--until", "tomorrow", check=False)
+    assert "'tomorrow' is no day" in refused.stderr
+    project.ml("hold", "model", "--until", "2099-12-31", "--reason", "freeze")
+    assert project.stage("model")["reason"] == "on hold until 2099-12-31: freeze"
+    assert (
+        "they are on hold already" in project.ml("hold", "model", "--until", "2099-12-31", "--reason", "freeze").stderr
+    )
+    change(project, training__b_csv="3\n", input__x_csv="new\n")
+    said = project.ml("run", "model").stdout
+    assert "model: held" in said
+    project.ml("run", "model", "--force")
+    project.ml("run")
+    assert project.states() == {"model": "held", "inference": "fresh"}
+    assert project.read("model/model.txt") == "1\n2\n"
+    assert project.read("inference/x.csv") == "new\n2\n"
+    assert "git ml run" in project.ml("unhold").stderr
+    assert project.states() == {"model": "stale", "inference": "stale"}
+    project.ml("run")
+    assert "hold" not in project.read(".gitml/records/model.json")
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+    project.ml("hold", "model", "--until", "change")
+    change(project, training__b_csv="4\n")
+    assert project.states()["model"] == "stale"
+    assert project.is_clean()
+
+
+def test_undo_reverts_the_last_result_and_unhold_brings_it_back(project: Project) -> None:
+    change(project, training__b_csv="3\n")
+    project.ml("run")
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+    assert "taken off" in project.ml("undo", "--reset").stdout
+    assert project.subjects()[0] == "change"
+    assert project.states() == {"model": "missing", "inference": "stale"}
+    before = project.executions()
+    project.ml("run")
+    assert project.executions() == before
+    assert "reverted: " in project.ml("undo").stdout
+    assert project.states() == {"model": "held", "inference": "fresh"}
+    assert project.ml("undo", "--reset", check=False).stderr.startswith("error: ")
+    assert "model: fresh" in project.ml("unhold", "model").stdout
+    assert project.read("model/model.txt") == "1\n2\n3\n"
+    assert project.is_clean()
+    # what is left to undo is the restored result, then the first one
+    project.ml("undo")
+    assert project.read("model/model.txt") == "1\n2\n"
