@@ -47,7 +47,7 @@ COMMANDS = {
     "fetch": ("fetch", "Bring content and runs here"),
     "pull": ("pull", "Bring content here and fill in files"),
     "remote": ("remote", "Look after repositories in object storage"),
-    "ls": ("ls", "List the files stored as chunks"),
+    "ls": ("ls", "List large files, runs, stages, datums, outputs"),
     "cat": ("cat", "Print a file of any commit"),
     "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),
     "fsck": ("fsck", "Check that all content is here and whole"),

@@ -202,6 +202,16 @@ class RunCache:
         found = [self._json(base + b"/" + name) for name in sorted(names)]
         return [document for document in found if document is not None]
 
+    def task_count(self, run: str) -> int:
+        """How many tasks a run executed."""
+        base = run_path(run) + b"/task"
+        return len({name for snapshot in self._maps for name in snapshot.list(base)})
+
+    def has_failed(self, run: str, key: str) -> bool:
+        """Whether the task with this key failed in a run."""
+        record = self._json(run_path(run) + f"/task/{key}.json".encode())
+        return record is not None and record.get("state") == "failed"
+
     def logs(self, run: str) -> dict[str, bytes]:
         """Task key to log text of a run."""
         base = run_path(run) + b"/log"

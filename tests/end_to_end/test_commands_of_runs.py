@@ -247,3 +247,44 @@ def test_undo_reverts_the_last_result_and_unhold_brings_it_back(project: Project
     # what is left to undo is the restored result, then the first one
     project.ml("undo")
     assert project.read("model/model.txt") == "1\n2\n"
+
+
+def test_lists_of_runs_stages_datums_and_outputs(project: Project) -> None:
+    project.write("input/z.csv", "z\n")
+    project.write("runs/notes.txt", "n\n")
+    project.commit("more", wait=False)
+    listed = project.json("ls", "datums", "inference")
+    assert [(each["label"], each["state"]) for each in listed["datums"]] == [
+        ("input/x.csv × model", "known"), ("input/y.csv × model", "known"), ("input/z.csv × model", "to-run"),
+    ]  # fmt: skip
+    first = listed["datums"][0]
+    assert first["inputs"][0] == {"name": "input", "path": "input/x.csv", "oid": project.head("HEAD:input/x.csv")}
+    assert first["id"][:12] in project.ml("ls", "datums", "inference").stdout
+    limited = project.ml("ls", "datums", "inference", "--limit", "1")
+    assert limited.stdout.count("\n") == 1
+    assert "and 2 more" in limited.stderr
+    assert "input/z.csv" in project.ml("ls", "datums", "inference", "--state", "to-run").stdout
+    assert project.json("ls", "datums", "inference", "--state", "failed")["datums"] == []
+    assert project.json("ls", "datums", "inference", "--rev", "HEAD~1")["total"] == 2
+    project.write("training/b.csv", "3\n")
+    project.commit("data", wait=False)
+    assert "waits for 'model'; these are the datums of what stands there now" in (
+        project.ml("ls", "datums", "inference").stderr
+    )
+    stages = project.json("ls", "stages")["stages"]
+    assert [(each["name"], each["state"], each["datums"]) for each in stages] == [
+        ("model", "stale", 1), ("inference", "stale", 0),
+    ]  # fmt: skip
+    assert "inference" not in project.ml("ls", "stages", "--state", "fresh").stdout
+    outputs = {each["path"]: each for each in project.json("ls", "outputs")["outputs"]}
+    assert (outputs["model"]["files"], outputs["model"]["size"]) == (2, 4 + len('{"rows": 2}\n'))
+    assert outputs["model"]["tree"] == project.head("HEAD:model")
+    (run,) = project.json("ls", "runs")["runs"]
+    assert (run["status"], run["tasks"], run["source"]) == ("published", 3, project.head("HEAD~3"))
+    said = project.ml("ls", "runs")
+    assert run["run"] in said.stdout
+    assert "git ml ls ./runs" in said.stderr
+    for reached in (("./runs",), ("--", "runs")):
+        assert project.ml("ls", *reached).stdout == ""  # no large files there
+    assert "needs one stage" in project.ml("ls", "datums", check=False).stderr
+    assert "is no state of a datum" in project.ml("ls", "datums", "model", "--state", "x", check=False).stderr
