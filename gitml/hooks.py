@@ -23,11 +23,12 @@ from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
 from gitml.meter import Meter
 from gitml.oid import Oid
+from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Surveyor, command_of
-from gitml.pipeline.trust import Trust
+from gitml.pipeline.trust import Level, Trust
 
 _NAMED = 3
 """Files that could not be filled in and are named; more are counted."""
@@ -171,9 +172,10 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
     survey = surveyor.survey(head)
     if survey.pipeline is None:
         return
-    if own:
-        _adopt_own_commands(repo, surveyor, head, survey.statuses)
+    _adopt_commands(repo, surveyor, head, survey.statuses, own=own)
     trust = Trust(repo)
+    if trust.level is Level.NEVER:
+        return
     todo: list[StageStatus] = []
     untrusted: list[StageStatus] = []
     failed: list[StageStatus] = []
@@ -187,7 +189,8 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
             failed.append(status)
     if untrusted:
         names = ", ".join(status.stage.name for status in untrusted)
-        say(f"{names}: the command or its code came from elsewhere, nothing ran; review it, then: git ml run")
+        say(f"{names}: the command or its code came from elsewhere, nothing ran")
+        say("review it: git ml trust --show; allow it: git ml trust")
     if failed:
         names = ", ".join(status.stage.name for status in failed)
         say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
@@ -213,10 +216,16 @@ def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bo
     say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
 
 
-def _adopt_own_commands(repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]) -> None:
+def _adopt_commands(
+    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], *, own: bool
+) -> None:
+    """Trust the commands that the level lets in by themselves."""
     trust = Trust(repo)
-    if any(not trust.has(command_of(status)) for status in statuses if status.state is not State.FRESH):
+    wanted = {command_of(status) for status in statuses if status.state is not State.FRESH}
+    if own and trust.adopts_own and not all(map(trust.has, wanted)):
         trust.add(surveyor.own_digests(head))
+    if trust.level is Level.SIGNED and not all(map(trust.has, wanted)) and is_vouched_for(repo, head, statuses):
+        trust.add(wanted)
 
 
 def _runs_by_itself(repo: Repository) -> bool:

@@ -15,6 +15,7 @@ COMMANDS = {
     "init": ("init", "Start a project from a template"),
     "install": ("install", "Set this clone up, fetch data, fill in files"),
     "uninstall": ("install", "Take back what install did"),
+    "trust": ("trust", "Let hooks run commands that you reviewed"),
     "track": ("track", "Put files under gitml"),
     "untrack": ("track", "Take files from under gitml"),
     "add": ("add", "Add many or very large files"),

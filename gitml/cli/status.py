@@ -98,7 +98,7 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     if not installed:
         advice.append('  (this clone is not set up, nothing runs by itself: "git ml install")')
     if any(row.unreviewed for row in rows):
-        advice.append('  (what came from elsewhere does not run by itself: review command and code, then "git ml run")')
+        advice.append('  (what came from elsewhere does not run by itself: "git ml trust --show", then "git ml trust")')
     elif states & {"stale", "missing", "lost"} and "running" not in states:
         advice.append('  (use "git ml run" to bring results up to date)')
     if "failed" in states:

@@ -50,7 +50,7 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, e
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
 
-NOT_TRUSTED = "its command or code came from elsewhere; review it, then: git ml run"
+NOT_TRUSTED = "its command or code came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

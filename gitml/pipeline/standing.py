@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Survey, command_of
-from gitml.pipeline.trust import Trust
+from gitml.pipeline.trust import Level, Trust
 
 RUNNING = "running"
 LOST = "lost"
@@ -70,4 +70,5 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
 
 def needs_review(status: StageStatus, trust: Trust) -> bool:
     """Whether only the missing review of its command keeps hooks from running a stage."""
-    return status.state is State.STALE and status.key is not None and not trust.has(command_of(status))
+    waits = status.state is State.STALE and status.key is not None and trust.level is not Level.NEVER
+    return waits and not trust.has(command_of(status))
