@@ -209,8 +209,12 @@ class RunCache:
 
     def has_failed(self, run: str, key: str) -> bool:
         """Whether the task with this key failed in a run."""
-        record = self._json(run_path(run) + f"/task/{key}.json".encode())
+        record = self.task_line(run, key)
         return record is not None and record.get("state") == "failed"
+
+    def task_line(self, run: str, key: str) -> dict[str, Any] | None:
+        """What became of one task of a run, None if it is not known."""
+        return self._json(run_path(run) + f"/task/{key}.json".encode())
 
     def logs(self, run: str) -> dict[str, bytes]:
         """Task key to log text of a run."""

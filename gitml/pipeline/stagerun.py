@@ -26,6 +26,7 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
@@ -196,6 +197,7 @@ class StageRun:
 
             def start(task: _Task) -> _Ended:
                 log = self._directory / "log" / f"{task.key}.log"
+                note_task(log, stage.name, task.datum.label)
 
                 def make() -> Workspace:
                     return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
