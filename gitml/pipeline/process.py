@@ -13,18 +13,42 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 _PIECE = 1 << 16
 _LEFT_PIECES = 32
 _TICK = 0.1
 _FIRST_SAMPLE, _LAST_SAMPLE = 0.01, 0.25
 _KILL_WAIT = 10.0
+
+
+class Stop(Protocol):
+    """Says whether what runs must end; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether it must end now."""
+        ...
+
+
+class Halt:
+    """Set when another one is, or when `seconds` have passed (None: never)."""
+
+    def __init__(self, stop: Stop, seconds: float | None) -> None:
+        self._stop = stop
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the time is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def is_set(self) -> bool:
+        """Whether the other one is set or the time is over."""
+        return self._stop.is_set() or self.has_expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +82,7 @@ def run_process(
     sink: Callable[[bytes], None],
     timeout: float | None = None,
     grace: float = 5.0,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Ended:
     """Run `command` to its end; `sink` is given its merged output as it comes.
 
@@ -106,7 +130,7 @@ class _Supervisor:
                 os.close(status_out)
         stack.callback(self._end_once)
 
-    def run(self, timeout: float | None, grace: float, stop: threading.Event | None) -> Ended:
+    def run(self, timeout: float | None, grace: float, stop: Stop | None) -> Ended:
         process, selector = self._process, self._selector
         assert process.stdout is not None
         self._watch(process.stdout, selectors.EVENT_READ, self._take_output)

@@ -27,6 +27,7 @@ from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, mer
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.plan import StageStatus
+from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.spec.model import Stage
@@ -140,6 +141,7 @@ class StageRun:
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._doomed = False
+        self._halt = Halt(stop, None)
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
@@ -150,6 +152,7 @@ class StageRun:
         Raise `StageFailedError` if a datum failed, two wrote one path, or the run was told to stop.
         """
         stage = status.stage
+        self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
         self._progress(self.tally)
         if todo:
@@ -169,7 +172,8 @@ class StageRun:
         todo: dict[str, _Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
             known = None if self._ignore_cache else self._cache.task(key)
-            if known is not None:
+            # a stage that computes every datum still goes on with a run that was killed
+            if known is not None and (not status.stage.every_job or known.record.get("run") == self._run):
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
@@ -198,7 +202,7 @@ class StageRun:
                 )
                 try:
                     outcome = run_task(
-                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._stop
+                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._halt
                     )
                 except GitmlError as error:
                     return _Ended(task, None, error, log)
@@ -218,7 +222,7 @@ class StageRun:
 
     def _is_over(self) -> bool:
         """Whether no further task may start: told to stop, or the outputs can never become one tree."""
-        return self._stop.is_set() or self._doomed
+        return self._halt.is_set() or self._doomed
 
     def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
@@ -322,6 +326,13 @@ class StageRun:
         failed = [task for task in self.tasks if task.state == "failed"]
         if self._stop.is_set() and len(self._outs) < len(set(status.task_keys)):
             raise StageFailedError("stopped", hint=None, datum="", failed=len(failed), last_lines=())
+        if self._halt.has_expired and len(self._outs) < len(set(status.task_keys)):
+            raise StageFailedError(
+                f"stopped after {status.stage.job_timeout:g} s, the time limit of a job, with "
+                f"{len(self._outs)} of {len(set(status.task_keys))} datums done",
+                hint="finished datums are kept: git ml run goes on; raise 'job_timeout' if it needs longer",
+                datum="", failed=len(failed), last_lines=(),
+            )  # fmt: skip
         if not failed:
             return
         first = failed[0]

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from gitml.errors import ExitCode, GitmlError
-from gitml.pipeline.process import Command, Ended, run_process
+from gitml.pipeline.process import Command, Ended, Stop, run_process
 from gitml.pipeline.sandbox import Sandbox, View
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.tasklog import LIMIT, TaskLog
@@ -93,7 +93,7 @@ def run_task(
     sandbox: Sandbox,
     environment: Mapping[str, str],
     log: Path,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     grace: float = 5.0,
     log_limit: int = LIMIT,
 ) -> TaskOutcome:
@@ -123,7 +123,7 @@ class _Task:
     sandbox: Sandbox
     environment: Mapping[str, str]
     log: TaskLog
-    stop: threading.Event
+    stop: Stop
     grace: float
     seconds: float = 0.0
     max_rss: int | None = None
@@ -204,6 +204,8 @@ class _Task:
         fault = _check_start(view, arguments[0], directory, environment["PATH"])
         if fault is not None:
             return fault
+        if transform.debug:
+            self._tell(workspace, arguments, directory, environment)
         text = "".join(view.rewrite(line) + "\n" for line in lines)
         seen = _Start(self.log)
         try:
@@ -223,11 +225,23 @@ class _Task:
         except (OSError, ValueError) as error:
             return _start_failure(command[0], error)
         self.seconds += ended.seconds
+        if transform.debug:
+            memory = f", {ended.max_rss / 1e6:.1f} MB" if ended.max_rss is not None else ""
+            self.log.note(f"status {ended.status} after {ended.seconds:.3f} s{memory}")
         if ended.max_rss is not None:
             self.max_rss = max(self.max_rss or 0, ended.max_rss)
         if ended.stopped:
             raise TaskStoppedError
         return self._judge(command[0], ended, seen.data)
+
+    def _tell(
+        self, workspace: Workspace, arguments: Sequence[str], directory: str, environment: Mapping[str, str]
+    ) -> None:
+        """Note how a command is started. Values of variables may be private, so only their names are told."""
+        self.log.note(f"sandbox {self.sandbox.name}, in {directory}: {shlex.join(arguments)}")
+        self.log.note("variables: " + ", ".join(sorted(environment)))
+        for item in workspace.inputs:
+            self.log.note(f"input /pfs/{item.name}: {item.entry.oid} at '{printable(item.path or b'/')}'")
 
     def _judge(self, name: str, ended: Ended, start: bytes) -> Ended | _Failure:
         if ended.timed_out:

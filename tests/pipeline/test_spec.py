@@ -89,6 +89,7 @@ EVERYTHING = {
                 "image_pull_secrets": ["regcred"],
                 "memory_volume": True,
                 "user": "nobody",
+                "debug": True,
             },
             "input": {
                 "cross": [
@@ -103,7 +104,8 @@ EVERYTHING = {
             "tolerations": [{"key": "k", "operator": "EXISTS", "toleration_seconds": 5}],
             "metadata": {"labels": {"my_label": "x"}},
             "datum_timeout": "1h30m",
-            "reprocess_spec": "until_success",
+            "job_timeout": "2h",
+            "reprocess_spec": "every_job",
             "output_branch": "master",
             "s3_out": False,
             "salt": "pepper",
@@ -190,6 +192,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         accept_return_code=(1, 2),
         working_dir="/work",
         image="iris:1",
+        debug=True,
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
     assert inference.input == CrossInput(
@@ -205,6 +208,8 @@ def test_every_supported_field_becomes_a_value() -> None:
     )
     assert (inference.description, inference.salt, inference.parallelism) == ("predict", "pepper", 4)
     assert (inference.datum_tries, inference.datum_timeout) == (1, 5400.0)
+    assert (inference.job_timeout, inference.every_job) == (7200.0, True)
+    assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
 
 
 def test_each_ignored_field_gives_one_notice() -> None:
@@ -420,6 +425,8 @@ def shuffled(value: Any, order: Random) -> Any:
 def plain_values(field: Field) -> st.SearchStrategy[Any]:
     """Values of a field that has no object in it."""
     text = st.sampled_from(["a", "x y", "été"])
+    if "enum" in field.schema:
+        return st.sampled_from(field.schema["enum"])
     return {
         Kind.STRING: text,
         Kind.BOOLEAN: st.booleans(),

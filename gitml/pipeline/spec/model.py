@@ -85,6 +85,8 @@ class Transform:
     """Relative to the top of the workspace, or absolute where the code is mounted; None: the top."""
     image: str | None = None
     """The image the specification names, part of the key; `images` said what stands for it here."""
+    debug: bool = False
+    """Whether the log tells how commands were started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,10 @@ class Stage:
     parallelism: int = 1
     datum_tries: int = 3
     datum_timeout: float | None = None
+    job_timeout: float | None = None
+    """For one run of the stage, from its start."""
+    every_job: bool = False
+    """Whether a run computes every datum, also those with a known result."""
     salt: str = ""
     where: str = "pipeline.json"
     """File and JSON path of the specification, for messages."""
