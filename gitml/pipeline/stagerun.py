@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
@@ -110,7 +111,7 @@ class _Ended:
 
 
 class StageRun:
-    """One execution of one stage. `tasks`, `tally` and `notices` say afterwards what happened."""
+    """One execution of one stage. `tasks`, `tally`, `notices` and `means` say afterwards what happened."""
 
     def __init__(
         self,
@@ -145,6 +146,8 @@ class StageRun:
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
+        self.means: dict[str, str] = {}
+        """How the limits of the stage were held."""
 
     def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
         """Run the datums of `status` that have no result; give the stage's output tree.
@@ -187,7 +190,12 @@ class StageRun:
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
         commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
-        width = self._parallel or stage.parallelism
+        allotment = Allotment(Machine.here(inherited))
+        width = allotment.width(stage, self._parallel)
+        means = Means.of(stage.limits)
+        self.means = means.used
+        self.notices += allotment.notices(stage)
+        self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
@@ -201,9 +209,16 @@ class StageRun:
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
                 )
                 try:
-                    outcome = run_task(
-                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._halt
-                    )
+                    with allotment.share(stage) as share:
+                        outcome = run_task(
+                            stage,
+                            make=make,
+                            sandbox=self._sandbox,
+                            environment=environment,
+                            log=log,
+                            share=share,
+                            stop=self._halt,
+                        )
                 except GitmlError as error:
                     return _Ended(task, None, error, log)
                 return _Ended(task, outcome, None, log)
@@ -377,9 +392,20 @@ def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered
 
 
 def keep_run(
-    batch: Batch, run: str, status: str, *, source: Oid, branch: str | None, started: float, sandbox: Sandbox | None
+    batch: Batch,
+    run: str,
+    status: str,
+    *,
+    source: Oid,
+    branch: str | None,
+    started: float,
+    sandbox: Sandbox | None,
+    limits: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Put down what is known of a run: when, where, of which commit. `started` in seconds since the epoch."""
+    """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
+
+    `started` in seconds since the epoch, `limits` by stage and resource.
+    """
     document = {
         "schema": "gitml/run-record/1",
         "run": run,
@@ -390,6 +416,7 @@ def keep_run(
         "started": int(started),
         "updated": int(time.time()),
         "sandbox": sandbox.name if sandbox is not None else None,
+        "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }
     batch.put_json(run_path(run) + b"/run.json", document)

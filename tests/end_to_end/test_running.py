@@ -57,3 +57,15 @@ def test_every_job_computes_every_datum_when_the_stage_runs(tmp_path: Path) -> N
     assert project.executions() == done, "a retry takes what this very run has computed"
     project.git("reset", "-q", "--hard", "HEAD~1")
     assert project.states() == {"always": "fresh"}
+
+
+def test_a_datum_that_a_limit_ended_says_which(tmp_path: Path) -> None:
+    big = stage("big", COPY + "[ $name != y.csv ] || head -c 1000000 /dev/zero > pfs/out/z", datum_tries=1)
+    big["resource_limits"] = {"disk": "100k", "cpu": 0.5}
+    project = project_with(tmp_path / "project", big)
+    project.commit("first")
+    reason = project.stage("big")["reason"]
+    assert "datum 'input/y.csv': 'sh' failed: a file that it wrote was cut off, and its disk space is limited" in reason
+    run = (project.path / ".git/ml/latest").read_text()
+    shown = " ".join(project.ml("show", run).stdout.split())
+    assert "limits big: cpu by affinity, disk by RLIMIT_FSIZE, sum of sizes" in shown

@@ -24,6 +24,7 @@ from gitml.pipeline.spec.model import (
     PfsInput,
     Plot,
     Predictions,
+    Resources,
     Transform,
     UnionInput,
 )
@@ -99,6 +100,7 @@ EVERYTHING = {
             },
             "parallelism_spec": {"constant": "4"},
             "resource_requests": {"cpu": 0.5, "memory": "64M", "gpu": {"type": "nvidia.com/gpu", "number": 1}},
+            "resource_limits": {"cpu": 2, "memory": "1.5Gi", "disk": "1e9"},
             "scheduling_spec": {"node_selector": {"a_b": "c"}, "priority_class_name": "high"},
             "datum_set_spec": {"size_bytes": "1000"},
             "tolerations": [{"key": "k", "operator": "EXISTS", "toleration_seconds": 5}],
@@ -208,6 +210,9 @@ def test_every_supported_field_becomes_a_value() -> None:
     )
     assert (inference.description, inference.salt, inference.parallelism) == ("predict", "pepper", 4)
     assert (inference.datum_tries, inference.datum_timeout) == (1, 5400.0)
+    assert inference.requests == Resources(cpu=0.5, memory=64_000_000, gpu=1)
+    assert inference.limits == Resources(cpu=2.0, memory=3 << 29, disk=10**9)
+    assert (model.requests, model.limits) == (Resources(), Resources())
     assert (inference.job_timeout, inference.every_job) == (7200.0, True)
     assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
 
@@ -219,7 +224,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "datum_set_spec",
         "defaults.autoscaling",
         "metadata",
-        "resource_requests",
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",

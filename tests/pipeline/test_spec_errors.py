@@ -193,6 +193,8 @@ FIELDS = [
     ),
     Case(stage(autoscaling="yes"), PLACE + "autoscaling: expected true or false, got a string", None, True),
     Case(stage(resource_limits={"cpus": 1}), PLACE + "resource_limits.cpus: unknown field", "'cpu'", True),
+    Case(stage(resource_limits={"memory": "many"}), PLACE + "resource_limits.memory: expected a size such", "Gi"),
+    Case(stage(resource_requests={"cpu": -1}), PLACE + "resource_requests.cpu: less than 0", None, True),
     Case({"stages": [], "defaults": {"salt": 1}}, PLACE + "defaults.salt: expected a string", '"..."', True),
 ]
 

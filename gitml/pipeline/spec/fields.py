@@ -168,8 +168,8 @@ _STAGE = {
         about="'every_job': when the stage runs, every datum is computed again. 'until_success' is the default.",
         schema={"enum": ["until_success", "every_job"]},
     ),
-    "resource_requests": _ignored(Kind.OBJECT, "there is no cluster to schedule on", "resources"),
-    "resource_limits": _ignored(Kind.OBJECT, "limits are not enforced on this machine", "resources"),
+    "resource_requests": _object("resources", "What a task needs: decides how many run at once."),
+    "resource_limits": _object("resources", "What a task may take at most."),
     "sidecar_resource_requests": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
     "sidecar_resource_limits": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
     "datum_set_spec": _ignored(Kind.OBJECT, "datums are handed out one by one", "datum_set_spec"),
@@ -302,9 +302,9 @@ _PFS = {
 }
 
 _RESOURCES = {
-    "cpu": Field(kind=Kind.NUMBER, about="Cores."),
-    "memory": Field(kind=Kind.STRING, about="Bytes, with a unit."),
-    "disk": Field(kind=Kind.STRING, about="Bytes, with a unit."),
+    "cpu": Field(kind=Kind.NUMBER, about="Cores.", schema={"minimum": 0}),
+    "memory": Field(kind=Kind.STRING, about='Bytes, with a unit: "64M", "1.5Gi".'),
+    "disk": Field(kind=Kind.STRING, about='Bytes, with a unit: "64M", "1.5Gi".'),
     "gpu": _object("gpu", "Graphics processors."),
 }
 

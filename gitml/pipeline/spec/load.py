@@ -20,7 +20,7 @@ from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, seconds
+from gitml.pipeline.spec.running import every_job, flag, resources, seconds
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -229,6 +229,8 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         datum_timeout=seconds(node, "datum_timeout"),
         job_timeout=seconds(node, "job_timeout"),
         every_job=every_job(node.get("reprocess_spec")),
+        requests=resources(node.get("resource_requests")),
+        limits=resources(node.get("resource_limits")),
         salt=node.text("salt"),
         where=str(node.place),
     )
