@@ -12,8 +12,8 @@ from gitml.cli.options import Json
 from gitml.cli.output import count, safe, show, show_json, table, talk
 from gitml.cli.progress import Counting, follow
 from gitml.errors import ExitCode, UserError
-from gitml.hooks import start_runner
 from gitml.oid import Oid
+from gitml.pipeline.launch import start_runner
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.trial import Trials
 from gitml.review.backtest import Cell, Question, as_csv, check_branch, commit_results, question

@@ -9,9 +9,9 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, day, safe, show, show_json, table, talk
 from gitml.errors import BusyError, ExitCode, UserError
-from gitml.hooks import start_runner
 from gitml.install import is_installed
 from gitml.oid import Oid
+from gitml.pipeline.launch import start_runner
 from gitml.review.rollback import Move, Plan, check_ready, plan_rollback, roll_back
 
 

@@ -10,8 +10,8 @@ from gitml.cli.options import Json
 from gitml.cli.output import count, safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
 from gitml.errors import BusyError, ExitCode, UserError
-from gitml.hooks import start_runner
 from gitml.pipeline.background import run_branch
+from gitml.pipeline.launch import start_runner
 from gitml.pipeline.run import RunOptions, RunReport, StageReport
 
 

@@ -19,7 +19,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.refs import RefMovedError, RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.plan import FailureInfo
+from gitml.pipeline.failure import FailureInfo
 from gitml.provenance.codec import flat_name
 from gitml.store.odb import ObjectReader, ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree

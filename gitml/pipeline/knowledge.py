@@ -11,7 +11,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
-from gitml.pipeline.plan import FailureInfo
+from gitml.pipeline.failure import FailureInfo
 from gitml.provenance.record import Record, parse_record, record_path
 
 

@@ -27,6 +27,7 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import Oid
 from gitml.pipeline.code import CodeFile, code_files
 from gitml.pipeline.datum import Datum, datums
+from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.key import spec_fields, stage_key, task_keys
 from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import input_entry, why_stale
@@ -49,20 +50,6 @@ class State(StrEnum):
 
 UNSETTLED = frozenset({State.MISSING, State.STALE, State.FAILED})
 """States in which a stage's output is not yet what downstream stages will read."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailureInfo:
-    """Why a stage failed."""
-
-    datum: str
-    """Label of the datum; empty if the failure was none of a datum's."""
-    message: str
-    """What went wrong, with the datum if it was one's."""
-    last_lines: tuple[str, ...] = ()
-    """The end of the datum's log."""
-    failed: int = 0
-    """How many datums failed."""
 
 
 class Knowledge(Protocol):

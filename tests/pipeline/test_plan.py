@@ -7,7 +7,8 @@ import pytest
 
 from gitml.errors import CorruptError, UserError
 from gitml.oid import Oid
-from gitml.pipeline.plan import FailureInfo, StageStatus, State, build_record, evaluate, evaluate_stage, key_at
+from gitml.pipeline.failure import FailureInfo
+from gitml.pipeline.plan import StageStatus, State, build_record, evaluate, evaluate_stage, key_at
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
 from gitml.provenance.record import Record, RecordEntry, format_record, parse_record, record_path
 from gitml.store.odb import MemoryOdb

@@ -5,14 +5,11 @@ standard error and never fail the user's command, except pre-push, which must no
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from gitml.errors import GitmlError, MachineError
 from gitml.git.checkout import fill_in
-from gitml.git.command import clean_environment
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
@@ -21,13 +18,12 @@ from gitml.git.staging import adopt_leftovers, wait_for_sessions
 from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
 from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
+from gitml.hooks.words import say
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.plan import StageStatus, State
-from gitml.pipeline.survey import Surveyor, command_of
-from gitml.pipeline.trust import Trust
 
 _NAMED = 3
 """Files that could not be filled in and are named; more are counted."""
@@ -55,11 +51,6 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 1 if name == "pre-push" else 0
     return 0
-
-
-def say(text: str) -> None:
-    """One line for the user; what hooks print arrives on git's standard error."""
-    print(f"gitml: {text}", file=sys.stderr)  # noqa: T201 - the one place where hooks talk
 
 
 def _post_commit(repo: Repository, _: Sequence[str]) -> None:
@@ -142,7 +133,7 @@ def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
     else:
         _fill_in(repo, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
-    if Lease(repo).request_parked() and _runs_by_itself(repo):
+    if Lease(repo).request_parked() and runs_by_itself(repo):
         start_runner(repo)
 
 
@@ -166,94 +157,7 @@ def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
 
 
 def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
-    """Evaluate the commit; if something is to be done, have the runner do it and say so in one line."""
-    surveyor = Surveyor(repo, odb, RunCache(repo, odb))
-    survey = surveyor.survey(head)
-    if survey.pipeline is None:
-        return
-    if own:
-        _adopt_own_commands(repo, surveyor, head, survey.statuses)
-    trust = Trust(repo)
-    todo: list[StageStatus] = []
-    untrusted: list[StageStatus] = []
-    failed: list[StageStatus] = []
-    for status in survey.statuses:
-        unrecorded = status.state is State.FRESH and not status.recorded
-        if unrecorded or status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
-            todo.append(status)
-        elif status.state is State.STALE:
-            (todo if trust.has(command_of(status)) else untrusted).append(status)
-        elif status.state is State.FAILED:
-            failed.append(status)
-    if untrusted:
-        names = ", ".join(status.stage.name for status in untrusted)
-        say(f"{names}: the command or its code came from elsewhere, nothing ran; review it, then: git ml run")
-    if failed:
-        names = ", ".join(status.stage.name for status in failed)
-        say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
-    waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
-    if not todo or waiting_only:
-        return
-    if not _runs_by_itself(repo):
-        return
-    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
-    if not branch:
-        say("HEAD is detached, nothing ran; 'git ml run' computes into the cache, a branch receives results")
-        return
-    lease = Lease(repo)
-    lease.request(branch)
-    behind = lease.is_held()
-    names = ", ".join(status.stage.name for status in todo)
-    if not behind:
-        start_runner(repo)
-    if may_attach and _has_terminal():
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])  # noqa: S606 - ourselves
-    count = f"{len(todo)} stage{'s' if len(todo) != 1 else ''}"
-    say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
+    # a checkout or a push need not read what evaluates pipelines
+    from gitml.hooks.results import look  # noqa: PLC0415
 
-
-def _adopt_own_commands(repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]) -> None:
-    trust = Trust(repo)
-    if any(not trust.has(command_of(status)) for status in statuses if status.state is not State.FRESH):
-        trust.add(surveyor.own_digests(head))
-
-
-def _runs_by_itself(repo: Repository) -> bool:
-    """Whether hooks may start runs: not in CI, not where `ml.auto` is off."""
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        return False
-    return repo.config_bool("ml.auto", True)
-
-
-def _has_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "GITML_DETACH" not in os.environ
-
-
-def start_runner(repo: Repository) -> None:
-    """Start the runner as a process of its own: new session, no descriptor of ours, its words in a log."""
-    lease = Lease(repo)
-    lease.log.parent.mkdir(parents=True, exist_ok=True)
-    where = repo.worktree or repo.git_dir
-    with lease.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gitml", "runner", str(where)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=Path("/"),
-            env=_runner_environment(repo),
-            start_new_session=True,
-            close_fds=True,
-        )
-    lease.note_start(process.pid)
-    process.returncode = 0  # it outlives us on purpose: no warning when the object goes
-
-
-def _runner_environment(repo: Repository) -> dict[str, str]:
-    environment = clean_environment()
-    recorded = repo.config("ml.path")
-    if recorded is not None and not sys.stderr.isatty() and "SHLVL" not in environment:
-        # started by a graphical client: its PATH is not the one the user works with
-        environment["PATH"] = recorded
-    return environment
+    look(repo, odb, head, own=own, may_attach=may_attach)

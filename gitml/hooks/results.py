@@ -1,0 +1,74 @@
+"""What hooks do about results: evaluate the commit, and have the runner bring it up to date."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.hooks.words import say
+from gitml.oid import Oid
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.launch import runs_by_itself, start_runner
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.plan import StageStatus, State
+from gitml.pipeline.survey import Surveyor, command_of
+from gitml.pipeline.trust import Trust
+
+
+def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
+    """Evaluate the commit; if something is to be done, have the runner do it and say so in one line."""
+    surveyor = Surveyor(repo, odb, RunCache(repo, odb))
+    survey = surveyor.survey(head)
+    if survey.pipeline is None:
+        return
+    if own:
+        _adopt_own_commands(repo, surveyor, head, survey.statuses)
+    trust = Trust(repo)
+    todo: list[StageStatus] = []
+    untrusted: list[StageStatus] = []
+    failed: list[StageStatus] = []
+    for status in survey.statuses:
+        unrecorded = status.state is State.FRESH and not status.recorded
+        if unrecorded or status.state is State.MISSING or (status.state is State.STALE and status.waits_for):
+            todo.append(status)
+        elif status.state is State.STALE:
+            (todo if trust.has(command_of(status)) else untrusted).append(status)
+        elif status.state is State.FAILED:
+            failed.append(status)
+    if untrusted:
+        names = ", ".join(status.stage.name for status in untrusted)
+        say(f"{names}: the command or its code came from elsewhere, nothing ran; review it, then: git ml run")
+    if failed:
+        names = ", ".join(status.stage.name for status in failed)
+        say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
+    waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
+    if not todo or waiting_only:
+        return
+    if not runs_by_itself(repo):
+        return
+    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
+    if not branch:
+        say("HEAD is detached, nothing ran; 'git ml run' computes into the cache, a branch receives results")
+        return
+    lease = Lease(repo)
+    lease.request(branch)
+    behind = lease.is_held()
+    names = ", ".join(status.stage.name for status in todo)
+    if not behind:
+        start_runner(repo)
+    if may_attach and _has_terminal():
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])  # noqa: S606 - ourselves
+    count = f"{len(todo)} stage{'s' if len(todo) != 1 else ''}"
+    say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
+
+
+def _adopt_own_commands(repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]) -> None:
+    trust = Trust(repo)
+    if any(not trust.has(command_of(status)) for status in statuses if status.state is not State.FRESH):
+        trust.add(surveyor.own_digests(head))
+
+
+def _has_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "GITML_DETACH" not in os.environ

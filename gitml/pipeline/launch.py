@@ -1,0 +1,46 @@
+"""Starting the runner as a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gitml.git.command import clean_environment
+from gitml.git.repository import Repository
+from gitml.pipeline.lease import Lease
+
+
+def runs_by_itself(repo: Repository) -> bool:
+    """Whether hooks may start runs: not in CI, not where `ml.auto` is off."""
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        return False
+    return repo.config_bool("ml.auto", True)
+
+
+def start_runner(repo: Repository) -> None:
+    """Start the runner as a process of its own: new session, no descriptor of ours, its words in a log."""
+    lease = Lease(repo)
+    lease.log.parent.mkdir(parents=True, exist_ok=True)
+    where = repo.worktree or repo.git_dir
+    with lease.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gitml", "runner", str(where)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=Path("/"),
+            env=_runner_environment(repo),
+            start_new_session=True,
+            close_fds=True,
+        )
+    lease.note_start(process.pid)
+    process.returncode = 0  # it outlives us on purpose: no warning when the object goes
+
+
+def _runner_environment(repo: Repository) -> dict[str, str]:
+    environment = clean_environment()
+    recorded = repo.config("ml.path")
+    if recorded is not None and not sys.stderr.isatty() and "SHLVL" not in environment:
+        # started by a graphical client: its PATH is not the one the user works with
+        environment["PATH"] = recorded
+    return environment
