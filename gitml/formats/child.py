@@ -1,4 +1,4 @@
-"""Reading model files in a process of its own, which can do little and not for long.
+"""Reading files of models, and images, in a process of its own, which can do little and not for long.
 
 A reader may have a defect, and the file may be made to find it: so it is `confined`, and opens no file but those that
 it reads. Whatever goes wrong there, the caller gets a summary that says so.
@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from gitml import confined
 from gitml.formats.compare import ModelDiff
+from gitml.formats.pixels import PixelDiff
 from gitml.formats.summary import Summary
 
 
@@ -41,6 +42,14 @@ def compare(old: Path, new: Path, name: str = "", limits: Limits | None = None) 
     if not isinstance(answer, Summary) and answer["schema"] == "gitml/model/1":
         answer = Summary.from_json(answer)
     return ModelDiff(old=answer, new=answer) if isinstance(answer, Summary) else ModelDiff.from_json(answer)
+
+
+def compare_images(old: Path, new: Path, limits: Limits | None = None) -> PixelDiff:
+    """How two images differ, as `pixels.compare_pixels` gives it."""
+    answer = _ask(["pixels", ""], [old, new], limits or Limits())
+    if not isinstance(answer, Summary) and "schema" in answer:
+        answer = Summary.from_json(answer)
+    return PixelDiff(problem=answer.opaque) if isinstance(answer, Summary) else PixelDiff.from_json(answer)
 
 
 def _ask(arguments: Sequence[str], paths: Sequence[Path], limits: Limits) -> Mapping[str, Any] | Summary:
@@ -78,8 +87,11 @@ def main(arguments: Sequence[str]) -> int:
 def _answer(what: str, name: str, paths: Sequence[str]) -> dict[str, Any]:
     from gitml.formats.compare import compare as compare_summaries  # noqa: PLC0415 - after the limits are set
     from gitml.formats.detect import summarize as read  # noqa: PLC0415 - as above
+    from gitml.formats.pixels import compare_pixels, load  # noqa: PLC0415 - as above
 
-    if what == "compare":
+    if what == "pixels":
+        load()
+    elif what == "compare":
         import numpy  # noqa: F401, PLC0415 - its files, before none can be opened
     for codec in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1"):
         codecs.lookup(codec)  # they are files, too: of zip archives and old pickles
@@ -92,6 +104,8 @@ def _answer(what: str, name: str, paths: Sequence[str]) -> dict[str, Any]:
         except OSError as error:
             return _opaque(f"cannot be read: {(error.strerror or str(error)).lower()}").as_json()
     confined.limit_files()
+    if what == "pixels":
+        return compare_pixels(files[0], files[1]).as_json()
     found = [read(file, os.fstat(file.fileno()).st_size, name) for file in files]
     if what == "summarize":
         return found[0].as_json()
