@@ -100,7 +100,7 @@ class FrameTable:
         self.content = joined(content)
         content.clear()
         while found:
-            self.keys.append(Sorted(joined(found.pop(0))))
+            self.keys.append(Sorted.of(joined(found.pop(0))))
         self.profiles = tally.profiles(self._source.types())
         if isinstance(self._source, DelimitedSource) and self._source.ragged:
             self.warnings.append(f"{self._source.ragged} rows are longer or shorter than the names")

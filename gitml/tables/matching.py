@@ -6,7 +6,8 @@ takes less memory than a hash table, and is as fast.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from gitml.tables.hashing import distinct, merged
 from gitml.tables.table import Match, Rows
@@ -14,7 +15,7 @@ from gitml.tables.table import Match, Rows
 
 def by_content(old: Any, new: Any) -> Match:
     """Rows beyond as many of the same content as the other version has."""
-    removed, added = _surplus(_both(Sorted, (old, new)))
+    removed, added = _surplus(_both(Sorted.of, (old, new)))
     return Match(added=added, removed=removed)
 
 
@@ -26,7 +27,7 @@ def by_key(keys: tuple["Sorted", "Sorted"], contents: tuple[Any, Any]) -> Match:
         return _pairs(keys, contents)
     parts = [each.split(several) for each in keys]
     found = _pairs([alone for alone, _ in parts], contents)
-    left = _surplus([Sorted(content[rows], rows) for content, (_, rows) in zip(contents, parts, strict=True)])
+    left = _surplus([Sorted.of(content[rows], rows) for content, (_, rows) in zip(contents, parts, strict=True)])
     return Match(
         added=merged(found.added, left[1]), removed=merged(found.removed, left[0]), changed_old=found.changed_old,
         changed_new=found.changed_new, repeated=(len(repeated[0]), len(repeated[1])),
@@ -35,28 +36,27 @@ def by_key(keys: tuple["Sorted", "Sorted"], contents: tuple[Any, Any]) -> Match:
 
 def rows_among(hashes: Any, others: Any) -> Rows:
     """The rows whose hashes occur among others, sorted."""
-    mine, other = _both(Sorted, (hashes, others))
+    mine, other = _both(Sorted.of, (hashes, others))
     return _in_order(mine.rows[_is_in(mine.hashes, other.hashes)], len(hashes))
 
 
+@dataclass(frozen=True, slots=True)
 class Sorted:
     """Hashes in order, and the rows that they are of."""
 
-    def __init__(self, hashes: Any, rows: Rows | None = None) -> None:
+    hashes: Any
+    rows: Rows
+
+    @classmethod
+    def of(cls, hashes: Any, rows: Rows | None = None) -> Self:
+        """Of hashes in any order, of these rows or of all."""
         import numpy as np
 
         order = np.argsort(hashes)
-        self.hashes = hashes[order]
-        self.rows = order.astype(np.uint32) if len(order) < 1 << 32 else order
-        if rows is not None:
-            self.rows = rows[self.rows]
-
-    @classmethod
-    def of(cls, hashes: Any, rows: Rows) -> "Sorted":
-        """From what is in order already."""
-        found = cls.__new__(cls)
-        found.hashes, found.rows = hashes, rows
-        return found
+        ordered = hashes[order]
+        # there are ten million and more: half of the memory
+        order = order.astype(np.uint32) if len(order) < 1 << 32 else order
+        return cls(ordered, order if rows is None else rows[order])
 
     def has_repeated(self) -> bool:
         """Whether a hash occurs more than once."""
@@ -76,7 +76,7 @@ class Sorted:
         steps[starts[here]] += 1
         steps[ends[here]] -= 1
         chosen = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
-        return Sorted.of(self.hashes[~chosen], self.rows[~chosen]), np.sort(self.rows[chosen])
+        return Sorted(self.hashes[~chosen], self.rows[~chosen]), np.sort(self.rows[chosen])
 
 
 def _both(work: Callable[..., Any], given: Sequence[Any]) -> list[Any]:
