@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gitml.cli.context import open_context
-from gitml.cli.options import Json
+from gitml.cli.options import Json, Tolerance
 from gitml.cli.output import paint, safe, show, show_json, table, talk
 from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
@@ -53,12 +53,7 @@ def diff(
         list[str] | None, typer.Option("--only", metavar="BLOCK", help=f"Only these blocks: {', '.join(KEYS)}.")
     ] = None,
     stat: Annotated[bool, typer.Option("--stat", help="Only the verdict, in one line.")] = False,
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tolerance", metavar="[METRIC=]N", help="Changes up to N are none, whatever the specification says."
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     key: Annotated[
         list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
     ] = None,

@@ -83,6 +83,8 @@ def _print_run(context: Context, run: Run) -> None:
         started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
         rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
         rows.append(("sandbox", str(record.get("sandbox", "?"))))
+        limits = record.get("limits") or {}
+        rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
     for text in table((name, safe(value)) for name, value in rows):
         line(text)
@@ -99,6 +101,10 @@ def _print_run(context: Context, run: Run) -> None:
             line(text)
         if len(run.tasks) > _MOST:
             line(f"  and {len(run.tasks) - _MOST} more; all of them: --json")
+
+
+def _means(means: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} by {how}" for name, how in means.items())
 
 
 def _environment(record: Mapping[str, Any]) -> str:
@@ -140,6 +146,7 @@ def _as_json(origin: Origin) -> dict[str, Any]:
         "datums": {"total": record.total, "recovered": record.recovered},
         "environment": origin.run.get("environment") if origin.run is not None else None,
         "edited": origin.edited,
+        "accepted": record.accepted,
         "run": origin.run,
         "task": origin.task,
     }
@@ -151,6 +158,8 @@ def _print(context: Context, origin: Origin) -> None:
          + (f", datum {origin.datum.label}" if origin.datum is not None else ""))  # fmt: skip
     if origin.edited:
         line("  edited: what stands there now is not what the run made; git log -- PATH says who changed it")
+    if record.accepted is not None:
+        line("  accepted: no run made it" + (f"; {safe(record.accepted)}" if record.accepted else ""))
     rows = [
         ("key", record.key[:16]),
         ("result", _commit(context, origin.result)),

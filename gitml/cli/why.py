@@ -146,6 +146,8 @@ def _lines(made: Made, indent: str = "") -> Iterator[str]:
     yield f"{indent}{paint(safe(text_of(made.path)), '1')}  made by '{safe(made.stage)}'{datum}{run}"
     if made.edited:
         yield f"{indent}  edited since: what stands there is not what the run made"
+    if made.accepted is not None:
+        yield f"{indent}  accepted: no run made it" + (f"; {safe(made.accepted)}" if made.accepted else "")
     if made.told:
         yield f"{indent}  as above"
         return

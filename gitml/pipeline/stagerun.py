@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,10 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.limits import Allotment, Machine, Means
+from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
+from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.spec.model import Stage
@@ -35,6 +38,11 @@ from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
+
+NOTHING: frozenset[str] = frozenset()
+RECOVERED = frozenset({"recovered"})
+ALL = frozenset({"success", "recovered"})
+"""Known results of datums that a run computes again, by their state."""
 
 
 @dataclass(slots=True)
@@ -109,7 +117,7 @@ class _Ended:
 
 
 class StageRun:
-    """One execution of one stage. `tasks`, `tally` and `notices` say afterwards what happened."""
+    """One execution of one stage. `tasks`, `tally`, `notices` and `means` say afterwards what happened."""
 
     def __init__(
         self,
@@ -122,9 +130,10 @@ class StageRun:
         directory: Path,
         commit: Oid,
         stop: Event,
-        ignore_cache: bool,
+        ignore: Collection[str],
         parallel: int | None,
         progress: Callable[[Tally], None],
+        fail_fast: bool = False,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -134,15 +143,19 @@ class StageRun:
         self._directory = directory
         self._commit = commit
         self._stop = stop
-        self._ignore_cache = ignore_cache
+        self._ignore = ignore
         self._parallel = parallel
         self._progress = progress
+        self._fail_fast = fail_fast
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._doomed = False
+        self._halt = Halt(stop, None)
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
+        self.means: dict[str, str] = {}
+        """How the limits of the stage were held."""
 
     def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
         """Run the datums of `status` that have no result; give the stage's output tree.
@@ -150,6 +163,7 @@ class StageRun:
         Raise `StageFailedError` if a datum failed, two wrote one path, or the run was told to stop.
         """
         stage = status.stage
+        self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
         self._progress(self.tally)
         if todo:
@@ -168,8 +182,13 @@ class StageRun:
         self.tally = Tally(len(status.datums))
         todo: dict[str, _Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
-            known = None if self._ignore_cache else self._cache.task(key)
-            if known is not None:
+            known = self._cache.task(key)
+            # a stage that computes every datum still goes on with a run that was killed
+            if (
+                known is not None
+                and known.state not in self._ignore
+                and (not status.stage.every_job or known.record.get("run") == self._run)
+            ):
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
@@ -183,12 +202,18 @@ class StageRun:
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
         commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
-        width = self._parallel or stage.parallelism
+        allotment = Allotment(Machine.here(inherited))
+        width = allotment.width(stage, self._parallel)
+        means = Means.of(stage.limits)
+        self.means = means.used
+        self.notices += allotment.notices(stage)
+        self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
             def start(task: _Task) -> _Ended:
                 log = self._directory / "log" / f"{task.key}.log"
+                note_task(log, stage.name, task.datum.label)
 
                 def make() -> Workspace:
                     return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
@@ -197,9 +222,16 @@ class StageRun:
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
                 )
                 try:
-                    outcome = run_task(
-                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._stop
-                    )
+                    with allotment.share(stage) as share:
+                        outcome = run_task(
+                            stage,
+                            make=make,
+                            sandbox=self._sandbox,
+                            environment=environment,
+                            log=log,
+                            share=share,
+                            stop=self._halt,
+                        )
                 except GitmlError as error:
                     return _Ended(task, None, error, log)
                 return _Ended(task, outcome, None, log)
@@ -217,8 +249,8 @@ class StageRun:
                 yield [future.result() for future in done]
 
     def _is_over(self) -> bool:
-        """Whether no further task may start: told to stop, or the outputs can never become one tree."""
-        return self._stop.is_set() or self._doomed
+        """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
+        return self._halt.is_set() or self._doomed
 
     def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
@@ -307,6 +339,7 @@ class StageRun:
             self.tally.recovered += 1
         else:
             self.tally.failed += 1
+            self._doomed |= self._fail_fast
 
     def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
         """Two datums must not write one path: said as soon as the second one has."""
@@ -322,6 +355,13 @@ class StageRun:
         failed = [task for task in self.tasks if task.state == "failed"]
         if self._stop.is_set() and len(self._outs) < len(set(status.task_keys)):
             raise StageFailedError("stopped", hint=None, datum="", failed=len(failed), last_lines=())
+        if self._halt.has_expired and len(self._outs) < len(set(status.task_keys)):
+            raise StageFailedError(
+                f"stopped after {status.stage.job_timeout:g} s, the time limit of a job, with "
+                f"{len(self._outs)} of {len(set(status.task_keys))} datums done",
+                hint="finished datums are kept: git ml run goes on; raise 'job_timeout' if it needs longer",
+                datum="", failed=len(failed), last_lines=(),
+            )  # fmt: skip
         if not failed:
             return
         first = failed[0]
@@ -366,9 +406,20 @@ def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered
 
 
 def keep_run(
-    batch: Batch, run: str, status: str, *, source: Oid, branch: str | None, started: float, sandbox: Sandbox | None
+    batch: Batch,
+    run: str,
+    status: str,
+    *,
+    source: Oid,
+    branch: str | None,
+    started: float,
+    sandbox: Sandbox | None,
+    limits: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Put down what is known of a run: when, where, of which commit. `started` in seconds since the epoch."""
+    """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
+
+    `started` in seconds since the epoch, `limits` by stage and resource.
+    """
     document = {
         "schema": "gitml/run-record/1",
         "run": run,
@@ -379,6 +430,7 @@ def keep_run(
         "started": int(started),
         "updated": int(time.time()),
         "sandbox": sandbox.name if sandbox is not None else None,
+        "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }
     batch.put_json(run_path(run) + b"/run.json", document)

@@ -19,7 +19,7 @@ from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import State, evaluate_stage
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec.model import Pipeline, Stage
-from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, keep_result, keep_run
+from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally, keep_result, keep_run
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.workspace import remove_tree
@@ -84,7 +84,7 @@ class Trials:
         run_id = hashlib.sha256(b"gitml/trial/1\n" + snapshot.root).hexdigest()[:12]
         run = StageRun(
             repo=self.repo, odb=self.odb, cache=cache, sandbox=self._choose(), run=run_id,
-            directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore_cache=False,
+            directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore=NOTHING,
             parallel=self.parallel, progress=self._tell,
         )  # fmt: skip
         try:
@@ -100,7 +100,10 @@ class Trials:
             if trial.output is not None:
                 keep_result(batch, status, run_id, trial.output, run.tally.recovered)
             ended = "nothing" if trial.output is not None else "stopped" if self.stop.is_set() else "failed"
-            keep_run(batch, run_id, ended, source=self.commit, branch=None, started=started, sandbox=self._sandbox)
+            keep_run(
+                batch, run_id, ended, source=self.commit, branch=None, started=started, sandbox=self._sandbox,
+                limits={status.stage.name: run.means},
+            )  # fmt: skip
         # its data goes with the next push, as that of any run
         DataLog(self.repo, self.odb).cover_session(f"run-{run_id}")
         for old in self.lease.forget_old_runs():

@@ -68,6 +68,8 @@ class Made:
     result: Change
     run: str | None
     edited: bool
+    accepted: str | None
+    """Why somebody declared it to be the result though no run made it; None if a run did."""
     causes: tuple[Cause, ...]
     """Empty where this was told already."""
     told: bool = False
@@ -166,6 +168,7 @@ class Causes:
             result=self.change(origin.result),
             run=str(origin.run["run"]) if origin.run is not None else None,
             edited=origin.edited,
+            accepted=origin.record.accepted,
             causes=() if told else tuple(self._causes(origin)),
             told=told,
         )
@@ -319,6 +322,7 @@ def as_json(made: Made) -> dict[str, object]:
         "result": change_as_json(made.result),
         "run": made.run,
         "edited": made.edited,
+        "accepted": made.accepted,
         "told": made.told,
         "causes": [
             {

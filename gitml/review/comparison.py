@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gitml.formats.compare import ModelDiff
+from gitml.formats.pixels import PixelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
 from gitml.tables.diff import FileDiff, Overlap
@@ -218,6 +219,8 @@ class PictureChange:
     path: bytes
     old: Picture | None
     new: Picture | None
+    difference: PixelDiff | None = None
+    """None where not both sides can be shown."""
     fresh: bool = True
     """Whether the new one belongs to the inputs of its commit."""
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from gitml.formats.pixels import PixelDiff
 from gitml.provenance.codec import Json, harmless, text_of
 from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Picture, Side, Verdict
 from gitml.review.lineage import around
@@ -81,7 +82,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "images": [
             {
                 "stage": each.stage, "path": text_of(each.path), "fresh": each.fresh,
-                "old": _picture(each.old), "new": _picture(each.new),
+                "old": _picture(each.old), "new": _picture(each.new), "difference": _pixels(each.difference),
             }
             for each in comparison.pictures
         ],
@@ -141,6 +142,16 @@ def _picture(picture: Picture | None) -> dict[str, Json] | None:
     return {
         "size": picture.size, "media": picture.media or None, "address": picture.address or None,
         "problem": picture.problem or None,
+    }  # fmt: skip
+
+
+def _pixels(found: PixelDiff | None) -> dict[str, Json] | None:
+    if found is None:
+        return None
+    return {
+        "old_size": None if found.old_size is None else [*found.old_size],
+        "new_size": None if found.new_size is None else [*found.new_size],
+        "changed": found.changed, "share": found.share, "largest": found.largest, "problem": found.problem or None,
     }  # fmt: skip
 
 

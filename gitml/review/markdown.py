@@ -5,7 +5,7 @@ those of GitHub Flavored Markdown, details fold with `<details>`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gitml.provenance.codec import harmless
 from gitml.review.comparison import Graph, Picture
@@ -56,7 +56,7 @@ def _block(block: Block) -> str:
         body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
         body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
         body.append("")
-    if any(picture is not None and picture.address for picture in block.pictures):
+    if any(picture is not None and picture.address for picture in block.pictures.values()):
         body += [*_images(block.pictures), ""]
     if block.text:
         body += [_fenced(block.text), ""]
@@ -66,16 +66,13 @@ def _block(block: Block) -> str:
     return f"### {escaped(block.title)}\n\n{text}"
 
 
-def _images(pictures: Sequence[Picture | None]) -> Iterator[str]:
-    """Two images beside each other; addresses are quoted, so nothing in them is Markdown."""
-    yield _row(["before", "now"])
-    yield _row(["---", "---"])
-    yield _row(
-        [
-            f"![{when}](<{picture.address}>)" if picture is not None and picture.address else "-"
-            for when, picture in zip(("before", "now"), pictures, strict=True)
-        ]
-    )
+def _images(pictures: Mapping[str, Picture | None]) -> Iterator[str]:
+    """Images beside each other; addresses are quoted, so nothing in them is Markdown."""
+    # a difference is in no commit unless somebody put it there
+    shown = {what: each for what, each in pictures.items() if what != "difference" or (each and each.address)}
+    yield _row(list(shown))
+    yield _row(["---"] * len(shown))
+    yield _row([f"![{what}](<{each.address}>)" if each and each.address else "-" for what, each in shown.items()])
 
 
 def _row(cells: Sequence[str]) -> str:

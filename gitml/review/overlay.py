@@ -35,6 +35,8 @@ def plot_files(plots: Sequence[PlotChange], pictures: Sequence[PictureChange]) -
             if picture is not None and picture.data:
                 suffix = "png" if picture.media == "image/png" else "jpg"
                 yield f"{number:02}-{_plain(change.path)}-{when}.{suffix}", picture.data
+        if change.difference is not None and change.difference.drawn:
+            yield f"{number:02}-{_plain(change.path)}-difference.png", change.difference.drawn
 
 
 def _plain(path: bytes) -> str:

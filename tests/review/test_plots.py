@@ -2,18 +2,23 @@
 
 import json
 import math
+import re
 import struct
 import zlib
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from gitml.formats.pixels import NO_PILLOW, PixelDiff
+from gitml.oid import Oid
 from gitml.review.addresses import addresses
-from gitml.review.comparison import PlotChange
+from gitml.review.comparison import Comparison, Picture, PictureChange, PlotChange, Side
 from gitml.review.overlay import draw_overlay, plot_files
+from gitml.review.report import report
 from gitml.tables.series import Series, SeriesFile, read_series
 from tests.end_to_end.project import Project
 
@@ -136,12 +141,18 @@ def test_images_in_markdown_are_those_of_the_commits(pictures: Project) -> None:
     assert found["model/big.png"]["new"] == {
         "size": len(png(200)) + 70_004, "media": "image/png", "address": None, "problem": None,
     }  # fmt: skip
+    assert found["model/big.png"]["difference"] == {
+        "old_size": [8, 8], "new_size": [8, 8], "changed": 64, "share": 1.0, "largest": 190, "problem": None,
+    }  # fmt: skip
     assert pictures.json("diff", "four..four")["images"] == []
 
 
 def test_without_a_forge_there_are_words(pictures: Project) -> None:
     said = pictures.ml("diff", "three..four", "--only", "plots").stdout
-    assert f"Image: model/a b).png\n  before: PNG, {len(png(10))} B\n  now: PNG, {len(png(200))} B\n" in said
+    assert (
+        f"Image: model/a b).png\n  before: PNG, {len(png(10))} B\n  now: PNG, {len(png(200))} B\n"
+        "  100 % of the pixels changed (64 of 64), by at most 190 of 255\n"
+    ) in said
     assert "![" not in pictures.ml("diff", "three..four", "--only", "plots", "--md").stdout
 
 
@@ -150,10 +161,13 @@ def test_images_on_the_page_and_as_files(pictures: Project) -> None:
     text = pictures.read("page.html")
     for shade in (10, 200):
         assert f'src="data:image/png;base64,{b64encode(png(shade)).decode()}"' in text
+    assert re.findall("<figcaption>([a-z]+)</figcaption>", text) == ["before", "now", "difference"] * 2
     written = {each.name: each.read_bytes() for each in (pictures.path / "out").iterdir()}
+    drawn = written["01-model-a-b-png-difference.png"]
+    assert f'src="data:image/png;base64,{b64encode(drawn).decode()}"' in text
     assert written["01-model-a-b-png-before.png"] == png(10)
     assert written["01-model-a-b-png-now.png"] == png(200)
-    assert len(written) == 4
+    assert len(written) == 6
 
 
 def test_what_is_no_image_is_said(pictures: Project) -> None:
@@ -163,8 +177,37 @@ def test_what_is_no_image_is_said(pictures: Project) -> None:
     said = pictures.ml("diff", "four..five", "--only", "plots").stdout
     assert "now: it is neither PNG nor JPEG, 24 B\n" in said
     assert "now: it is not there\n" in said
+    assert "pixel" not in said
     pictures.ml("diff", "four..five", "--html", "page.html")
     assert "onload" not in pictures.read("page.html")
+
+
+def test_differences_in_words() -> None:
+    def said(*differences: PixelDiff) -> list[list[str]]:
+        picture = Picture(size=4, media="image/png", data=b"\x89PNG")
+        changes = tuple(
+            PictureChange(stage="model", path=b"a.png", old=picture, new=picture, difference=each)
+            for each in differences
+        )
+        side = Side(name="a", commit=Oid(bytes(20)), subject="", when=0)
+        found = report(Comparison(old=side, new=side, stages_total=1, pictures=changes), "git ml diff")
+        return [[note.text for note in block.notes[2:]] for block in found.blocks if block.key == "plots"]
+
+    missing = PixelDiff(problem=NO_PILLOW)
+    # how to get Pillow is said once
+    assert said(missing, missing, PixelDiff(problem="now: the image cannot be decoded")) == [
+        ["differences of images are not drawn without Pillow: pip install 'gitml[data]'"],
+        [],
+        ["now: the image cannot be decoded"],
+    ]
+    assert said(PixelDiff(old_size=(4, 3), new_size=(4, 4))) == [
+        ["4 × 3 pixels before, 4 × 4 now: no difference is drawn of two sizes"]
+    ]
+    few = PixelDiff(old_size=(100, 80), new_size=(100, 80), changed=1, largest=3, drawn=b"\x89PNG")
+    assert said(few, replace(few, changed=0, largest=0, drawn=b"")) == [
+        ["0.0125 % of the pixels changed (1 of 8,000), by at most 3 of 255"],
+        ["no pixel changed"],
+    ]
 
 
 @pytest.mark.parametrize(
