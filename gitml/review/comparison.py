@@ -194,6 +194,8 @@ class PlotChange:
     new: SeriesFile | None
     fresh: bool = True
     """Whether the new one belongs to the inputs of its commit."""
+    address: str = ""
+    """Where a forge shows it drawn; empty if nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +223,8 @@ class PictureChange:
     new: Picture | None
     difference: PixelDiff | None = None
     """None where not both sides can be shown."""
+    difference_address: str = ""
+    """Where a forge shows that drawn; empty if nowhere."""
     fresh: bool = True
     """Whether the new one belongs to the inputs of its commit."""
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gitml.provenance.codec import harmless
-from gitml.review.comparison import Graph, Picture
+from gitml.review.comparison import Graph, Picture, PlotChange
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
@@ -53,9 +53,9 @@ def _block(block: Block) -> str:
     if block.graph is not None:
         body += [*_diagram(block.graph), ""]
     elif block.rows:
-        body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
-        body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
-        body.append("")
+        body += [*_plot(block.plot), ""] if block.plot is not None and block.plot.address else []
+        body += [*_table(block), ""]
+        body += ["</details>", ""] if block.plot is not None and block.plot.address else []
     if any(picture is not None and picture.address for picture in block.pictures.values()):
         body += [*_images(block.pictures), ""]
     if block.text:
@@ -64,6 +64,19 @@ def _block(block: Block) -> str:
     if block.folded:
         return f"<details><summary>{escaped(block.title)}</summary>\n\n{text}\n</details>\n"
     return f"### {escaped(block.title)}\n\n{text}"
+
+
+def _table(block: Block) -> Iterator[str]:
+    yield _row([escaped(column) for column in block.columns])
+    yield _row(["---"] * len(block.columns))
+    yield from (_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows)
+
+
+def _plot(plot: PlotChange) -> Iterator[str]:
+    """What is drawn, and the beginning of what is folded then: the same as a table."""
+    yield f"![{escaped(plot.title)}, before and now](<{plot.address}>)"
+    yield ""
+    yield "<details><summary>as a table</summary>"
 
 
 def _images(pictures: Mapping[str, Picture | None]) -> Iterator[str]:

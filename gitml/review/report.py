@@ -571,7 +571,8 @@ def _pictures(comparison: Comparison) -> Iterator[Block]:
             lacks_pillow = change.difference.problem == NO_PILLOW
             if change.difference.drawn:
                 data = change.difference.drawn
-                pictures["difference"] = Picture(size=len(data), media="image/png", data=data)
+                address = change.difference_address
+                pictures["difference"] = Picture(size=len(data), media="image/png", data=data, address=address)
         yield Block(key="plots", title=f"Image: {text_of(change.path)}", notes=tuple(notes), pictures=pictures)
 
 

@@ -142,9 +142,65 @@ def test_images_in_markdown_are_those_of_the_commits(pictures: Project) -> None:
         "size": len(png(200)) + 70_004, "media": "image/png", "address": None, "problem": None,
     }  # fmt: skip
     assert found["model/big.png"]["difference"] == {
-        "old_size": [8, 8], "new_size": [8, 8], "changed": 64, "share": 1.0, "largest": 190, "problem": None,
+        "old_size": [8, 8], "new_size": [8, 8], "changed": 64, "share": 1.0, "largest": 190,
+        "address": None, "problem": None,
     }  # fmt: skip
     assert pictures.json("diff", "four..four")["images"] == []
+
+
+def test_plots_are_pushed_and_shown_by_their_commit(
+    pictures: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITLAB_CI", "BITBUCKET_BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    server = tmp_path / "server.git"
+    pictures.git("init", "-q", "--bare", str(server))
+    pictures.write("pipeline.json", pipeline("a b).png", {"path": "loss.csv", "y": ["train"], "title": "[x](y) @all"}))
+    pictures.write("made/loss.csv", "train\n2\n1\n")
+    commit(pictures, "five")
+    pictures.write("made/loss.csv", "train\n3\n1\n")
+    pictures.write("made/a b).png", png(11))
+    commit(pictures, "six")
+    arguments = ("diff", "five..six", "--only", "plots", "--md")
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "'origin' is on no forge that is known" in refused.stderr
+    pictures.git("remote", "add", "origin", "https://bitbucket.org/o/n.git")
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "does not show SVG" in refused.stderr
+    pictures.git("remote", "set-url", "origin", "https://github.com/o/n.git")
+    pictures.git("remote", "set-url", "--push", "origin", str(server / "gone"))
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "cannot push pictures to 'origin'" in refused.stderr
+    assert "is no name of a ref" in pictures.ml(*arguments, "--push-plots", "a..b", check=False).stderr
+    assert "--push-plots" in pictures.ml("diff", "five..six", "--push-plots", "a", check=False).stderr
+
+    pictures.git("remote", "set-url", "--push", "origin", str(server))
+    text = pictures.ml(*arguments, "--push-plots", "pull-7").stdout
+    (line,) = pictures.git("ls-remote", str(server)).splitlines()
+    pushed, name = line.split()
+    assert name == "refs/gitml/pictures/pull-7"
+    base = f"https://github.com/o/n/blob/{pushed}"
+    assert (
+        f"![\\[x\\](y) &#64;all, before and now](<{base}/01-model-loss-csv.svg?raw=true>)\n\n"
+        "<details><summary>as a table</summary>\n\n| line |  | first | last | least | greatest |\n"
+    ) in text
+    assert "| `train` | now | 3 | 1 | 1 | 3 |\n\n</details>\n" in text
+    assert f"| ![difference](<{base}/02-model-a-b-png-difference.png?raw=true>) |" in text
+    assert "| before | now | difference |" in text
+    files = pictures.git("--git-dir", str(server), "ls-tree", "-r", "--name-only", pushed).splitlines()
+    assert files == ["01-model-loss-csv.svg", "02-model-a-b-png-difference.png"]
+    svg = pictures.git("--git-dir", str(server), "cat-file", "-p", f"{pushed}:{files[0]}")
+    assert {each.tag for each in ElementTree.fromstring(svg).iter()} >= {f"{SVG}polyline"}
+    assert pictures.git("--git-dir", str(server), "fsck", "--strict", "--no-dangling") == ""
+    found = pictures.json("diff", "five..six", "--only", "plots", "--push-plots", "pull-7")
+    assert found["plots"][0]["address"] == f"{base}/01-model-loss-csv.svg?raw=true"
+    assert found["images"][0]["difference"]["address"].startswith(base)
+    # nothing is left here, and what is not asked for is as before
+    assert "pictures" not in pictures.git("for-each-ref")
+    again = pictures.ml(*arguments).stdout
+    assert "| before | now |\n" in again
+    assert "svg" not in again
+    assert "as a table" not in again
 
 
 def test_without_a_forge_there_are_words(pictures: Project) -> None:
