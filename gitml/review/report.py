@@ -563,7 +563,7 @@ def _pictures(comparison: Comparison) -> Iterator[Block]:
             if picture is None:
                 notes.append(Cell(f"{when}: it is not there"))
             else:
-                kind = picture.problem or picture.media.removeprefix("image/").upper()
+                kind = picture.problem or picture.media.removeprefix("image/").removesuffix("+xml").upper()
                 notes.append(Cell(f"{when}: {kind}, {format_size(picture.size)}"))
         pictures = {"before": change.old, "now": change.new}
         if change.difference is not None and not (lacks_pillow and change.difference.problem == NO_PILLOW):
