@@ -18,6 +18,7 @@ from gitml.pipeline.journal import JournalEntry, journal
 from gitml.pipeline.reason import between
 from gitml.pipeline.spec.model import Metric, Pipeline, Stage
 from gitml.provenance.record import record_path
+from gitml.review.metrics import noise_band
 from gitml.review.terminalplot import plot as draw
 
 _HEIGHT = 8
@@ -225,8 +226,7 @@ def _rows(stage: Stage, entries: Sequence[JournalEntry], metric: str | None) -> 
     names = _names(entries, metric)
     yield ["commit", "date", *(safe(name) for name in names), "because of"]
     for entry, before, changed in zip(entries, _befores(entries), _changes(entries), strict=True):
-        old = before.metrics if before is not None else {}
-        values = [_cell(entry.metrics, old, name, _judge(stage, name)) for name in names]
+        values = [_cell(entry, before, name, _judge(stage, name)) for name in names]
         because = safe(entry.source) + ("" if entry.record else "  (result removed)")
         yield [entry.short, day(entry.when), *values, because + (f": {safe('; '.join(changed))}" if changed else "")]
 
@@ -235,17 +235,19 @@ def _judge(stage: Stage, name: str) -> Metric | None:
     return next((metric for metric in stage.metrics if metric.name == name), None)
 
 
-def _cell(now: Mapping[str, float], before: Mapping[str, float], name: str, metric: Metric | None) -> str:
-    value = now.get(name)
+def _cell(now: JournalEntry, before: JournalEntry | None, name: str, metric: Metric | None) -> str:
+    value = now.metrics.get(name)
     if value is None:
         return "-"
     text = f"{value:.5g}"
     low, high = metric.gate if metric is not None else (None, None)
     if (low is not None and value < low) or (high is not None and value > high):
         text += " (gate!)"
-    old = before.get(name)
+    old = before.metrics.get(name) if before is not None else None
+    if before is None or old is None:
+        return text
     tolerance = metric.tolerance if metric is not None else 0.0
-    if old is None or abs(value - old) <= tolerance:
+    if abs(value - old) <= max(tolerance, noise_band(before.noise.get(name), now.noise.get(name)) or 0.0):
         return text
     arrow = "▲" if value > old else "▼"
     goal = metric.goal if metric is not None else None

@@ -31,6 +31,8 @@ class JournalEntry:
     """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
     record: Record | None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of metrics, by their names, where known."""
 
 
 _FORMAT = "%H%x00%h%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"
@@ -62,6 +64,7 @@ def journal(
                 source=_subject(odb, source.strip()) or subject,
                 record=record,
                 metrics=read_metrics(snapshot, stage.output, stage.metrics) if record is not None else {},
+                noise=read_noise(snapshot, stage.output, stage.metrics) if record is not None else {},
             )
         )
     return entries
@@ -90,16 +93,32 @@ def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -
     `output` is empty if the tree is that of the output itself.
     """
     found: dict[str, float] = {}
-    base = output + b"/" if output else b""
-    for path in dict.fromkeys(metric.path for metric in metrics):
-        try:
-            numbers = dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
-        except (KeyError, ValueError):
-            continue  # not there, or not what its name says: no numbers
+    for path, numbers in _files(snapshot, output, metrics):
         named = {metric.name for metric in metrics if metric.path == path and metric.name is not None}
         everything = any(metric.path == path and metric.name is None for metric in metrics)
         found.update({name: value for name, value in numbers.items() if everything or name in named})
     return found
+
+
+def read_noise(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> dict[str, float]:
+    """The standard errors of the stage's metrics in this tree, by the names of these, where they are known."""
+    errors = {(metric.path, metric.name): metric.noise for metric in metrics if metric.name and metric.noise}
+    return {
+        name: numbers[noise]
+        for path, numbers in _files(snapshot, output, [metric for metric in metrics if metric.noise])
+        for (file, name), noise in errors.items()
+        if file == path and noise in numbers
+    }
+
+
+def _files(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Each file that metrics name, with all numbers in it."""
+    base = output + b"/" if output else b""
+    for path in dict.fromkeys(metric.path for metric in metrics):
+        try:
+            yield path, dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
+        except (KeyError, ValueError):
+            continue  # not there, or not what its name says: no numbers
 
 
 def gate_breaches(snapshot: Snapshot, stage: Stage) -> list[str]:

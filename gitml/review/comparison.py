@@ -53,6 +53,8 @@ class MetricChange:
     goal: str | None = None
     """'max', 'min' or None."""
     tolerance: float = 0.0
+    noise: float | None = None
+    """How much the values of both sides may differ by chance; None if that is not known."""
     gate: tuple[float | None, float | None] = (None, None)
     breaks_gate: bool = False
     fresh: bool = True

@@ -159,6 +159,8 @@ def _metrics(comparison: Comparison) -> Iterator[Block]:
 
 def _metric(metric: MetricChange) -> tuple[Cell, ...]:
     words = [str(metric.verdict)]
+    if metric.noise is not None and metric.change:
+        words.append(f"{'within ' if abs(metric.change) <= metric.noise else ''}noise ± {number(metric.noise)}")
     if metric.breaks_gate:
         words.append(f"gate {_gate(metric)}")
     if not metric.fresh:
