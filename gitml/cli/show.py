@@ -83,6 +83,8 @@ def _print_run(context: Context, run: Run) -> None:
         started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
         rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
         rows.append(("sandbox", str(record.get("sandbox", "?"))))
+        limits = record.get("limits") or {}
+        rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
     for text in table((name, safe(value)) for name, value in rows):
         line(text)
@@ -99,6 +101,10 @@ def _print_run(context: Context, run: Run) -> None:
             line(text)
         if len(run.tasks) > _MOST:
             line(f"  and {len(run.tasks) - _MOST} more; all of them: --json")
+
+
+def _means(means: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} by {how}" for name, how in means.items())
 
 
 def _environment(record: Mapping[str, Any]) -> str:

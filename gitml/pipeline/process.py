@@ -13,18 +13,46 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
+
+from gitml.pipeline.limits import on_cores
 
 _PIECE = 1 << 16
 _LEFT_PIECES = 32
 _TICK = 0.1
 _FIRST_SAMPLE, _LAST_SAMPLE = 0.01, 0.25
+_LIMIT_SAMPLE = 0.05
+"""Seconds between looks at memory, at most, where it is limited."""
 _KILL_WAIT = 10.0
+
+
+class Stop(Protocol):
+    """Says whether what runs must end; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether it must end now."""
+        ...
+
+
+class Halt:
+    """Set when another one is, or when `seconds` have passed (None: never)."""
+
+    def __init__(self, stop: Stop, seconds: float | None) -> None:
+        self._stop = stop
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the time is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def is_set(self) -> bool:
+        """Whether the other one is set or the time is over."""
+        return self._stop.is_set() or self.has_expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +65,8 @@ class Ended:
     seconds: float
     max_rss: int | None
     """Largest resident set of a process of the command in bytes, None if it was over too soon to see."""
+    over_memory: int | None = None
+    """What its processes took together in bytes if that was more than allowed, and the command was killed for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +80,10 @@ class Command:
     """None: end of file at once."""
     reports: bool
     """Whether the first process is a sandbox that reports the process inside (bubblewrap's `--json-status-fd`)."""
+    cores: Sequence[int] = ()
+    """Processors that it may run on; none given: those that we may."""
+    memory: int | None = None
+    """It is killed when its processes take more bytes than these together (Linux)."""
 
 
 def run_process(
@@ -58,7 +92,7 @@ def run_process(
     sink: Callable[[bytes], None],
     timeout: float | None = None,
     grace: float = 5.0,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> Ended:
     """Run `command` to its end; `sink` is given its merged output as it comes.
 
@@ -80,6 +114,8 @@ class _Supervisor:
         self._inner: int | None = None
         self._inner_fd: int | None = None
         self._rss = 0
+        self._memory = command.memory
+        self._over: int | None = None
         self._reports = command.reports
         self._stack = stack
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -90,23 +126,24 @@ class _Supervisor:
         self._reaped: tuple[int, int] | None = None
         self._started = time.monotonic()
         try:
-            self._process = subprocess.Popen(
-                list(command.arguments(status_out)),
-                stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=command.environment,
-                cwd=command.cwd,
-                pass_fds=() if status_out is None else (status_out,),
-                start_new_session=True,
-                bufsize=0,
-            )
+            with on_cores(command.cores):
+                self._process = subprocess.Popen(
+                    list(command.arguments(status_out)),
+                    stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=command.environment,
+                    cwd=command.cwd,
+                    pass_fds=() if status_out is None else (status_out,),
+                    start_new_session=True,
+                    bufsize=0,
+                )
         finally:
             if status_out is not None:
                 os.close(status_out)
         stack.callback(self._end_once)
 
-    def run(self, timeout: float | None, grace: float, stop: threading.Event | None) -> Ended:
+    def run(self, timeout: float | None, grace: float, stop: Stop | None) -> Ended:
         process, selector = self._process, self._selector
         assert process.stdout is not None
         self._watch(process.stdout, selectors.EVENT_READ, self._take_output)
@@ -141,7 +178,7 @@ class _Supervisor:
             if now >= sample_at:
                 self._sample()
                 sample_at = now + sample_every
-                sample_every = min(sample_every * 1.5, _LAST_SAMPLE)
+                sample_every = min(sample_every * 1.5, _LAST_SAMPLE if self._memory is None else _LIMIT_SAMPLE)
             limit = deadline if kill_at is None else kill_at
             wait = max((sample_at if limit is None else min(limit, sample_at)) - now, 0.001)
             for key, _ in selector.select(min(wait, 0.01 if polls else _TICK)):
@@ -156,6 +193,7 @@ class _Supervisor:
             stopped=stopped,
             seconds=seconds,
             max_rss=max(self._rss, own_rss) or None,
+            over_memory=self._over,
         )
 
     def _pipe(self) -> tuple[IO[bytes], int]:
@@ -259,6 +297,8 @@ class _Supervisor:
 
     def _sample(self) -> None:
         """Look at the memory of the command's processes (Linux); those inside a sandbox are below its own."""
+        together = 0
+        seen: list[int] = []
         waiting = [self._inner if self._reports else self._process.pid]
         while waiting:
             pid = waiting.pop()
@@ -266,16 +306,37 @@ class _Supervisor:
                 continue
             with contextlib.suppress(OSError, ValueError):
                 if pid != self._inner:
-                    self._rss = max(self._rss, _peak(pid))
+                    peak, now = _memory(pid)
+                    self._rss = max(self._rss, peak)
+                    together += now
+                    seen.append(pid)
                 children = Path(f"/proc/{pid}/task/{pid}/children").read_bytes()
                 waiting.extend(int(child) for child in children.split())
+        if self._memory is None or together <= self._memory:
+            return
+        together = sum(map(_proportional, seen))  # what processes share counts once
+        if together > self._memory and self._over is None:
+            self._over = together
+            self._signal(signal.SIGKILL)
 
 
-def _peak(pid: int) -> int:
+def _memory(pid: int) -> tuple[int, int]:
+    """The largest resident set of a process so far, and its present one, in bytes."""
+    found = {b"VmHWM": 0, b"VmRSS": 0}
     for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
-        if line.startswith(b"VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        name, _, value = line.partition(b":")
+        if name in found:
+            found[name] = int(value.split()[0]) * 1024
+    return found[b"VmHWM"], found[b"VmRSS"]
+
+
+def _proportional(pid: int) -> int:
+    """The resident set of a process in bytes, pages that it shares divided by their users; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), 0)
 
 
 def end_leftovers(directories: Sequence[Path]) -> None:

@@ -157,6 +157,8 @@ class Runner:
         self._tasks: dict[str, TaskLine] = {}
         """Task key to what became of it, of those that this run executed."""
         self._sandbox: Sandbox | None = None
+        self._limits: dict[str, dict[str, str]] = {}
+        """How limits were held, by stage."""
         self._state: RunState | None = None
 
     def run(self, branch: str | None) -> RunReport:
@@ -310,7 +312,7 @@ class Runner:
         try:
             out = run.execute(status, snapshot)
         except StageFailedError as error:
-            self._note(run)
+            self._note(stage, run)
             if self._stop.is_set():
                 line.reason = "stopped"
                 return None
@@ -320,7 +322,7 @@ class Runner:
                 batch.put_json(stage_path(key) + b"/failed.json", error.document(stage.name, report.run))
                 self._put_run(batch, report, "running")
             return None
-        self._note(run)
+        self._note(stage, run)
         report.notices.update(dict.fromkeys(run.notices))
         if partly:
             line.reason = f"{len(status.datums)} of {whole} datums asked for, kept in the cache"
@@ -342,8 +344,10 @@ class Runner:
                 report.notices[self._sandbox.notice] = None
         return self._sandbox
 
-    def _note(self, run: StageRun) -> None:
+    def _note(self, stage: Stage, run: StageRun) -> None:
         self._tasks.update({task.key: task for task in run.tasks})
+        if run.means:
+            self._limits[stage.name] = run.means
 
     def _put(
         self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid, report: RunReport
@@ -442,7 +446,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandbox=self._sandbox,
+            sandbox=self._sandbox, limits=self._limits,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------

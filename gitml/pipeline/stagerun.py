@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
+from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.spec.model import Stage
@@ -115,7 +117,7 @@ class _Ended:
 
 
 class StageRun:
-    """One execution of one stage. `tasks`, `tally` and `notices` say afterwards what happened."""
+    """One execution of one stage. `tasks`, `tally`, `notices` and `means` say afterwards what happened."""
 
     def __init__(
         self,
@@ -148,9 +150,12 @@ class StageRun:
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._doomed = False
+        self._halt = Halt(stop, None)
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
+        self.means: dict[str, str] = {}
+        """How the limits of the stage were held."""
 
     def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
         """Run the datums of `status` that have no result; give the stage's output tree.
@@ -158,6 +163,7 @@ class StageRun:
         Raise `StageFailedError` if a datum failed, two wrote one path, or the run was told to stop.
         """
         stage = status.stage
+        self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
         self._progress(self.tally)
         if todo:
@@ -177,7 +183,12 @@ class StageRun:
         todo: dict[str, _Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
             known = self._cache.task(key)
-            if known is not None and known.state not in self._ignore:
+            # a stage that computes every datum still goes on with a run that was killed
+            if (
+                known is not None
+                and known.state not in self._ignore
+                and (not status.stage.every_job or known.record.get("run") == self._run)
+            ):
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
@@ -191,7 +202,12 @@ class StageRun:
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
         commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
-        width = self._parallel or stage.parallelism
+        allotment = Allotment(Machine.here(inherited))
+        width = allotment.width(stage, self._parallel)
+        means = Means.of(stage.limits)
+        self.means = means.used
+        self.notices += allotment.notices(stage)
+        self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
@@ -206,9 +222,16 @@ class StageRun:
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
                 )
                 try:
-                    outcome = run_task(
-                        stage, make=make, sandbox=self._sandbox, environment=environment, log=log, stop=self._stop
-                    )
+                    with allotment.share(stage) as share:
+                        outcome = run_task(
+                            stage,
+                            make=make,
+                            sandbox=self._sandbox,
+                            environment=environment,
+                            log=log,
+                            share=share,
+                            stop=self._halt,
+                        )
                 except GitmlError as error:
                     return _Ended(task, None, error, log)
                 return _Ended(task, outcome, None, log)
@@ -227,7 +250,7 @@ class StageRun:
 
     def _is_over(self) -> bool:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
-        return self._stop.is_set() or self._doomed
+        return self._halt.is_set() or self._doomed
 
     def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
@@ -332,6 +355,13 @@ class StageRun:
         failed = [task for task in self.tasks if task.state == "failed"]
         if self._stop.is_set() and len(self._outs) < len(set(status.task_keys)):
             raise StageFailedError("stopped", hint=None, datum="", failed=len(failed), last_lines=())
+        if self._halt.has_expired and len(self._outs) < len(set(status.task_keys)):
+            raise StageFailedError(
+                f"stopped after {status.stage.job_timeout:g} s, the time limit of a job, with "
+                f"{len(self._outs)} of {len(set(status.task_keys))} datums done",
+                hint="finished datums are kept: git ml run goes on; raise 'job_timeout' if it needs longer",
+                datum="", failed=len(failed), last_lines=(),
+            )  # fmt: skip
         if not failed:
             return
         first = failed[0]
@@ -376,9 +406,20 @@ def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered
 
 
 def keep_run(
-    batch: Batch, run: str, status: str, *, source: Oid, branch: str | None, started: float, sandbox: Sandbox | None
+    batch: Batch,
+    run: str,
+    status: str,
+    *,
+    source: Oid,
+    branch: str | None,
+    started: float,
+    sandbox: Sandbox | None,
+    limits: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Put down what is known of a run: when, where, of which commit. `started` in seconds since the epoch."""
+    """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
+
+    `started` in seconds since the epoch, `limits` by stage and resource.
+    """
     document = {
         "schema": "gitml/run-record/1",
         "run": run,
@@ -389,6 +430,7 @@ def keep_run(
         "started": int(started),
         "updated": int(time.time()),
         "sandbox": sandbox.name if sandbox is not None else None,
+        "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }
     batch.put_json(run_path(run) + b"/run.json", document)

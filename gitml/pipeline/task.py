@@ -6,6 +6,7 @@ up without failing the stage. Unlike there, what no repetition can mend (a comma
 once.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -17,7 +18,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from gitml.errors import ExitCode, GitmlError
-from gitml.pipeline.process import Command, Ended, run_process
+from gitml.pipeline.limits import MemoryGroup, Share, groups_at, limiting_files, size_below
+from gitml.pipeline.process import Command, Ended, Stop, run_process
 from gitml.pipeline.sandbox import Sandbox, View
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.tasklog import LIMIT, TaskLog
@@ -93,15 +95,16 @@ def run_task(
     sandbox: Sandbox,
     environment: Mapping[str, str],
     log: Path,
-    stop: threading.Event | None = None,
+    share: Share = Share(),  # noqa: B008 - a frozen value
+    stop: Stop | None = None,
     grace: float = 5.0,
     log_limit: int = LIMIT,
 ) -> TaskOutcome:
     """Run `stage` in workspaces that `make` builds, up to `datum_tries` times, and say how it went.
 
-    `environment` is as of `task_environment`; output of all attempts goes to the file `log`. Commands that must
-    end get SIGTERM, and SIGKILL after `grace` seconds. Raise `TaskStoppedError` once `stop` is set, and what `make`
-    raises. May be called from many threads at once.
+    `environment` is as of `task_environment`, `share` the part of the machine that the task gets; output of all
+    attempts goes to the file `log`. Commands that must end get SIGTERM, and SIGKILL after `grace` seconds. Raise
+    `TaskStoppedError` once `stop` is set, and what `make` raises. May be called from many threads at once.
     """
     with TaskLog(log, log_limit) as writer:
         task = _Task(
@@ -109,6 +112,7 @@ def run_task(
             sandbox=sandbox,
             environment=environment,
             log=writer,
+            share=share,
             stop=stop or threading.Event(),
             grace=grace,
         )
@@ -123,7 +127,8 @@ class _Task:
     sandbox: Sandbox
     environment: Mapping[str, str]
     log: TaskLog
-    stop: threading.Event
+    share: Share
+    stop: Stop
     grace: float
     seconds: float = 0.0
     max_rss: int | None = None
@@ -200,34 +205,87 @@ class _Task:
         arguments = [view.rewrite(argument) for argument in command]
         directory = view.directory(transform.working_dir)
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
-        environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory}
+        environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         fault = _check_start(view, arguments[0], directory, environment["PATH"])
         if fault is not None:
             return fault
+        if transform.debug:
+            self._tell(workspace, arguments, directory, environment)
         text = "".join(view.rewrite(line) + "\n" for line in lines)
         seen = _Start(self.log)
+        limits = self.stage.limits
+        group: MemoryGroup | None = None
         try:
-            ended = run_process(
-                Command(
-                    arguments=lambda status_fd: view.arguments(arguments, directory, status_fd),
-                    environment=environment,
-                    cwd=view.cwd(directory),
-                    stdin=os.fsencode(text) if lines else None,
-                    reports=self.sandbox.reports,
-                ),
-                sink=seen.write,
-                timeout=self.stage.datum_timeout,
-                grace=self.grace,
-                stop=self.stop,
-            )
+            with contextlib.ExitStack() as stack:
+                parent = groups_at() if limits.memory else None
+                if parent is not None and limits.memory:
+                    group = stack.enter_context(MemoryGroup(parent, limits.memory))
+
+                def limited(status_fd: int | None) -> list[str]:
+                    inner = view.arguments(arguments, directory, status_fd)
+                    inner = limiting_files(inner, limits.disk) if limits.disk else inner
+                    return group.arguments(inner) if group is not None else inner
+
+                ended = run_process(
+                    Command(
+                        arguments=limited,
+                        environment=environment,
+                        cwd=view.cwd(directory),
+                        stdin=os.fsencode(text) if lines else None,
+                        reports=self.sandbox.reports,
+                        cores=self.share.cores,
+                        memory=limits.memory,
+                    ),
+                    sink=seen.write,
+                    timeout=self.stage.datum_timeout,
+                    grace=self.grace,
+                    stop=self.stop,
+                )
+                killed = group is not None and group.was_hit
         except (OSError, ValueError) as error:
             return _start_failure(command[0], error)
         self.seconds += ended.seconds
+        if transform.debug:
+            memory = f", {ended.max_rss / 1e6:.1f} MB" if ended.max_rss is not None else ""
+            self.log.note(f"status {ended.status} after {ended.seconds:.3f} s{memory}")
         if ended.max_rss is not None:
             self.max_rss = max(self.max_rss or 0, ended.max_rss)
         if ended.stopped:
             raise TaskStoppedError
-        return self._judge(command[0], ended, seen.data)
+        over = self._over_limit(command[0], ended, killed, workspace)
+        return over if over is not None else self._judge(command[0], ended, seen.data)
+
+    def _over_limit(self, name: str, ended: Ended, killed: bool, workspace: Workspace) -> _Failure | None:
+        """The failure that a limit of the stage is to blame for, None if none is."""
+        limits = self.stage.limits
+        if limits.memory and (killed or ended.over_memory is not None):
+            took = f" when it took {_size(ended.over_memory)}" if ended.over_memory is not None else ""
+            return _Failure(
+                f"'{name}' was killed{took}: its memory is limited to {_size(limits.memory)}",
+                ended.status,
+                hint="raise 'resource_limits.memory' if it needs more",
+            )
+        if not limits.disk:
+            return None
+        total, largest = map(max, zip(size_below(workspace.out), size_below(workspace.tmp), strict=True))
+        cut = ended.status == 128 + signal.SIGXFSZ or (ended.status != 0 and largest >= limits.disk - 511)
+        if not cut and total <= limits.disk:
+            return None
+        what = "a file that it wrote was cut off" if cut else f"it wrote {_size(total)}"
+        return _Failure(
+            f"'{name}' failed: {what}, and its disk space is limited to {_size(limits.disk)}",
+            ended.status,
+            hint="raise 'resource_limits.disk' if it needs more",
+        )
+
+    def _tell(
+        self, workspace: Workspace, arguments: Sequence[str], directory: str, environment: Mapping[str, str]
+    ) -> None:
+        """Note how a command is started. Values of variables may be private, so only their names are told."""
+        self.log.note(f"sandbox {self.sandbox.name}, in {directory}: {shlex.join(arguments)}")
+        self.log.note("variables: " + ", ".join(sorted(environment)))
+        for item in workspace.inputs:
+            self.log.note(f"input /pfs/{item.name}: {item.entry.oid} at '{printable(item.path or b'/')}'")
 
     def _judge(self, name: str, ended: Ended, start: bytes) -> Ended | _Failure:
         if ended.timed_out:
@@ -251,6 +309,10 @@ class _Task:
                 permanent=True,
             )
         return _Failure(f"'{name}' ended with exit status {ended.status}{_signal_name(ended.status)}", ended.status)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count} bytes"
 
 
 class _Start:

@@ -100,7 +100,10 @@ class Trials:
             if trial.output is not None:
                 keep_result(batch, status, run_id, trial.output, run.tally.recovered)
             ended = "nothing" if trial.output is not None else "stopped" if self.stop.is_set() else "failed"
-            keep_run(batch, run_id, ended, source=self.commit, branch=None, started=started, sandbox=self._sandbox)
+            keep_run(
+                batch, run_id, ended, source=self.commit, branch=None, started=started, sandbox=self._sandbox,
+                limits={status.stage.name: run.means},
+            )  # fmt: skip
         # its data goes with the next push, as that of any run
         DataLog(self.repo, self.odb).cover_session(f"run-{run_id}")
         for old in self.lease.forget_old_runs():

@@ -19,12 +19,13 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.key import spec_fields
 from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.params import read_params
+from gitml.pipeline.places import line_of
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import shown
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.survey import Survey
-from gitml.provenance.codec import text_of
+from gitml.provenance.codec import bytes_of, text_of
 from gitml.store.tree import Snapshot
 
 MOST_COMMITS = 500
@@ -52,6 +53,8 @@ class Cause:
     name: str
     value: str = ""
     """Of a parameter."""
+    line: int | None = None
+    """Of a parameter: where it stood in its file, from 1; None if that cannot be told."""
     changed_by: Change | None = None
     """The commit that last changed it; None if history here does not reach it, or a stage made it."""
     searched: int | None = None
@@ -126,6 +129,27 @@ class Causes:
             raise UserError(f"there is no '{os.fsdecode(path)}' in commit {self._survey.commit.hex()[:10]}")
         return self._last_changes(self._survey.commit, [path])[path]
 
+    def last_change(self, path: bytes) -> Change | None:
+        """The commit that last changed a path; None if history here does not reach it."""
+        return self._last_changes(self._survey.commit, [path])[path]
+
+    def parameter(self, stage: Stage, file: str, key: str) -> Change | None:
+        """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it.
+
+        None also if the search for it ended early.
+        """
+        while True:
+            change, searched = self._parameter(self._survey.commit, stage, file, key)
+            if change is not None or searched is not None:
+                return change
+            if not key:
+                return self.last_change(os.fsencode(file))
+            key = key.rpartition(".")[0]
+
+    def specification(self, stage_name: str) -> Change | None:
+        """The commit that gave a stage its fields, None as for `last_change`."""
+        return self._specification(self._survey.commit, stage_name)[0]
+
     def is_output(self, path: bytes) -> bool:
         """Whether a stage makes it."""
         return any(_covers(stage.output, path) for stage in self._pipeline.stages)
@@ -184,7 +208,8 @@ class Causes:
         )
 
     def _causes(self, origin: Origin) -> Iterable[Cause]:
-        pipeline = self._pipeline_at(parse_commit(self._odb.read(origin.result)[1]).tree)
+        base = Snapshot(self._odb, parse_commit(self._odb.read(origin.result)[1]).tree)
+        pipeline = self._pipeline_at(base.root)
         for part in origin.inputs:
             made = None
             if pipeline is not None and any(_covers(stage.output, part.path) for stage in pipeline.stages):
@@ -205,6 +230,7 @@ class Causes:
                     kind="parameter",
                     name=f"{name}{':' + key if key else ''}",
                     value=shown(value),
+                    line=_line(base, name, key),
                     changed_by=change,
                     searched=searched,
                 )
@@ -323,6 +349,12 @@ def _stage_of(pipeline: Pipeline | None, name: str) -> Stage | None:
         return None
 
 
+def _line(snapshot: Snapshot, name: str, key: str) -> int | None:
+    path = bytes_of(name)
+    entry = snapshot.get(path)
+    return line_of(path, snapshot.read(path), key) if key and entry is not None and entry.is_file else None
+
+
 def _literal(path: bytes) -> str:
     return f":(top,literal){os.fsdecode(path)}"
 
@@ -351,6 +383,7 @@ def as_json(made: Made) -> dict[str, object]:
                 "kind": cause.kind,
                 "name": cause.name,
                 "value": cause.value or None,
+                "line": cause.line,
                 "changed_by": change_as_json(cause.changed_by),
                 "searched": cause.searched,
                 "made": None if cause.made is None else as_json(cause.made),

@@ -5,11 +5,12 @@ columns changed is found in a second reading of the rows that are concerned (`re
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from gitml.tables.diff import Cell
-from gitml.tables.frames import DelimitedSource, Source, as_text
+from gitml.tables.frames import DelimitedSource, Source, as_text, is_one_to_one
 from gitml.tables.hashing import between, cell_hashes, joined, row_hashes
 from gitml.tables.matching import Sorted, by_content, by_key, rows_among
 from gitml.tables.profile import Profile
@@ -20,7 +21,7 @@ from gitml.tables.tally import Tally
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["FrameTable", "examine", "match", "shared"]
+__all__ = ["FrameTable", "examine", "match", "scan", "shared"]
 
 
 class FrameTable:
@@ -36,6 +37,8 @@ class FrameTable:
         """A hash of the compared cells of each row: an array."""
         self.keys: list[Sorted] = []
         """For each key that was asked for, a hash of it for each row."""
+        self._as_they_are: frozenset[str] = frozenset()
+        """Columns that are compared without making text of their cells: they are of one type in both versions."""
 
     def head(self, count: int) -> list[list[Cell]]:
         """The first rows."""
@@ -67,13 +70,19 @@ class FrameTable:
         return found
 
     def pick(self, wanted: Rows, columns: Sequence[str] | None = None) -> "Iterator[tuple[Rows, polars.DataFrame]]":
-        """The rows with these (sorted) numbers, in order, in batches."""
+        """The rows with these (sorted) numbers, in order, in batches; cells as text or as they are: see `agree`."""
         if not len(wanted):
             return
-        for row, text in self.texts(wanted, columns):
-            chosen = between(wanted, row, row + text.height)
+        for row, frame in self._source.batches(self.names if columns is None else columns, wanted):
+            chosen = between(wanted, row, row + frame.height)
             if len(chosen):
-                yield chosen, text if len(chosen) == text.height else text[chosen - row]
+                yield chosen, self._comparable(frame if len(chosen) == frame.height else frame[chosen - row])
+
+    def agree(self, other: "FrameTable") -> None:
+        """Have both tables leave cells as they are where that makes no difference."""
+        mine, others = self._source.dtypes(), other._source.dtypes()
+        alike = {name for name, dtype in mine.items() if others.get(name) == dtype and is_one_to_one(dtype)}
+        self._as_they_are = other._as_they_are = frozenset(alike)
 
     def scan(self, compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
         """Read the file once: profiles, and the hashes of rows."""
@@ -82,13 +91,12 @@ class FrameTable:
         found: list[list[Any]] = [[] for _ in keys]
         needed = list(dict.fromkeys([*compared, *chain.from_iterable(keys)]))
         for row, frame in self._source.batches(self.names):
-            text = as_text(frame)
-            tally.add(row, text)
-            hashes = cell_hashes(text[needed])
-            content.append(row_hashes(hashes, compared, text.height))
+            tally.add(row, frame)
+            hashes = cell_hashes(self._comparable(frame[needed]))
+            content.append(row_hashes(hashes, compared, frame.height))
             for each, key in zip(found, keys, strict=True):
-                each.append(row_hashes(hashes, key, text.height))
-            self.rows += text.height
+                each.append(row_hashes(hashes, key, frame.height))
+            self.rows += frame.height
         self.content = joined(content)
         content.clear()
         while found:
@@ -96,6 +104,9 @@ class FrameTable:
         self.profiles = tally.profiles(self._source.types())
         if isinstance(self._source, DelimitedSource) and self._source.ragged:
             self.warnings.append(f"{self._source.ragged} rows are longer or shorter than the names")
+
+    def _comparable(self, frame: "polars.DataFrame") -> "polars.DataFrame":
+        return as_text(frame, self._as_they_are)
 
     def is_unique(self, key: int) -> bool:
         """Whether no two rows have this key."""
@@ -105,6 +116,15 @@ class FrameTable:
         """Let go of the hashes."""
         self.content = None
         self.keys = []
+
+
+def scan(tables: tuple[FrameTable, FrameTable], compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
+    """Read both files once: profiles, and the hashes of rows in the compared columns and in each of these keys."""
+    tables[0].agree(tables[1])
+    # both at once: polars and numpy mostly leave a second processor idle
+    with ThreadPoolExecutor(len(tables)) as threads:
+        for _ in threads.map(lambda table: table.scan(compared, keys), tables):
+            pass
 
 
 def match(old: FrameTable, new: FrameTable, key: int | None) -> Match:

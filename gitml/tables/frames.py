@@ -10,7 +10,7 @@ bytes as hexadecimal digits; lists and structs as JSON. There an empty text is a
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import escape
@@ -52,6 +52,10 @@ class Source(Protocol):
         """The type of each column; of those that are to be inferred, none."""
         ...
 
+    def dtypes(self) -> dict[str, Any]:
+        """How polars holds the columns whose cells come as they are; cells of others come as text."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -81,6 +85,10 @@ class DelimitedSource:
 
     def types(self) -> dict[str, str]:
         """None: they are inferred."""
+        return {}
+
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
         return {}
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
@@ -186,7 +194,7 @@ class ScannedSource:
 
         self._scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(escape(str(path)))
         schema = self._scan.collect_schema()
-        self._types = {name: str(dtype).lower() for name, dtype in schema.items()}
+        self._dtypes = schema.dtypes()
         self._given = tuple(schema.names())
         self.names, self.warnings = column_names(self._given)
         self._rows = int(self._scan.select(pl.len()).collect().item()) if self.names else 0
@@ -194,7 +202,11 @@ class ScannedSource:
 
     def types(self) -> dict[str, str]:
         """As polars calls them."""
-        return dict(zip(self.names, self._types.values(), strict=True))
+        return {name: str(dtype).lower() for name, dtype in self.dtypes().items()}
+
+    def dtypes(self) -> dict[str, Any]:
+        """Of all columns."""
+        return dict(zip(self.names, self._dtypes, strict=True))
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
@@ -229,6 +241,10 @@ class LinesSource:
     def types(self) -> dict[str, str]:
         """The kinds of values, with bars between them."""
         return self._kinds
+
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
@@ -284,6 +300,10 @@ class DatabaseSource:
         """The storage classes of the cells that were read, with bars between them."""
         return {name: _kinds(self._kinds.get(name, set())) for name in self.names}
 
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
         import polars as pl
@@ -322,14 +342,31 @@ def database_tables(path: Path) -> dict[str, bool]:
         }
 
 
-def as_text(frame: "polars.DataFrame") -> "polars.DataFrame":
-    """The cells of a frame as text."""
+def as_text(frame: "polars.DataFrame", as_they_are: Collection[str] = ()) -> "polars.DataFrame":
+    """The cells of a frame as text, but for these columns."""
     import polars as pl
 
-    return pl.DataFrame([_series_as_text(series) for series in frame])
+    return pl.DataFrame([series if series.name in as_they_are else series_as_text(series) for series in frame])
 
 
-def _series_as_text(series: "polars.Series") -> "polars.Series":
+def is_one_to_one(dtype: Any) -> bool:
+    """Whether cells of a column that polars holds so are equal exactly if they are as text."""
+    import polars as pl
+
+    # NaN is equal to itself, and 0 to -0, for polars and as text
+    return bool(dtype.is_integer() or dtype.is_float() or dtype in (pl.String, pl.Boolean, pl.Date, pl.Datetime))
+
+
+def is_plain_number(dtype: Any) -> bool:
+    """Whether the text of every number of this type, read as a double, is what the number is as a double."""
+    import polars as pl
+
+    # a Float32 is read as what its digits say, not as what it was
+    return bool(dtype == pl.Float64 or (dtype.is_integer() and "128" not in str(dtype)))
+
+
+def series_as_text(series: "polars.Series") -> "polars.Series":
+    """The cells of a column as text."""
     import polars as pl
 
     dtype = series.dtype

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gitml.tables.diff import Cell
+from gitml.tables.frames import as_text
 from gitml.tables.hashing import between, cell_hashes, merged, mixed_all
 from gitml.tables.table import Match, Place, Rows, Samples
 
@@ -28,7 +29,7 @@ class Rereadable(Protocol):
     names: tuple[str, ...]
 
     def pick(self, wanted: Rows, columns: Sequence[str] | None = None) -> "Iterator[tuple[Rows, polars.DataFrame]]":
-        """The rows with these (sorted) numbers, in order, in batches, with cells as text."""
+        """The rows with these (sorted) numbers, in order, in batches; cells as text, or so that they compare alike."""
         ...
 
 
@@ -70,8 +71,8 @@ def whole_rows(table: Rereadable, rows: Sequence[int]) -> Iterator[tuple[int, di
     """These rows with all their cells, in the order of the table."""
     import numpy as np
 
-    for numbers, text in table.pick(np.unique(np.array(rows, np.int64))):
-        yield from zip(numbers.tolist(), text.to_dicts(), strict=True)
+    for numbers, frame in table.pick(np.unique(np.array(rows, np.int64))):
+        yield from zip(numbers.tolist(), as_text(frame).to_dicts(), strict=True)
 
 
 class _First:
@@ -86,30 +87,31 @@ class _First:
         self._by = [*chain.from_iterable((f"f{n}", f"t{n}") for n in range(len(order))), "i"]
         self._best: polars.DataFrame | None = None
 
-    def add(self, rows: Rows, text: "polars.DataFrame") -> None:
+    def add(self, rows: Rows, frame: "polars.DataFrame") -> None:
         """Look at some of them."""
         import polars as pl
 
         if not self._most or not len(rows):
             return
+        text = as_text(frame[self.columns])
         ranks = [pl.Series("i", rows).cast(pl.Int64)]
         for number, place in enumerate(self._order):
             cells = text[place.name]
             ranks.append(
                 cells.cast(pl.Float64, strict=False).alias(f"f{number}")
                 if place.numeric
-                else pl.Series(f"f{number}", [0.0]).new_from_index(0, text.height)
+                else pl.Series(f"f{number}", [0.0]).new_from_index(0, len(rows))
             )
             ranks.append(cells.alias(f"t{number}"))
-        frame = pl.DataFrame(ranks)
+        ranked = pl.DataFrame(ranks)
         if self._best is not None:
             if self._order and self._best.height == self._most:
                 by = "f0" if self._order[0].numeric else "t0"
                 worst = self._best[by][-1]
                 if worst is not None:
-                    frame = frame.filter(pl.col(by) <= worst)
-            frame = pl.concat([self._best, frame])
-        self._best = frame.sort(self._by, nulls_last=True).head(self._most)
+                    ranked = ranked.filter(pl.col(by) <= worst)
+            ranked = pl.concat([self._best, ranked])
+        self._best = ranked.sort(self._by, nulls_last=True).head(self._most)
 
     def rows(self) -> list[tuple[int, dict[str, Cell]]]:
         """Their numbers and cells, in order."""
@@ -131,20 +133,20 @@ def _read(
         wanted = merged(wanted, each.among)
     needed = dict.fromkeys([*columns, *chain.from_iterable(each.columns for each in firsts)])
     # a frame without columns has no rows
-    for rows, text in table.pick(wanted, list(needed) or table.names[:1]):
+    for rows, frame in table.pick(wanted, list(needed) or table.names[:1]):
         start, end = int(rows[0]), int(rows[-1]) + 1
         for each in firsts:
             mine = between(each.among, start, end)
             if len(mine):
-                each.add(mine, _chosen(text, rows, mine))
+                each.add(mine, _chosen(frame, rows, mine))
         if changed is not None:
             mine = between(changed, start, end)
             if len(mine):
-                yield _chosen(text[list(columns)], rows, mine)
+                yield _chosen(frame[list(columns)], rows, mine)
 
 
-def _chosen(text: "polars.DataFrame", rows: Rows, mine: Rows) -> "polars.DataFrame":
-    return text if len(mine) == len(rows) else text[rows.searchsorted(mine)]
+def _chosen(frame: "polars.DataFrame", rows: Rows, mine: Rows) -> "polars.DataFrame":
+    return frame if len(mine) == len(rows) else frame[rows.searchsorted(mine)]
 
 
 def _in_step(
@@ -191,16 +193,16 @@ def _out_of_step(
         held = {name: np.empty(pairs, np.uint64) for name in held_names}
         sums: list[dict[str, Any]] = []
         start = 0
-        for text in _read(old, firsts[0], ordered, names):
-            hashes, mine = cell_hashes(text), pair_of[start : start + text.height]
+        for frame in _read(old, firsts[0], ordered, names):
+            hashes, mine = cell_hashes(frame), pair_of[start : start + frame.height]
             for name in held_names:
                 held[name][mine] = hashes[name].to_numpy()
             sums.append(_sums(hashes, others, mine))
-            start += text.height
+            start += frame.height
         before, sums, start = _added_up(sums), [], 0
         counts |= dict.fromkeys(held_names, 0)
-        for text in _read(new, firsts[1], found.changed_new, names):
-            hashes, end = cell_hashes(text), start + text.height
+        for frame in _read(new, firsts[1], found.changed_new, names):
+            hashes, end = cell_hashes(frame), start + frame.height
             for name in held_names:
                 counts[name] += int((held[name][start:end] != hashes[name].to_numpy()).sum())
             sums.append(_sums(hashes, others, np.arange(start, end)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitml.tables.delimited import BOOLEAN, INTEGER, NUMBER, is_boolean, is_integer, is_number
 from gitml.tables.diff import Cell
+from gitml.tables.frames import is_one_to_one, is_plain_number, series_as_text
 from gitml.tables.hashing import distinct, joined, mixed_all
 from gitml.tables.profile import (
     MOST_CATEGORIES,
@@ -37,10 +38,10 @@ class Tally:
         self._columns = {name: _Column() for name in names}
         self._sample = _Sample()
 
-    def add(self, row: int, text: "polars.DataFrame") -> None:
-        """Count a batch of all columns, whose first row has this number."""
+    def add(self, row: int, frame: "polars.DataFrame") -> None:
+        """Count a batch of all columns, whose first row has this number, with cells as their source has them."""
         # names of columns are no expressions: polars takes some for patterns
-        cells = text.clone()
+        cells = frame.clone()
         cells.columns = list(map(str, range(cells.width)))
         chosen = self._sample.choose(row, cells.height)
         _add(dict(zip(cells.columns, self._columns.values(), strict=True)), cells, chosen)
@@ -111,7 +112,8 @@ class _Column:
         if counts.height > 2 * MOST_CATEGORIES:
             found: dict[Cell, int] = {}
         else:
-            found = dict(zip(counts.to_series(0).to_list(), counts.to_series(1).to_list(), strict=True))
+            cells = series_as_text(counts.to_series(0))
+            found = dict(zip(cells.to_list(), counts.to_series(1).to_list(), strict=True))
             found.pop(None, None)
         fresh = [cell for cell in found if cell is not None and cell not in self.categories]
         if counts.height > 2 * MOST_CATEGORIES or len(self.categories) + len(fresh) > MOST_CATEGORIES:
@@ -152,8 +154,8 @@ class _Column:
             self._known = np.arange(1, _LAST + 2, dtype=np.uint64)
             self._known[self._smallest & np.uint64(_LAST)] = self._smallest
 
-    def add_numbers(self, numbers: "polars.Series", text: "polars.Series", chosen: Rows) -> None:
-        """Count numbers; missing cells are null."""
+    def add_numbers(self, numbers: "polars.Series", cells: "polars.Series", chosen: Rows) -> None:
+        """Count numbers; missing cells are null. `cells` are the same, as text or as they are."""
         import numpy as np
 
         values = numbers.to_numpy()
@@ -174,10 +176,10 @@ class _Column:
             self.count = total
         low, high = float(values.min()), float(values.max())
         if self.low is None or low <= self.low[0]:
-            found = low, _least(text.filter(numbers == low))
+            found = low, _least(cells.filter(numbers == low))
             self.low = found if self.low is None else min(self.low, found)
         if self.high is None or high >= self.high[0]:
-            found = high, _least(text.filter(numbers == high))
+            found = high, _least(cells.filter(numbers == high))
             self.high = found if self.high is None or high > self.high[0] else (high, min(self.high[1], found[1]))
 
     def keep(self, places: Rows) -> None:
@@ -213,6 +215,8 @@ class _Column:
     def _distinct(self) -> int:
         if self.categories is not None:
             return len(self.categories)
+        if self._smallest is None:
+            return 0
         return estimate(int(self._smallest[-1])) if self._pruned else len(self._smallest)
 
 
@@ -235,18 +239,40 @@ def _add(columns: Mapping[str, _Column], cells: "polars.DataFrame", chosen: Rows
         missing = cells[name].null_count()
         column.missing += missing
         column.filled += cells.height - missing
-    few = [name for name, column in columns.items() if column.categories is not None]
+    plain = {name: column for name, column in columns.items() if is_plain_number(cells[name].dtype)}
+    if plain:
+        _add_plain_numbers(plain, cells, chosen)
+    others = [name for name in columns if name not in plain]
+    few = [name for name in others if columns[name].categories is not None]
     if few:
-        counts = cells.select(pl.col(name).value_counts().implode() for name in few)
+        # text is made only of distinct cells, where that comes to the same
+        counted = pl.DataFrame(
+            [cells[name] if is_one_to_one(cells[name].dtype) else series_as_text(cells[name]) for name in few]
+        )
+        counts = counted.select(pl.col(name).value_counts().implode() for name in few)
         few = [name for name in few if columns[name].add_categories(counts[name].explode().struct.unnest())]
-    many = [name for name in columns if name not in few]
+    text = pl.DataFrame(
+        [series_as_text(cells[name]) for name in others if name not in few or columns[name].kinds["numbers"]]
+    )
+    many = {name: columns[name] for name in others if name not in few}
     if many:
-        _add_many({name: columns[name] for name in many}, cells)
-    numeric = [name for name, column in columns.items() if column.kinds["numbers"]]
+        _add_many(many, text)
+    numeric = [name for name in text.columns if columns[name].kinds["numbers"]]
     if numeric:
-        numbers = cells.select(pl.col(numeric).cast(pl.Float64, strict=False))
+        numbers = text.select(pl.col(numeric).cast(pl.Float64, strict=False))
         for name in numeric:
-            columns[name].add_numbers(numbers[name], cells[name], chosen)
+            columns[name].add_numbers(numbers[name], text[name], chosen)
+
+
+def _add_plain_numbers(columns: Mapping[str, _Column], cells: "polars.DataFrame", chosen: Rows) -> None:
+    """Count the cells of columns that hold numbers, not text."""
+    import polars as pl
+
+    numbers = cells.select(pl.col(list(columns)).cast(pl.Float64))
+    _add_hashes(columns, cells)
+    for name, column in columns.items():
+        column.categories = None
+        column.add_numbers(numbers[name], cells[name], chosen)
 
 
 def _add_many(columns: Mapping[str, _Column], cells: "polars.DataFrame") -> None:
@@ -276,6 +302,12 @@ def _add_many(columns: Mapping[str, _Column], cells: "polars.DataFrame") -> None
     if late:
         for name, holds in cells.select(late).row(0, named=True).items():
             columns[name].kinds["numbers"] = bool(holds)
+    _add_hashes(columns, cells)
+
+
+def _add_hashes(columns: Mapping[str, _Column], cells: "polars.DataFrame") -> None:
+    import polars as pl
+
     hashes = cells.select(pl.col(list(columns)).hash(_FIXED))
     for name, column in columns.items():
         given = hashes[name]
@@ -301,6 +333,8 @@ def _smallest(hashes: Any) -> Any:
 
 
 def _least(cells: "polars.Series") -> str:
-    found = cells.min()
+    import polars as pl
+
+    found = (cells if cells.dtype == pl.String else series_as_text(cells.unique())).min()
     assert isinstance(found, str)
     return found

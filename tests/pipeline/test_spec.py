@@ -24,6 +24,7 @@ from gitml.pipeline.spec.model import (
     PfsInput,
     Plot,
     Predictions,
+    Resources,
     Transform,
     UnionInput,
 )
@@ -89,6 +90,7 @@ EVERYTHING = {
                 "image_pull_secrets": ["regcred"],
                 "memory_volume": True,
                 "user": "nobody",
+                "debug": True,
             },
             "input": {
                 "cross": [
@@ -98,12 +100,14 @@ EVERYTHING = {
             },
             "parallelism_spec": {"constant": "4"},
             "resource_requests": {"cpu": 0.5, "memory": "64M", "gpu": {"type": "nvidia.com/gpu", "number": 1}},
+            "resource_limits": {"cpu": 2, "memory": "1.5Gi", "disk": "1e9"},
             "scheduling_spec": {"node_selector": {"a_b": "c"}, "priority_class_name": "high"},
             "datum_set_spec": {"size_bytes": "1000"},
             "tolerations": [{"key": "k", "operator": "EXISTS", "toleration_seconds": 5}],
             "metadata": {"labels": {"my_label": "x"}},
             "datum_timeout": "1h30m",
-            "reprocess_spec": "until_success",
+            "job_timeout": "2h",
+            "reprocess_spec": "every_job",
             "output_branch": "master",
             "s3_out": False,
             "salt": "pepper",
@@ -190,6 +194,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         accept_return_code=(1, 2),
         working_dir="/work",
         image="iris:1",
+        debug=True,
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
     assert inference.input == CrossInput(
@@ -205,6 +210,11 @@ def test_every_supported_field_becomes_a_value() -> None:
     )
     assert (inference.description, inference.salt, inference.parallelism) == ("predict", "pepper", 4)
     assert (inference.datum_tries, inference.datum_timeout) == (1, 5400.0)
+    assert inference.requests == Resources(cpu=0.5, memory=64_000_000, gpu=1)
+    assert inference.limits == Resources(cpu=2.0, memory=3 << 29, disk=10**9)
+    assert (model.requests, model.limits) == (Resources(), Resources())
+    assert (inference.job_timeout, inference.every_job) == (7200.0, True)
+    assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
 
 
 def test_each_ignored_field_gives_one_notice() -> None:
@@ -214,7 +224,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "datum_set_spec",
         "defaults.autoscaling",
         "metadata",
-        "resource_requests",
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
@@ -420,6 +429,8 @@ def shuffled(value: Any, order: Random) -> Any:
 def plain_values(field: Field) -> st.SearchStrategy[Any]:
     """Values of a field that has no object in it."""
     text = st.sampled_from(["a", "x y", "été"])
+    if "enum" in field.schema:
+        return st.sampled_from(field.schema["enum"])
     return {
         Kind.STRING: text,
         Kind.BOOLEAN: st.booleans(),

@@ -305,6 +305,8 @@ def test_on_the_page(project: Project) -> None:
 
 
 def test_what_cannot_be_drawn_is_said(project: Project) -> None:
+    tables = [each["path"] for each in project.json("diff", "one..two")["tables"]]
+    assert "model/loss.csv" not in tables, "what is drawn is not shown row by row as well"
     project.write("made/loss.csv", "step,train\na,1\nb,2\n")
     project.git("rm", "-q", "made/rate.csv")
     commit(project, "three")
@@ -315,6 +317,7 @@ def test_what_cannot_be_drawn_is_said(project: Project) -> None:
     project.write("made/loss.csv", b"\0\1" * 20)
     commit(project, "four")
     assert "now: it is binary\n" in project.ml("diff", "two..four", "--only", "plots").stdout
+    assert "model/loss.csv" in [each["path"] for each in project.json("diff", "two..four")["tables"]]
 
 
 def test_many_rows_are_thinned_and_keep_their_peaks(tmp_path: Path) -> None:

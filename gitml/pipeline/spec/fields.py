@@ -162,14 +162,14 @@ _STAGE = {
     "spout": _later(
         "spouts come with a later version", "let the producer commit files to a path, and read that as 'input.pfs'"
     ),
-    "job_timeout": _later("job timeouts come with a later version", "until then use 'datum_timeout'"),
-    "reprocess_spec": _later(
-        "'every_job' comes with a later version",
-        "until then change 'salt' to compute everything again",
-        "until_success",
+    "job_timeout": Field(kind=Kind.DURATION, about='Time after which a run of the stage is stopped: "2h".'),
+    "reprocess_spec": Field(
+        kind=Kind.STRING,
+        about="'every_job': when the stage runs, every datum is computed again. 'until_success' is the default.",
+        schema={"enum": ["until_success", "every_job"]},
     ),
-    "resource_requests": _ignored(Kind.OBJECT, "there is no cluster to schedule on", "resources"),
-    "resource_limits": _ignored(Kind.OBJECT, "limits are not enforced on this machine", "resources"),
+    "resource_requests": _object("resources", "What a task needs: decides how many run at once."),
+    "resource_limits": _object("resources", "What a task may take at most."),
     "sidecar_resource_requests": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
     "sidecar_resource_limits": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
     "datum_set_spec": _ignored(Kind.OBJECT, "datums are handed out one by one", "datum_set_spec"),
@@ -225,7 +225,7 @@ _TRANSFORM = {
     ),
     "image_pull_secrets": _ignored(Kind.STRINGS, "no image is pulled"),
     "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
-    "debug": _ignored(Kind.BOOLEAN, "there are no workers whose logs it could lengthen"),
+    "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
     "memory_volume": _ignored(Kind.BOOLEAN, "workspaces lie where the runner keeps them"),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),
     "build": _removed("name what the command needs in 'code'"),
@@ -302,9 +302,9 @@ _PFS = {
 }
 
 _RESOURCES = {
-    "cpu": Field(kind=Kind.NUMBER, about="Cores."),
-    "memory": Field(kind=Kind.STRING, about="Bytes, with a unit."),
-    "disk": Field(kind=Kind.STRING, about="Bytes, with a unit."),
+    "cpu": Field(kind=Kind.NUMBER, about="Cores.", schema={"minimum": 0}),
+    "memory": Field(kind=Kind.STRING, about='Bytes, with a unit: "64M", "1.5Gi".'),
+    "disk": Field(kind=Kind.STRING, about='Bytes, with a unit: "64M", "1.5Gi".'),
     "gpu": _object("gpu", "Graphics processors."),
 }
 

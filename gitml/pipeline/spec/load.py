@@ -20,6 +20,7 @@ from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
+from gitml.pipeline.spec.running import every_job, flag, resources, seconds
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -210,7 +211,7 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
     transform, mounts = _transform(node, around, images)
     source = node.get("input")
     workers = node.get("parallelism_spec")
-    tries, timeout = node.get("datum_tries"), node.get("datum_timeout")
+    tries = node.get("datum_tries")
     return Stage(
         name=draft.name.value,
         description=node.text("description"),
@@ -225,7 +226,11 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         plots=plots(node.nodes("plots")),
         parallelism=(_count(workers.get("constant")) if workers is not None else 0) or 1,
         datum_tries=_count(tries) or 3,
-        datum_timeout=timeout.value or None if timeout is not None else None,
+        datum_timeout=seconds(node, "datum_timeout"),
+        job_timeout=seconds(node, "job_timeout"),
+        every_job=every_job(node.get("reprocess_spec")),
+        requests=resources(node.get("resource_requests")),
+        limits=resources(node.get("resource_limits")),
         salt=node.text("salt"),
         where=str(node.place),
     )
@@ -261,6 +266,7 @@ def _transform(stage: Node, around: Surroundings, images: Images) -> tuple[Trans
         accept_return_code=_codes(node.nodes("accept_return_code")),
         working_dir=working_dir(directory),
         image=image.value if image is not None else None,
+        debug=flag(node, "debug"),
     )
     return transform, code(mounted, around) if mounted is not None else None
 

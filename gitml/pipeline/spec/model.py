@@ -85,6 +85,8 @@ class Transform:
     """Relative to the top of the workspace, or absolute where the code is mounted; None: the top."""
     image: str | None = None
     """The image the specification names, part of the key; `images` said what stands for it here."""
+    debug: bool = False
+    """Whether the log tells how commands were started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,19 @@ class Leakage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """An amount of each resource of a machine; None: no matter how much."""
+
+    cpu: float | None = None
+    """Cores."""
+    memory: int | None = None
+    """Bytes."""
+    disk: int | None = None
+    """Bytes."""
+    gpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One step of the pipeline."""
 
@@ -192,6 +207,14 @@ class Stage:
     parallelism: int = 1
     datum_tries: int = 3
     datum_timeout: float | None = None
+    job_timeout: float | None = None
+    """For one run of the stage, from its start."""
+    every_job: bool = False
+    """Whether a run computes every datum, also those with a known result."""
+    requests: Resources = Resources()
+    """What a task needs to run at all: decides how many run at once."""
+    limits: Resources = Resources()
+    """What a task may take at most."""
     salt: str = ""
     where: str = "pipeline.json"
     """File and JSON path of the specification, for messages."""

@@ -249,3 +249,14 @@ def test_no_descriptor_is_left(run: Run) -> None:
     run("exit 1").close()
     run("sleep 5", datum_timeout=0.3, datum_tries=1, grace=0.1).close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_task_tells_how_it_ran_if_asked(run: Run, log: Callable[[], str], sandbox: Sandbox) -> None:
+    with run("true", {"x": {"in": "1"}}, debug=True, env=(("PRIVATE", "value"),)):
+        pass
+    said = log()
+    assert f"--- sandbox {sandbox.name}, in " in said
+    assert "--- input /pfs/x: " in said
+    assert "PRIVATE" in said
+    assert "value" not in said
+    assert "--- status 0 after " in said

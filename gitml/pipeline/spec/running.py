@@ -1,0 +1,72 @@
+"""The fields that say how a stage runs, and that change no result."""
+
+import math
+import re
+
+from gitml.pipeline.spec.error import SpecError, did_you_mean, quoted
+from gitml.pipeline.spec.model import Resources
+from gitml.pipeline.spec.reading import Node
+
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([0-9]{1,2})|(m|k|[KMGTPE]i?)?B?)")
+_UNIT = {"": 1.0, "m": 1e-3, "k": 1e3} | {
+    letter + suffix: float(base**power)
+    for power, letter in enumerate("KMGTPE", 1)
+    for suffix, base in (("", 1000), ("i", 1024))
+}
+"""Units of Kubernetes' quantities."""
+_REPROCESS = ("until_success", "every_job")
+
+
+def seconds(node: Node, name: str) -> float | None:
+    """The duration of a field; None if it is absent or zero."""
+    found = node.get(name)
+    return found.value or None if found is not None else None
+
+
+def flag(node: Node, name: str) -> bool:
+    """The truth value of a field, False if it is absent."""
+    found = node.get(name)
+    return found is not None and bool(found.value)
+
+
+def every_job(node: Node | None) -> bool:
+    """What a field `reprocess_spec` says; raise `SpecError` for another word."""
+    if node is None or not node.value:
+        return False
+    if node.value not in _REPROCESS:
+        raise SpecError(
+            node.place,
+            f"expected 'until_success' or 'every_job', got {quoted(node.value)}",
+            hint=did_you_mean(node.value, _REPROCESS),
+        )
+    return bool(node.value == "every_job")
+
+
+def resources(node: Node | None) -> Resources:
+    """What a field `resource_requests` or `resource_limits` says; raise `SpecError`."""
+    if node is None:
+        return Resources()
+    cpu, gpu = node.get("cpu"), node.get("gpu")
+    number = gpu.get("number") if gpu is not None else None
+    for given in (cpu, number):
+        if given is not None and given.value < 0:
+            raise SpecError(given.place, "less than 0")
+    return Resources(
+        cpu=cpu.value or None if cpu is not None else None,
+        memory=_bytes(node.get("memory")),
+        disk=_bytes(node.get("disk")),
+        gpu=number.value or None if number is not None else None,
+    )
+
+
+def _bytes(node: Node | None) -> int | None:
+    """A quantity of bytes as Kubernetes writes it; None if absent or zero."""
+    if node is None or not node.value:
+        return None
+    match = _QUANTITY.fullmatch(node.value)
+    if match is None:
+        raise SpecError(
+            node.place, f'expected a size such as "64M", got {quoted(node.value)}', hint="units are k, M, G, Ki, Mi, Gi"
+        )
+    factor = 10.0 ** int(match[2]) if match[2] else _UNIT[match[3] or ""]
+    return math.ceil(float(match[1]) * factor) or None

@@ -1,0 +1,71 @@
+"""The fields that say how a stage runs, in real repositories."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.project import Project, small_project
+
+
+def stage(name: str, script: str, glob: str = "/*", transform: dict[str, Any] | None = None, **fields: Any) -> Any:
+    return {
+        "pipeline": {"name": name},
+        "transform": {"cmd": ["sh", "-e"], "stdin": script.splitlines(), **(transform or {})},
+        "input": {"pfs": {"repo": "input", "glob": glob}},
+        **fields,
+    }
+
+
+def project_with(path: Path, *stages: Any, **document: Any) -> Project:
+    return small_project(path, {"stages": list(stages), **document})
+
+
+COPY = "name=$(ls pfs/input)\ncp pfs/input/* pfs/out\n"
+
+
+def test_a_time_limit_for_the_whole_stage_keeps_what_is_done(tmp_path: Path) -> None:
+    slow = stage("slow", COPY + "[ $name != y.csv ] || sleep 100", job_timeout="2s", datum_tries=1)
+    project = project_with(tmp_path / "project", slow)
+    project.commit("first")
+    assert project.states() == {"slow": "failed"}
+    assert "stopped after 2 s, the time limit of a job, with 1 of 2 datums done" in project.stage("slow")["reason"]
+    project.write("input/y.csv", "quick\n")
+    project.write("pipeline.json", project.read("pipeline.json").replace("2s", "100s"))
+    project.git("mv", "input/y.csv", "input/z.csv")
+    project.commit("nothing slow is left")
+    assert project.states() == {"slow": "fresh"}
+    assert project.executions() == 2, "what was done before the time was over is computed once"
+
+
+def test_every_job_computes_every_datum_when_the_stage_runs(tmp_path: Path) -> None:
+    project = project_with(tmp_path / "project", stage("always", COPY, reprocess_spec="every_job"))
+    project.commit("first")
+    assert project.executions() == 2
+    project.write("README", "nothing to do with it")
+    project.commit("nothing of the stage changes")
+    assert project.executions() == 2
+    project.write("input/z.csv", "z\n")
+    project.commit("one more")
+    assert project.executions() == 5
+    project.write("input/x.csv", "broken\n")
+    project.write(
+        "pipeline.json", project.read("pipeline.json").replace("cp pfs", "grep -v broken pfs/input/*; cp pfs")
+    )
+    project.commit("one fails")
+    assert project.states() == {"always": "failed"}
+    done = project.executions()
+    project.ml("run", check=False)
+    assert project.executions() == done, "a retry takes what this very run has computed"
+    project.git("reset", "-q", "--hard", "HEAD~1")
+    assert project.states() == {"always": "fresh"}
+
+
+def test_a_datum_that_a_limit_ended_says_which(tmp_path: Path) -> None:
+    big = stage("big", COPY + "[ $name != y.csv ] || head -c 1000000 /dev/zero > pfs/out/z", datum_tries=1)
+    big["resource_limits"] = {"disk": "100k", "cpu": 0.5}
+    project = project_with(tmp_path / "project", big)
+    project.commit("first")
+    reason = project.stage("big")["reason"]
+    assert "datum 'input/y.csv': 'sh' failed: a file that it wrote was cut off, and its disk space is limited" in reason
+    run = (project.path / ".git/ml/latest").read_text()
+    shown = " ".join(project.ml("show", run).stdout.split())
+    assert "limits big: cpu by affinity, disk by RLIMIT_FSIZE, sum of sizes" in shown
