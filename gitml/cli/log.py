@@ -17,7 +17,8 @@ from gitml.errors import UserError
 from gitml.pipeline.journal import JournalEntry, journal
 from gitml.pipeline.reason import between
 from gitml.pipeline.spec.model import Metric, Pipeline, Stage
-from gitml.provenance.record import record_path
+from gitml.provenance.codec import printable
+from gitml.provenance.record import Record, record_path
 from gitml.review.metrics import noise_band
 from gitml.review.terminalplot import plot as draw
 
@@ -49,7 +50,7 @@ def log(
 
         def read(stage: Stage) -> list[JournalEntry]:
             if stage.name not in entries:
-                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph)
+                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph, follow=True)
             return entries[stage.name]
 
         stages, metric = _chosen(pipeline, what, metric, read)
@@ -118,11 +119,16 @@ def _befores(entries: Sequence[JournalEntry]) -> list[JournalEntry | None]:
 def _changes(entries: Sequence[JournalEntry]) -> list[list[str]]:
     """What differs between each result and the one before, in words; nothing where one of them is not known."""
     return [
-        list(between(before.record, entry.record))
+        [*_renamed(before.record, entry.record), *between(before.record, entry.record)]
         if before is not None and before.record is not None and entry.record is not None
         else []
         for entry, before in zip(entries, _befores(entries), strict=True)
     ]
+
+
+def _renamed(before: Record, after: Record) -> Iterator[str]:
+    if before.stage != after.stage:
+        yield f"'{printable(before.stage)}' is called '{printable(after.stage)}' now"
 
 
 def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> dict[str, object]:
@@ -135,6 +141,7 @@ def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> d
                 "subject": entry.subject,
                 "source": entry.source,
                 "key": entry.record.key if entry.record else None,
+                "stage": entry.record.stage if entry.record else None,
                 "output": entry.record.output_tree.hex() if entry.record else None,
                 "changed": changed,
                 "metrics": {name: value for name, value in entry.metrics.items() if metric in (None, name)},
@@ -213,8 +220,9 @@ def _print_graph(
     ]
     if limit is not None:
         arguments.append(f"--max-count={limit}")
-    path = f":(top,literal){record_path(stage.name).decode()}"
-    lines = [line.partition("\0") for line in context.repo.git.lines(*arguments, rev, "--", path)]
+    names = dict.fromkeys([stage.name, *(entry.record.stage for entry in entries if entry.record is not None)])
+    paths = (f":(top,literal){record_path(name).decode()}" for name in names)
+    lines = [line.partition("\0") for line in context.repo.git.lines(*arguments, rev, "--", *paths)]
     margin = max(len(lead) for lead, _, _ in lines)
     show(f"  {'':{margin}}{head}")
     for lead, found, rest in lines:
