@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.comparison import Graph, Node, Picture
 from gitml.review.page import page
-from gitml.review.report import Block, Cell, Report, Tone, graph_block
+from gitml.review.words.graphs import graph_block
 from tests.browser import CHROMIUM, Browser, browser
 from tests.review.example import make_example
 from tests.review.test_page import COMMAND, HOSTILE, comparison, rendered
