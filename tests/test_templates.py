@@ -109,10 +109,12 @@ def test_what_the_specification_declares_for_reviews_is_in_the_outputs(project: 
     for row in rows:
         name, _, number = row[declared["id"]].rpartition(":")
         assert (row["file"], row[declared["label"]]) == (name, training[name][int(number) - 1][0])
+    *lines, image = stage["plots"]
+    assert out[image].startswith(b"<svg ")
     if template == "classification":
         right = [row[declared["prediction"]] == row[declared["label"]] for row in rows]
         assert round(sum(right) / len(right), 4) == metrics["accuracy"]
-        (plot,) = stage["plots"]
+        (plot,) = lines
         losses = list(csv.DictReader(out[plot["path"]].decode().splitlines()))
         assert list(losses[0]) == [plot["x"], *plot["y"]]
         assert float(losses[0]["loss"]) > float(losses[-1]["loss"])

@@ -16,6 +16,7 @@ from gitml.cli.place import from_here
 from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.compare import LOOKS_INTO, compare
 from gitml.review.comparison import Comparison
 from gitml.review.documents import as_json, junit, openmetrics
@@ -23,7 +24,7 @@ from gitml.review.forge import kind_of
 from gitml.review.gallery import address_in_forge, push_pictures
 from gitml.review.markdown import markdown
 from gitml.review.overlay import drawn_files, plot_files, with_addresses
-from gitml.review.report import KEYS, Block, Cell, Report, Tone, limited, report
+from gitml.review.report import KEYS, limited, report
 from gitml.review.revisions import sides
 
 _COLOURS = {Tone.GOOD: "32", Tone.BAD: "31", Tone.QUIET: "2", Tone.PLAIN: ""}

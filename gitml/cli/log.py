@@ -17,7 +17,9 @@ from gitml.errors import UserError
 from gitml.pipeline.journal import JournalEntry, journal
 from gitml.pipeline.reason import between
 from gitml.pipeline.spec.model import Metric, Pipeline, Stage
-from gitml.provenance.record import record_path
+from gitml.provenance.codec import printable
+from gitml.provenance.record import Record, record_path
+from gitml.review.metrics import noise_band
 from gitml.review.terminalplot import plot as draw
 
 _HEIGHT = 8
@@ -48,7 +50,7 @@ def log(
 
         def read(stage: Stage) -> list[JournalEntry]:
             if stage.name not in entries:
-                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph)
+                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph, follow=True)
             return entries[stage.name]
 
         stages, metric = _chosen(pipeline, what, metric, read)
@@ -117,11 +119,16 @@ def _befores(entries: Sequence[JournalEntry]) -> list[JournalEntry | None]:
 def _changes(entries: Sequence[JournalEntry]) -> list[list[str]]:
     """What differs between each result and the one before, in words; nothing where one of them is not known."""
     return [
-        list(between(before.record, entry.record))
+        [*_renamed(before.record, entry.record), *between(before.record, entry.record)]
         if before is not None and before.record is not None and entry.record is not None
         else []
         for entry, before in zip(entries, _befores(entries), strict=True)
     ]
+
+
+def _renamed(before: Record, after: Record) -> Iterator[str]:
+    if before.stage != after.stage:
+        yield f"'{printable(before.stage)}' is called '{printable(after.stage)}' now"
 
 
 def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> dict[str, object]:
@@ -134,6 +141,7 @@ def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> d
                 "subject": entry.subject,
                 "source": entry.source,
                 "key": entry.record.key if entry.record else None,
+                "stage": entry.record.stage if entry.record else None,
                 "output": entry.record.output_tree.hex() if entry.record else None,
                 "changed": changed,
                 "metrics": {name: value for name, value in entry.metrics.items() if metric in (None, name)},
@@ -212,8 +220,9 @@ def _print_graph(
     ]
     if limit is not None:
         arguments.append(f"--max-count={limit}")
-    path = f":(top,literal){record_path(stage.name).decode()}"
-    lines = [line.partition("\0") for line in context.repo.git.lines(*arguments, rev, "--", path)]
+    names = dict.fromkeys([stage.name, *(entry.record.stage for entry in entries if entry.record is not None)])
+    paths = (f":(top,literal){record_path(name).decode()}" for name in names)
+    lines = [line.partition("\0") for line in context.repo.git.lines(*arguments, rev, "--", *paths)]
     margin = max(len(lead) for lead, _, _ in lines)
     show(f"  {'':{margin}}{head}")
     for lead, found, rest in lines:
@@ -225,8 +234,7 @@ def _rows(stage: Stage, entries: Sequence[JournalEntry], metric: str | None) -> 
     names = _names(entries, metric)
     yield ["commit", "date", *(safe(name) for name in names), "because of"]
     for entry, before, changed in zip(entries, _befores(entries), _changes(entries), strict=True):
-        old = before.metrics if before is not None else {}
-        values = [_cell(entry.metrics, old, name, _judge(stage, name)) for name in names]
+        values = [_cell(entry, before, name, _judge(stage, name)) for name in names]
         because = safe(entry.source) + ("" if entry.record else "  (result removed)")
         yield [entry.short, day(entry.when), *values, because + (f": {safe('; '.join(changed))}" if changed else "")]
 
@@ -235,17 +243,19 @@ def _judge(stage: Stage, name: str) -> Metric | None:
     return next((metric for metric in stage.metrics if metric.name == name), None)
 
 
-def _cell(now: Mapping[str, float], before: Mapping[str, float], name: str, metric: Metric | None) -> str:
-    value = now.get(name)
+def _cell(now: JournalEntry, before: JournalEntry | None, name: str, metric: Metric | None) -> str:
+    value = now.metrics.get(name)
     if value is None:
         return "-"
     text = f"{value:.5g}"
     low, high = metric.gate if metric is not None else (None, None)
     if (low is not None and value < low) or (high is not None and value > high):
         text += " (gate!)"
-    old = before.get(name)
+    old = before.metrics.get(name) if before is not None else None
+    if before is None or old is None:
+        return text
     tolerance = metric.tolerance if metric is not None else 0.0
-    if old is None or abs(value - old) <= tolerance:
+    if abs(value - old) <= max(tolerance, noise_band(before.noise.get(name), now.noise.get(name)) or 0.0):
         return text
     arrow = "▲" if value > old else "▼"
     goal = metric.goal if metric is not None else None

@@ -7,11 +7,11 @@ from pathlib import Path
 from gitml.cli.context import Context
 from gitml.errors import GitmlError, UserError
 from gitml.pipeline.spec import load_pipeline
+from gitml.review.blocks import Report
 from gitml.review.comparison import Comparison
 from gitml.review.history import metric_history
 from gitml.review.overview import RESULTS, overview
 from gitml.review.page import page
-from gitml.review.report import Report
 from gitml.store.tree import Snapshot
 
 STANDARD_OUTPUT = Path("-")

@@ -17,6 +17,7 @@ from gitml.pipeline.spec.model import Pipeline
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import text_of
 from gitml.review.causes import (
+    MOST_COMMITS,
     Cause,
     Causes,
     Change,
@@ -37,6 +38,10 @@ def why(
     reaches: Annotated[
         bool, typer.Option("--reaches", help="What it went into, instead of what it was made from; also of a commit.")
     ] = False,
+    most_commits: Annotated[
+        int,
+        typer.Option("--max-commits", metavar="N", min=1, help="Search N changes of a file for who set a parameter."),
+    ] = MOST_COMMITS,
     json: Json = False,
 ) -> None:
     """Show what something was made from, up to the commits of people, or what it went into.
@@ -46,7 +51,7 @@ def why(
     with open_context() as context:
         revision, path = _place(context, what, reaches=reaches)
         survey, pipeline = context.survey(revision)
-        causes = Causes(context.repo, context.odb, context.cache, survey, pipeline)
+        causes = Causes(context.repo, context.odb, context.cache, survey, pipeline, most_commits=most_commits)
         if reaches:
             _reaches(context, causes, path, what, json=json)
             return
@@ -202,7 +207,13 @@ def _cause(cause: Cause) -> tuple[str, str, str]:
     value = f" = {safe(cause.value)}" if cause.value else ""
     if cause.line is not None:
         value += f" (line {cause.line})"
-    who = _said(cause.changed_by) if cause.changed_by is not None else "nothing here says who changed it"
+    if cause.changed_by is not None:
+        who = _said(cause.changed_by)
+    elif cause.searched is not None:
+        of = "the last change" if cause.searched == 1 else f"the last {cause.searched} changes"
+        who = f"before {of} of its file; further back: --max-commits {10 * cause.searched}"
+    else:
+        who = "nothing here says who changed it"
     return cause.kind, safe(cause.name) + value, who
 
 

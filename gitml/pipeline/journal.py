@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gitml.errors import CorruptError
+from gitml.errors import CorruptError, UserError
 from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Metric, Stage
-from gitml.provenance.record import Record, parse_record, record_path
-from gitml.store.tree import Snapshot
+from gitml.provenance.record import RECORDS, Record, parse_record, record_path
+from gitml.store.tree import Snapshot, empty_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,21 @@ class JournalEntry:
     """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
     record: Record | None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of metrics, by their names, where known."""
 
 
 _FORMAT = "%H%x00%h%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"
 
 
 def journal(
-    repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int | None = None, *, sides: bool = False
-) -> list[JournalEntry]:
-    """What history says of a stage, newest first; with `sides` also of branches whose results a merge did not take."""
+    repo: Repository, odb: GitOdb, start: Oid, stage: Stage, limit: int | None = None, *, sides: bool = False,
+    follow: bool = False,
+) -> list[JournalEntry]:  # fmt: skip
+    """What history says of a stage, newest first; with `sides` also of branches whose results a merge did not take.
+
+    With `follow` it goes on with the name that the stage had before, as the results tell: see `_former`.
+    """
     path = record_path(stage.name).decode()
     # --parents: those that the path was followed to, not those of the commit
     arguments = ["log", "--parents", "--no-show-signature", f"--format={_FORMAT}"]
@@ -61,10 +68,52 @@ def journal(
                 subject=subject,
                 source=_subject(odb, source.strip()) or subject,
                 record=record,
-                metrics=read_metrics(snapshot, stage.output, stage.metrics) if record is not None else {},
+                metrics=read_metrics(snapshot, record.output_path, stage.metrics) if record is not None else {},
+                noise=read_noise(snapshot, record.output_path, stage.metrics) if record is not None else {},
             )
         )
+    if follow and entries and (limit is None or len(entries) < limit):
+        former = _former(odb, entries[-1])
+        if former is not None:
+            parent, name = former
+            left = None if limit is None else limit - len(entries)
+            older = journal(repo, odb, parent, replace(stage, name=name), left, sides=sides, follow=True)
+            if older:
+                entries[-1] = replace(entries[-1], before=older[0].commit)
+            entries += older
     return entries
+
+
+def _former(odb: GitOdb, first: JournalEntry) -> tuple[Oid, str] | None:
+    """A commit and what the stage was called there, if the first result of its name is that of another name.
+
+    That is one whose record was there before, which the pipeline has no more, and which has the same key or the same
+    output. An empty output tells nothing.
+    """
+    if first.record is None or first.before is not None:
+        return None
+    commit = parse_commit(odb.read(first.commit)[1])
+    found = odb.lookup(f"{commit.parents[0]}^{{tree}}") if commit.parents else None
+    if found is None:
+        return None
+    here, before = Snapshot(odb, commit.tree), Snapshot(odb, found[0])
+    try:
+        pipeline = load_pipeline(here)
+    except UserError:
+        return None
+    names = {stage.name for stage in pipeline.stages} if pipeline is not None else set()
+    likely: list[tuple[bool, bool, int, str]] = []
+    for path, _ in before.walk(RECORDS):
+        try:
+            record = parse_record(before.read(path))
+        except CorruptError:
+            continue
+        same_key = record.key == first.record.key
+        same_output = record.output_tree == first.record.output_tree != empty_tree(odb.format)
+        if record.stage not in names and (same_key or same_output):
+            shared = len({*record.inputs} & {*first.record.inputs})
+            likely.append((same_key, record.spec == first.record.spec, shared, record.stage))
+    return (commit.parents[0], max(likely)[3]) if likely else None
 
 
 def _subject(odb: GitOdb, source: str) -> str:
@@ -90,16 +139,32 @@ def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -
     `output` is empty if the tree is that of the output itself.
     """
     found: dict[str, float] = {}
-    base = output + b"/" if output else b""
-    for path in dict.fromkeys(metric.path for metric in metrics):
-        try:
-            numbers = dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
-        except (KeyError, ValueError):
-            continue  # not there, or not what its name says: no numbers
+    for path, numbers in _files(snapshot, output, metrics):
         named = {metric.name for metric in metrics if metric.path == path and metric.name is not None}
         everything = any(metric.path == path and metric.name is None for metric in metrics)
         found.update({name: value for name, value in numbers.items() if everything or name in named})
     return found
+
+
+def read_noise(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> dict[str, float]:
+    """The standard errors of the stage's metrics in this tree, by the names of these, where they are known."""
+    errors = {(metric.path, metric.name): metric.noise for metric in metrics if metric.name and metric.noise}
+    return {
+        name: numbers[noise]
+        for path, numbers in _files(snapshot, output, [metric for metric in metrics if metric.noise])
+        for (file, name), noise in errors.items()
+        if file == path and noise in numbers
+    }
+
+
+def _files(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Each file that metrics name, with all numbers in it."""
+    base = output + b"/" if output else b""
+    for path in dict.fromkeys(metric.path for metric in metrics):
+        try:
+            yield path, dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
+        except (KeyError, ValueError):
+            continue  # not there, or not what its name says: no numbers
 
 
 def gate_breaches(snapshot: Snapshot, stage: Stage) -> list[str]:

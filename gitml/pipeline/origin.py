@@ -7,6 +7,7 @@ from typing import Any
 
 from gitml.errors import UserError
 from gitml.git.commits import parse_commit, parse_trailers
+from gitml.git.lastchange import last_changes
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -73,13 +74,15 @@ def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipel
             f"nothing is recorded of '{stage.name}' in this commit, so '{os.fsdecode(path)}' was not made by a run",
             hint="git ml status",
         ) from None
-    result = _last_change(repo, commit, record_path(stage.name)) or commit
+    place = record_path(stage.name)
+    result = last_changes(repo, odb, commit, [place])[place] or commit
     source = _source(repo, odb, result)
     datum, task = _writer(odb, cache, result, record, path)
     if datum is not None:
         inputs = [(part.name, part.full_path, part.entry.oid) for part in datum.inputs]
     else:
         inputs = [(part.name, part.path, part.entry.oid) for part in record.inputs]
+    changed = last_changes(repo, odb, result, (where for _, where, _ in inputs))
     run = cache.stage_record(record.key, record.output_tree)
     return Origin(
         path=path,
@@ -88,7 +91,7 @@ def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipel
         result=result,
         source=source,
         datum=datum,
-        inputs=tuple(OriginInput(name, where, oid, _last_change(repo, result, where)) for name, where, oid in inputs),
+        inputs=tuple(OriginInput(name, where, oid, changed[where]) for name, where, oid in inputs),
         run=cache.run(str(run["run"])) if run is not None else None,
         task=task,
         edited=_is_edited(odb, snapshot, record, path),
@@ -115,23 +118,6 @@ def _stage_of(pipeline: Pipeline, path: bytes) -> Stage:
         f"'{os.fsdecode(path)}' is not the output of a stage",
         hint=f"outputs: {outputs or 'none'}; for other files: git log -- PATH",
     )
-
-
-def _last_change(repo: Repository, start: Oid, path: bytes) -> Oid | None:
-    done = repo.git.run(
-        "log", "-1", "--format=%H", start.hex(), "--", f":(top,literal){os.fsdecode(path)}", check=False
-    )
-    text = done.stdout.strip()
-    if done.returncode != 0 or not text or text in _shallow(repo):
-        return None  # in a shallow clone git counts everything as changed where history ends
-    return Oid.parse(text)
-
-
-def _shallow(repo: Repository) -> list[bytes]:
-    try:
-        return (repo.common_dir / "shallow").read_bytes().split()
-    except FileNotFoundError:
-        return []
 
 
 def _source(repo: Repository, odb: GitOdb, result: Oid) -> Oid | None:

@@ -6,11 +6,12 @@ what made those. Downwards it goes by the datums of today: which of them hold a 
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gitml.errors import UserError
 from gitml.git.commits import parse_commit
+from gitml.git.lastchange import last_changes
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -27,8 +28,8 @@ from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, text_of
 from gitml.store.tree import Snapshot
 
-_MOST_COMMITS = 500
-"""Commits that are searched for the one that gave a parameter its value."""
+MOST_COMMITS = 500
+"""Commits that are searched for the one that gave a parameter its value, if nobody says how many."""
 _PIPELINE = b"pipeline.json"
 
 
@@ -56,6 +57,8 @@ class Cause:
     """Of a parameter: where it stood in its file, from 1; None if that cannot be told."""
     changed_by: Change | None = None
     """The commit that last changed it; None if history here does not reach it, or a stage made it."""
+    searched: int | None = None
+    """After how many commits that changed its file the search ended; None if it did not end early."""
     made: "Made | None" = None
     """What made an input that is itself an output."""
 
@@ -100,14 +103,21 @@ class Reached:
 class Causes:
     """Answers for one commit."""
 
-    def __init__(self, repo: Repository, odb: GitOdb, cache: RunCache, survey: Survey, pipeline: Pipeline) -> None:
+    def __init__(
+        self, repo: Repository, odb: GitOdb, cache: RunCache, survey: Survey, pipeline: Pipeline, *,
+        most_commits: int = MOST_COMMITS,
+    ) -> None:  # fmt: skip
+        """`most_commits` that changed a file are searched for the one that gave a parameter in it its value."""
         self._repo = repo
         self._odb = odb
         self._cache = cache
         self._survey = survey
         self._pipeline = pipeline
         self._told: set[tuple[Oid, bytes]] = set()
+        self._most_commits = most_commits
         self.change = lru_cache(maxsize=None)(self._read_change)
+        self._commits = lru_cache(maxsize=None)(self._list_commits)
+        self._pipeline_at = lru_cache(maxsize=None)(self._read_pipeline)
 
     def of(self, path: bytes) -> Made:
         """What made an output or a file of one; raise `UserError` if no stage did."""
@@ -117,23 +127,28 @@ class Causes:
         """The commit that last changed what no stage makes; raise `UserError` if there is no such path."""
         if self._survey.snapshot.get(path) is None:
             raise UserError(f"there is no '{os.fsdecode(path)}' in commit {self._survey.commit.hex()[:10]}")
-        return self._last_change(self._survey.commit, path)
+        return self._last_changes(self._survey.commit, [path])[path]
 
     def last_change(self, path: bytes) -> Change | None:
         """The commit that last changed a path; None if history here does not reach it."""
-        return self._last_change(self._survey.commit, path)
+        return self._last_changes(self._survey.commit, [path])[path]
 
     def parameter(self, stage: Stage, file: str, key: str) -> Change | None:
-        """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it."""
+        """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it.
+
+        None also if the search for it ended early.
+        """
         while True:
-            change = self._parameter(self._survey.commit, stage, file, key)
-            if change is not None or not key:
-                return change or self.last_change(os.fsencode(file))
+            change, searched = self._parameter(self._survey.commit, stage, file, key)
+            if change is not None or searched is not None:
+                return change
+            if not key:
+                return self.last_change(os.fsencode(file))
             key = key.rpartition(".")[0]
 
     def specification(self, stage_name: str) -> Change | None:
         """The commit that gave a stage its fields, None as for `last_change`."""
-        return self._specification(self._survey.commit, stage_name)
+        return self._specification(self._survey.commit, stage_name)[0]
 
     def is_output(self, path: bytes) -> bool:
         """Whether a stage makes it."""
@@ -148,8 +163,8 @@ class Causes:
             "diff-tree", "-r", "-z", "--root", "-m", "--first-parent", "--no-commit-id", "--name-only", commit.hex()
         )
         found: dict[bytes, Change | None] = {}
-        for path in dict.fromkeys(listed.split(b"\0")[:-1]):
-            last = self._last_change(self._survey.commit, path)
+        paths = listed.split(b"\0")[:-1]
+        for path, last in self._last_changes(self._survey.commit, paths).items():
             current = last is None or last.commit == commit or self._gave_a_parameter(commit, path)
             found[path] = None if current else last
         return found
@@ -158,7 +173,7 @@ class Causes:
         """Whether a stage reads a parameter of this file whose value comes from that commit."""
         for status in self._survey.statuses:
             for key in status.params.value.get(text_of(path), {}):
-                change = self._parameter(self._survey.commit, status.stage, text_of(path), key)
+                change, _ = self._parameter(self._survey.commit, status.stage, text_of(path), key, limited=False)
                 if change is not None and change.commit == commit:
                     return True
         return False
@@ -194,7 +209,7 @@ class Causes:
 
     def _causes(self, origin: Origin) -> Iterable[Cause]:
         base = Snapshot(self._odb, parse_commit(self._odb.read(origin.result)[1]).tree)
-        pipeline = _pipeline_of(base)
+        pipeline = self._pipeline_at(base.root)
         for part in origin.inputs:
             made = None
             if pipeline is not None and any(_covers(stage.output, part.path) for stage in pipeline.stages):
@@ -204,66 +219,86 @@ class Causes:
                     made = None
             changed = self.change(part.changed_by) if part.changed_by is not None and made is None else None
             yield Cause(kind="input", name=text_of(part.path), changed_by=changed, made=made)
-        for file in origin.record.code:
-            yield Cause(
-                kind="code", name=text_of(file.source), changed_by=self._last_change(origin.result, file.source)
-            )
+        sources = [file.source for file in origin.record.code]
+        for source, change in self._last_changes(origin.result, sources).items():
+            yield Cause(kind="code", name=text_of(source), changed_by=change)
         stage = _stage_of(pipeline, origin.stage)
         for name, values in origin.record.params.items():
             for key, value in values.items():
+                change, searched = self._parameter(origin.result, stage, name, key)
                 yield Cause(
                     kind="parameter",
                     name=f"{name}{':' + key if key else ''}",
                     value=shown(value),
                     line=_line(base, name, key),
-                    changed_by=self._parameter(origin.result, stage, name, key),
+                    changed_by=change,
+                    searched=searched,
                 )
-        yield Cause(
-            kind="specification", name=text_of(_PIPELINE), changed_by=self._specification(origin.result, origin.stage)
-        )
+        change, searched = self._specification(origin.result, origin.stage)
+        yield Cause(kind="specification", name=text_of(_PIPELINE), changed_by=change, searched=searched)
 
-    def _parameter(self, start: Oid, stage: Stage | None, name: str, key: str) -> Change | None:
-        """The commit that gave a parameter the value that it has at `start`."""
+    def _parameter(
+        self, start: Oid, stage: Stage | None, name: str, key: str, *, limited: bool = True
+    ) -> tuple[Change | None, int | None]:
+        """The commit that gave a parameter the value that it has at `start`; see `_last_difference`."""
         if stage is None:
-            return None
+            return None, None
+        refs = [ref for ref in stage.params if (text_of(ref.path), ref.key or "") == (name, key)]
+        # by itself: where another parameter is missing, this one can be read all the same
+        alone = replace(stage, params=tuple(refs))
 
-        def value(snapshot: Snapshot) -> object:
+        def value(tree: Oid) -> object:
             try:
-                return read_params(stage, snapshot).value.get(name, {}).get(key)
+                return read_params(alone, Snapshot(self._odb, tree)).value.get(name, {}).get(key)
             except UserError:
                 return None
 
-        return self._last_difference(start, os.fsencode(name), value)
+        return self._last_difference(start, os.fsencode(name), value, limited=limited)
 
-    def _specification(self, start: Oid, name: str) -> Change | None:
-        """The commit that gave a stage the fields that it has at `start`."""
+    def _specification(self, start: Oid, name: str) -> tuple[Change | None, int | None]:
+        """The commit that gave a stage the fields that it has at `start`; see `_last_difference`."""
 
-        def fields(snapshot: Snapshot) -> object:
-            stage = _stage_of(_pipeline_of(snapshot), name)
+        def fields(tree: Oid) -> object:
+            stage = _stage_of(self._pipeline_at(tree), name)
             return None if stage is None else spec_fields(stage)
 
         return self._last_difference(start, _PIPELINE, fields)
 
-    def _last_difference(self, start: Oid, path: bytes, value: Callable[[Snapshot], object]) -> Change | None:
-        """The latest commit that changed `path`, and what `value` reads there."""
-        listed = self._repo.git.lines(
-            "log", f"--max-count={_MOST_COMMITS}", "--format=%H", start.hex(), "--", _literal(path)
-        )
-        for commit in map(Oid.parse, listed):
+    def _last_difference(
+        self, start: Oid, path: bytes, value: Callable[[Oid], object], *, limited: bool = True
+    ) -> tuple[Change | None, int | None]:
+        """The latest commit that changed `path`, and what `value` reads in its tree.
+
+        Without one, also after how many commits the search ended, if history goes on.
+        """
+        limit = self._most_commits if limited else None
+        value = lru_cache(maxsize=None)(value)  # a parent comes again as a commit
+        listed = self._commits(start, path, limit)
+        for commit in listed[:limit]:
             parsed = parse_commit(self._odb.read(commit)[1])
-            after = value(Snapshot(self._odb, parsed.tree))
+            after = value(parsed.tree)
             trees = [self._odb.lookup(f"{parent}^{{tree}}") for parent in parsed.parents]
             if None in trees:
-                return None  # history ends here, so nobody knows
-            before = [value(Snapshot(self._odb, tree[0])) for tree in trees if tree is not None]
-            if after not in before:
-                return self.change(commit)
-        return None
+                return None, None  # history ends here, so nobody knows
+            if after not in [value(tree[0]) for tree in trees if tree is not None]:
+                return self.change(commit), None
+        return None, limit if limit is not None and len(listed) > limit else None
 
-    def _last_change(self, start: Oid, path: bytes) -> Change | None:
-        done = self._repo.git.run("log", "-1", "--format=%H", start.hex(), "--", _literal(path), check=False)
-        text = done.stdout.strip()
-        return self.change(Oid.parse(text)) if done.returncode == 0 and text else None
+    def _list_commits(self, start: Oid, path: bytes, limit: int | None) -> Sequence[Oid]:
+        """Those that changed a path, newest first: one more than the limit, if there are as many."""
+        arguments = [] if limit is None else [f"--max-count={limit + 1}"]
+        listed = self._repo.git.lines("log", *arguments, "--format=%H", start.hex(), "--", _literal(path))
+        return tuple(map(Oid.parse, listed))
+
+    def _read_pipeline(self, tree: Oid) -> Pipeline | None:
+        try:
+            return load_pipeline(Snapshot(self._odb, tree))
+        except UserError:
+            return None
+
+    def _last_changes(self, start: Oid, paths: Iterable[bytes]) -> dict[bytes, Change | None]:
+        found = last_changes(self._repo, self._odb, start, paths)
+        return {path: None if commit is None else self.change(commit) for path, commit in found.items()}
 
     def _read_change(self, commit: Oid) -> Change:
         parsed = parse_commit(self._odb.read(commit)[1])
@@ -305,13 +340,6 @@ class Causes:
             outputs=tuple(sorted(outputs)),
             partly=partly,
         )
-
-
-def _pipeline_of(snapshot: Snapshot) -> Pipeline | None:
-    try:
-        return load_pipeline(snapshot)
-    except UserError:
-        return None
 
 
 def _stage_of(pipeline: Pipeline | None, name: str) -> Stage | None:
@@ -357,6 +385,7 @@ def as_json(made: Made) -> dict[str, object]:
                 "value": cause.value or None,
                 "line": cause.line,
                 "changed_by": change_as_json(cause.changed_by),
+                "searched": cause.searched,
                 "made": None if cause.made is None else as_json(cause.made),
             }
             for cause in made.causes

@@ -7,7 +7,7 @@ from gitml.errors import GitmlError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.cache import RunCache
-from gitml.pipeline.journal import read_metrics
+from gitml.pipeline.journal import read_metrics, read_noise
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import param_differences, why_stale
 from gitml.pipeline.spec.model import Stage
@@ -133,12 +133,18 @@ def _metrics(before: _Seen, now: _Seen, tolerances: Mapping[str, float] | None) 
             _numbers(now, name),
             fresh=status is not None and status.state is State.FRESH,
             tolerances=tolerances,
+            noise=(_noise(before, name), _noise(now, name)),
         )
 
 
 def _numbers(seen: _Seen, name: str) -> Mapping[str, float]:
     status = seen.statuses.get(name)
     return {} if status is None else read_metrics(seen.snapshot, status.stage.output, status.stage.metrics)
+
+
+def _noise(seen: _Seen, name: str) -> Mapping[str, float]:
+    status = seen.statuses.get(name)
+    return {} if status is None else read_noise(seen.snapshot, status.stage.output, status.stage.metrics)
 
 
 def _stages(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[StageChange]:

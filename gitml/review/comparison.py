@@ -53,6 +53,8 @@ class MetricChange:
     goal: str | None = None
     """'max', 'min' or None."""
     tolerance: float = 0.0
+    noise: float | None = None
+    """How much the values of both sides may differ by chance; None if that is not known."""
     gate: tuple[float | None, float | None] = (None, None)
     breaks_gate: bool = False
     fresh: bool = True
@@ -205,12 +207,17 @@ class Picture:
     size: int
     """Bytes."""
     media: str = ""
-    """'image/png', 'image/jpeg', or '' with a problem."""
+    """'image/png', 'image/jpeg', 'image/svg+xml', or '' with a problem."""
     data: bytes = b""
     address: str = ""
     """Where its forge shows it; empty if that is not known."""
     problem: str = ""
     """Why it cannot be shown."""
+
+    @property
+    def is_svg(self) -> bool:
+        """Whether it is a drawing rather than pixels."""
+        return self.media == "image/svg+xml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

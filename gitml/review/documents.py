@@ -126,6 +126,7 @@ def _metric(metric: MetricChange) -> dict[str, Json]:
         "verdict": str(metric.verdict),
         "goal": metric.goal,
         "tolerance": metric.tolerance,
+        "noise": _number(metric.noise),
         "gate": {"min": low, "max": high},
         "breaks_gate": metric.breaks_gate,
         "fresh": metric.fresh,

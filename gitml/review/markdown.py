@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gitml.provenance.codec import harmless
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.comparison import Graph, Picture, PlotChange
-from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
 _LONGEST_LABEL = 60

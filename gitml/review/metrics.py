@@ -14,10 +14,12 @@ def metric_changes(
     *,
     fresh: bool,
     tolerances: Mapping[str, float] | None = None,
+    noise: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}),
 ) -> Iterator[MetricChange]:
     """Every metric of a stage that either side has, in the order of the files, judged as the new side declares.
 
-    `tolerances` overrides those of the specification: by name, and `""` for all others.
+    `tolerances` overrides what the specification says of changes that are none: by name, and `""` for all others.
+    `noise` are the standard errors of both sides, by name.
     """
     tolerances = tolerances or {}
     rules = {metric.name: metric for metric in stage.metrics if metric.name is not None}
@@ -25,11 +27,24 @@ def metric_changes(
         rule = rules.get(name, Metric(path=""))
         tolerance = tolerances.get(name, tolerances.get("", rule.tolerance))
         value = new.get(name)
+        told = name in tolerances or "" in tolerances
+        band = None if told else noise_band(noise[0].get(name), noise[1].get(name))
         yield MetricChange(
             stage=stage.name, name=name, old=old.get(name), new=value, goal=rule.goal, tolerance=tolerance,
-            gate=rule.gate, fresh=fresh, verdict=_verdict(old.get(name), value, rule.goal, tolerance),
+            noise=band, gate=rule.gate, fresh=fresh,
+            verdict=_verdict(old.get(name), value, rule.goal, max(tolerance, band or 0.0)),
             breaks_gate=value is not None and _is_outside(value, rule.gate),
         )  # fmt: skip
+
+
+def noise_band(old: float | None, new: float | None) -> float | None:
+    """How much two results differ by chance, from the standard errors of both; None if neither is known.
+
+    Twice the standard error of the difference: of equal results, about one pair in twenty differs by more. A side whose
+    error is not known, or is no size, counts as exact.
+    """
+    known = [each for each in (old, new) if each is not None and math.isfinite(each) and each >= 0]
+    return 2 * math.hypot(*known) if known else None
 
 
 def _verdict(old: float | None, new: float | None, goal: str | None, tolerance: float) -> Verdict:

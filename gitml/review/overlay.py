@@ -34,7 +34,8 @@ def plot_files(plots: Sequence[PlotChange], pictures: Sequence[PictureChange]) -
     yield from drawn_files(plots, pictures)
     for number, change in enumerate(pictures, len(plots) + 1):
         for when, picture in (("before", change.old), ("now", change.new)):
-            if picture is not None and picture.data:
+            # opened by itself, an SVG that somebody else wrote may run scripts; in a page, as an image, it cannot
+            if picture is not None and picture.data and not picture.is_svg:
                 suffix = "png" if picture.media == "image/png" else "jpg"
                 yield _name(number, change.path, f"-{when}.{suffix}"), picture.data
 

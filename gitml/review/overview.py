@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from gitml.review.blocks import Block, Cell, Report, Tone, number
 from gitml.review.comparison import Comparison, Graph, Verdict
 from gitml.review.history import MetricHistory
 from gitml.review.lineage import limited
-from gitml.review.report import Block, Cell, Report, Tone, graph_block, number
+from gitml.review.words.graphs import graph_block
 
 RESULTS = 50
 """Results of which a page shows metrics."""

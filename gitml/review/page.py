@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby
 
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.comparison import Picture, Side
 from gitml.review.drawing import draw_graph, draw_history, text
 from gitml.review.overlay import draw_overlay
-from gitml.review.report import Block, Cell, Report, Tone
 from gitml.review.style import STYLE
 
 MOST = 2_000_000

@@ -3,8 +3,10 @@
 A child with limits compares their pixels, as images come from anybody.
 """
 
+import re
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -14,7 +16,7 @@ from gitml.git.repository import Repository
 from gitml.pipeline.spec.model import Stage
 from gitml.reading.source import Source
 from gitml.reading.view import View
-from gitml.review.addresses import addresses
+from gitml.review.addresses import addresses, shows_svg
 from gitml.review.comparison import Picture, PictureChange, Side
 from gitml.store.tree import Snapshot
 
@@ -23,6 +25,10 @@ _MOST = 20
 _LARGEST = 4 << 20
 """Bytes of an image that is shown."""
 _MAGICS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+_BEGINS_SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:(?:<\?xml\b|<!--|<!DOCTYPE\b)[^<]*>\s*)*<svg[\s>]")
+"""A document type that declares something has '<' in it and is not taken: entities can grow without end."""
+_BEGINNING = 1 << 16
+"""Bytes in which SVG is to begin."""
 
 
 def picture_changes(
@@ -48,7 +54,8 @@ def picture_changes(
     ]
     if not found:
         return []
-    address_of = addresses(repo.config("remote.origin.url") or "", forge)
+    remote = repo.config("remote.origin.url") or ""
+    address_of = addresses(remote, forge)
     source = Source(repo)
 
     def picture(side: Side, tree: Snapshot, path: bytes) -> Picture | None:
@@ -67,10 +74,11 @@ def picture_changes(
                 data = content.read()
         except (GitmlError, OSError) as error:
             return Picture(size=0, problem=error.message if isinstance(error, GitmlError) else str(error.strerror))
-        media = next((media for magic, media in _MAGICS if data.startswith(magic)), "")
+        media = _media_of(path, data)
         if not media:
-            return Picture(size=len(data), problem="it is neither PNG nor JPEG")
-        return Picture(size=len(data), media=media, data=data, address=address)
+            return Picture(size=len(data), problem="it is neither PNG, JPEG nor SVG")
+        found = Picture(size=len(data), media=media, data=data, address=address)
+        return replace(found, address="") if found.is_svg and not shows_svg(remote, forge) else found
 
     try:
         return [
@@ -84,8 +92,15 @@ def picture_changes(
         source.close()
 
 
+def _media_of(path: bytes, data: bytes) -> str:
+    """What kind of image it is by how it begins, '' if it is none that is shown; SVG by its name too."""
+    if path.lower().endswith(b".svg"):
+        return "image/svg+xml" if _BEGINS_SVG.match(data[:_BEGINNING]) else ""
+    return next((media for magic, media in _MAGICS if data.startswith(magic)), "")
+
+
 def _difference(old: Picture | None, new: Picture | None) -> PixelDiff | None:
-    if old is None or new is None or not old.data or not new.data:
+    if old is None or new is None or not old.data or not new.data or old.is_svg or new.is_svg:
         return None
     if not has_pillow():
         return PixelDiff(problem=NO_PILLOW)

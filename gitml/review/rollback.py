@@ -264,7 +264,8 @@ class _Planner:
 
 
 def _is_worse(stage: Stage, name: str, newer: JournalEntry, older: JournalEntry) -> bool:
-    changes = metric_changes(stage, older.metrics, newer.metrics, fresh=True)
+    noise = older.noise, newer.noise
+    changes = metric_changes(stage, older.metrics, newer.metrics, fresh=True, noise=noise)
     return any(each.name == name and each.verdict is Verdict.WORSE for each in changes)
 
 

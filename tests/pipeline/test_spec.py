@@ -121,7 +121,14 @@ EVERYTHING = {
             "params": ["params.yaml:train.alpha", "params.yaml"],
             "metrics": [
                 "all.json",
-                {"path": "m.json", "name": "accuracy", "goal": "max", "tolerance": 0.01, "gate": {"min": 0.9}},
+                {
+                    "path": "m.json",
+                    "name": "accuracy",
+                    "goal": "max",
+                    "tolerance": 0.01,
+                    "noise": "sd",
+                    "gate": {"min": 0.9},
+                },
             ],
             "predictions": [
                 {"path": "./p.csv", "id": "id", "prediction": "p"},
@@ -164,7 +171,7 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert model.params == (ParamRef(path=b"params.yaml", key="train.alpha"), ParamRef(path=b"params.yaml", key=None))
     assert model.metrics == (
         Metric(path="all.json"),
-        Metric(path="m.json", name="accuracy", goal="max", tolerance=0.01, gate=(0.9, None)),
+        Metric(path="m.json", name="accuracy", goal="max", tolerance=0.01, noise="sd", gate=(0.9, None)),
     )
     assert model.predictions == (
         Predictions(path="p.csv", id="id", prediction="p", labels_id="id"),

@@ -321,6 +321,11 @@ ADDITIONS = [
     Case(stage(metrics=["m.txt"]), PLACE + "metrics[0]: 'm.txt' is not a file of numbers", ".json"),
     Case(stage(metrics=[{"name": "a"}]), PLACE + "metrics[0]: 'path' is missing", None, True),
     Case(stage(metrics=["m.json", "m.json"]), PLACE + "metrics[1]: 'm.json' is named twice", "'name'"),
+    Case(
+        stage(metrics=[{"path": "m.json", "name": "a", "noise": "a"}]),
+        PLACE + "metrics[0].noise: 'a' is no other number of the file",
+    ),
+    Case(stage(metrics=[{"path": "m.json", "noise": "b"}]), PLACE + "metrics[0]: 'noise' without 'name'", "judged"),
     Case(stage(metrics=[{"path": "m.json", "goal": "max"}]), PLACE + "metrics[0]: 'goal' without 'name'", "judged"),
     Case(
         stage(metrics=[{"path": "m.json", "name": "a", "goal": "up"}]),

@@ -84,6 +84,50 @@ def test_a_stage_that_is_not_fresh_says_why(project: Project) -> None:
     assert (reached["state"], reached["partly"]) == ("stale", True)
 
 
+def test_where_the_search_ends_is_said(project: Project) -> None:
+    def searched(*arguments: str) -> tuple[Any, Any]:
+        [found] = [each for each in why(project, "model", *arguments)["made"]["causes"] if each["kind"] == "parameter"]
+        return found["changed_by"] and found["changed_by"]["subject"], found["searched"]
+
+    assert searched() == ("alpha", None)
+    # the last change of the file was of the other parameter
+    assert searched("--max-commits", "1") == (None, 1)
+    assert searched("--max-commits", "2") == ("alpha", None)
+    said = project.ml("why", "model", "--max-commits", "1").stdout
+    assert "before the last change of its file; further back: --max-commits 10" in said
+    project.git("clone", "-q", "--depth=1", f"file://{project.path}", str(project.path.parent / "shallow"))
+    assert "nothing here says who changed it" in Project(project.path.parent / "shallow").ml("why", "model").stdout
+
+    # where a parameter is not there yet, the others can be read all the same
+    specification = json.loads(project.read("pipeline.json"))
+    specification["stages"][0]["params"].append("params.json:late")
+    project.write("pipeline.json", json.dumps(specification))
+    project.write("params.json", '{"alpha": 3, "other": 5, "late": 1}\n')
+    project.commit("late")
+    found = causes(why(project, "model")["made"])
+    assert found["parameter", "params.json:late"] == "late"
+    assert found["parameter", "params.json:alpha"] == "alpha"
+
+
+def test_many_files_take_one_walk(tmp_path: Path) -> None:
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"] = pipeline["stages"][:1]
+    files = [f"code/{number}.sh" for number in range(12)]
+    pipeline["stages"][0]["code"] = ["train.sh", *files]
+    project = small_project(tmp_path / "project", pipeline)
+    for file in files:
+        project.write(file, "")
+    project.commit("start")
+    trace = tmp_path / "trace"
+    project.git("config", "--global", "trace2.eventTarget", str(trace))
+    made = why(project, "model")["made"]
+    assert {causes(made)["code", file] for file in files} == {"start"}
+    started = [json.loads(line) for line in trace.read_text().splitlines()]
+    walks = [each["argv"] for each in started if each["event"] == "start" and {"log", "rev-list"} & {*each["argv"]}]
+    # for the record, inputs, code, and the specification
+    assert 0 < len(walks) <= 4
+
+
 def test_data_and_code_name_who_changed_them(project: Project) -> None:
     assert why(project, "input/z.csv")["changed_by"]["subject"] == "new input"
     assert "--reaches" in project.ml("why", "train.sh").stdout

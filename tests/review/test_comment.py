@@ -223,19 +223,89 @@ def test_what_is_missing(environment: dict[str, str], arguments: list[str], mess
     assert message in done.stderr
 
 
+TEMPLATES = Path(__file__).parents[2] / "templates" / "ci"
+
+
+def scripts(name: str) -> list[str]:
+    """What a workflow of the templates executes, in order."""
+    document = yaml.safe_load((TEMPLATES / f"{name}.yml").read_text())
+    if name == "gitlab":
+        return list(document["gitml"]["script"])
+    return [step["run"] for step in document["jobs"]["review"]["steps"] if "run" in step]
+
+
 @pytest.mark.parametrize("name", ["github", "gitea", "gitlab"])
 def test_the_templates_execute_nothing_of_a_pull_request(name: str) -> None:
-    path = Path(__file__).parents[2] / "templates" / "ci" / f"{name}.yml"
+    path = TEMPLATES / f"{name}.yml"
     document = yaml.safe_load(path.read_text())
-    if name == "gitlab":
-        commands = document["gitml"]["script"]
-    else:
+    if name != "gitlab":
         steps = document["jobs"]["review"]["steps"]
-        commands = [step["run"] for step in steps if "run" in step]
         # the base is checked out, never the head
         assert all("ref" not in step.get("with", {}) for step in steps)
         # what others choose, such as branch names, is never part of a script
         assert not re.search(r"\$\{\{\s*github\.(head_ref|event\.pull_request)", path.read_text())
-    known = ("pip install gitml", "git fetch ", "git ml diff ", "git ml comment", "cat report.md", "if [ -n ")
+    commands = scripts(name)
+    known = ("pip install 'gitml[data]'", "git fetch ", "git ml diff ", "git ml comment", "cat report.md", "if [ -n ")
     assert all(command.startswith(known) for command in commands)
     assert any("--gate" in command for command in commands)
+
+
+@pytest.fixture
+def pull_request(tmp_path: Path) -> Path:
+    """A bare repository with a branch that breaks a gate, and the ref that forges make of a pull request."""
+    project = Project(tmp_path / "theirs")
+    project.path.mkdir()
+    project.git("init", "-q", "-b", "main")
+    project.ml("install")
+    project.ml("track", "*.csv")
+    metrics = [{"path": "m.json", "name": "accuracy", "goal": "max", "gate": {"min": 0.9}}]
+    stage = {
+        "pipeline": {"name": "model"},
+        "transform": {"cmd": ["sh", "-c", "cp pfs/made/m.json pfs/out/"]},
+        "input": {"pfs": {"repo": "made", "glob": "/"}},
+    }
+    project.write("pipeline.json", json.dumps({**stage, "metrics": metrics}))
+    for branch, accuracy in (("main", 0.95), ("change", 0.85)):
+        if branch != "main":
+            project.git("switch", "-q", "-c", branch)
+        project.write("made/m.json", json.dumps({"accuracy": accuracy}))
+        rows = "".join(f"{row},{accuracy if row == 7 else row}\n" for row in range(9000))
+        project.write("made/rows.csv", f"id,value\n{rows}")
+        project.commit(f"accuracy {accuracy}")
+    server = tmp_path / "server.git"
+    project.git("init", "-q", "--bare", str(server))
+    project.git("remote", "add", "origin", str(server))
+    project.git("push", "-q", "origin", "main", "change")
+    project.git("--git-dir", str(server), "update-ref", "refs/pull/7/head", "change")
+    return server
+
+
+@pytest.mark.parametrize("forge", ["github", "gitea", "gitlab"], indirect=True)
+def test_the_templates_report_and_hold_a_pull_request(forge: Forge, pull_request: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path / "job")
+    project.path.mkdir()
+    project.git("clone", "-q", "-b", "main", pull_request.as_uri(), ".")
+    head = project.head("origin/change")
+    environment = {
+        **job(forge, tmp_path), "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "CI_COMMIT_SHA": head,
+    }  # fmt: skip
+    if forge.kind != "gitlab":
+        # what is of the pull request comes by its own ref, as it does from a fork
+        project.git("update-ref", "-d", "refs/remotes/origin/change")
+    commands = [each.replace("${{ github.event.number }}", "7") for each in scripts(forge.kind)[1:]]
+    *steps, gate = commands
+    for command in steps:
+        project.run("bash", "-e", "-o", "pipefail", "-c", command, extra=environment)
+    refused = project.run("bash", "-e", "-c", gate, extra=environment, check=False)
+    assert (refused.returncode, "gate broken: accuracy ≥ 0.9" in refused.stdout) == (1, True)
+    (comment,) = forge.comments.values()
+    assert "gate broken: accuracy ≥ 0.9" in comment
+    assert "rows: 1 changed" in comment, "the content of large files came too"
+    assert comment.strip() == project.read("report.md").strip()
+    if forge.kind == "gitlab":
+        assert 'failures="1"' in project.read("gates.xml")
+        assert 'gitml_metric{stage="model",name="accuracy"} 0.85' in project.read("metrics.txt")
+    # what was checked out is the base, and its large file still the pointer
+    assert json.loads(project.read("made/m.json")) == {"accuracy": 0.95}
+    assert project.read("made/rows.csv").startswith("gitml pointer 1")

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gitml.oid import Oid
+from gitml.review.blocks import Block, Report
 from gitml.review.comparison import Comparison, Graph, Node, Side
 from gitml.review.lineage import around, limited
 from gitml.review.markdown import markdown
-from gitml.review.report import Block, Report, report
+from gitml.review.report import report
 from tests.end_to_end.project import Project
 
 

@@ -141,3 +141,45 @@ def test_a_plot_stays_in_its_box(values: list[float], width: int, height: int, p
     # the labels and a little to draw in may be wider than what is asked for
     assert max(map(len, lines)) <= max(width, 24) + 1
     assert any(line.strip(" 0123456789.e+-") for line in lines)
+
+
+def test_a_stage_that_got_another_name_is_followed(tmp_path: Path) -> None:
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"] = pipeline["stages"][:1]
+    [stage] = pipeline["stages"]
+    project = small_project(tmp_path / "project", pipeline)
+    project.commit("start")
+    # another one with an empty output: what is empty tells nothing
+    empty = {**stage, "pipeline": {"name": "empty"}, "transform": {"cmd": ["true"]}, "metrics": []}
+    project.write("training/b.csv", "5\n6\n")
+    project.write("pipeline.json", json.dumps({"stages": [stage, empty]}))
+    project.commit("more")
+    stage["pipeline"]["name"] = "classifier"
+    empty["pipeline"]["name"] = "void"
+    project.write("pipeline.json", json.dumps({"stages": [stage, {**empty, "transform": {"cmd": ["true", "x"]}}]}))
+    project.commit("rename")
+    stage["output"] = "models/best"
+    project.write("training/b.csv", "5\n")
+    project.write("pipeline.json", json.dumps({"stages": [stage]}))
+    project.commit("output")
+    # a copy has the same output, but what it was copied from is still there
+    copy = {**stage, "pipeline": {"name": "copy"}, "output": "copy"}
+    project.write("pipeline.json", json.dumps({"stages": [stage, copy]}))
+    project.commit("copy")
+
+    lines = project.ml("log", "classifier").stdout.splitlines()
+    told = [line.split("  ")[-1].strip() for line in lines[2:]]
+    assert told == [
+        "output: input 'training' changed",
+        "rename: 'model' is called 'classifier' now",
+        "more: input 'training' changed",
+        "start",
+    ]
+    [found] = json.loads(project.ml("log", "classifier", "--json").stdout)["stages"]
+    assert [each["stage"] for each in found["results"]] == ["classifier", "classifier", "model", "model"]
+    assert [each["metrics"]["rows"] for each in found["results"]] == [3, 4, 4, 2]
+    assert len(project.ml("log", "classifier", "-n", "3").stdout.splitlines()) == 5
+    assert project.ml("log", "classifier", "--graph").stdout.count("* ") == 4
+    assert len(project.ml("log", "copy").stdout.splitlines()) == 3
+    gone = project.head("HEAD~4")
+    assert len(project.ml("log", "void", "--rev", gone).stdout.splitlines()) == 3

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.markdown import code, escaped, markdown
-from gitml.review.report import Block, Cell, Report, Tone
 
 HOSTILE = [
     "@everyone", "#1", "GH-1", "!12", "`", "``", "a`b", "`a", "a | b", "<script>alert(1)</script>", "<!-- x -->",

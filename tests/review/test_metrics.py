@@ -78,3 +78,48 @@ def test_metrics_without_rules_are_shown_and_not_judged() -> None:
         ("b", Verdict.CHANGED), ("c", Verdict.NEW), ("a", Verdict.GONE)
     ]  # fmt: skip
     assert not any(each.fresh for each in found)
+
+
+@pytest.mark.parametrize(
+    ("errors", "new", "verdict"),
+    [
+        ((0.003, 0.004), 0.91, Verdict.SAME),
+        ((0.003, 0.004), 0.9101, Verdict.BETTER),
+        ((0.003, 0.004), 0.8899, Verdict.WORSE),
+        ((None, 0.004), 0.9079, Verdict.SAME),
+        ((0.003, None), 0.9061, Verdict.BETTER),
+        ((0.0, 0.0), 0.9001, Verdict.BETTER),
+        ((NAN, math.inf), 0.9001, Verdict.BETTER),
+        ((-1.0, None), 0.9001, Verdict.BETTER),
+    ],
+)
+def test_a_change_within_twice_its_standard_error_is_chance(
+    errors: tuple[float | None, float | None], new: float, verdict: Verdict
+) -> None:
+    rule = stage(Metric(path="m.json", name="x", goal="max", noise="e"))
+    old_noise, new_noise = ({} if error is None else {"x": error} for error in errors)
+    (found,) = metric_changes(rule, {"x": 0.9}, {"x": new}, fresh=True, noise=(old_noise, new_noise))
+    assert found.verdict is verdict
+
+
+def test_noise_and_tolerance() -> None:
+    rule = stage(Metric(path="m.json", name="x", goal="max", noise="e", tolerance=0.02))
+
+    def verdict(new: float, error: float, tolerances: dict[str, float] | None = None) -> Verdict:
+        noise: tuple[dict[str, float], dict[str, float]] = ({"x": error}, {"x": error})
+        (found,) = metric_changes(rule, {"x": 0.9}, {"x": new}, fresh=True, tolerances=tolerances, noise=noise)
+        return found.verdict
+
+    # both allow for what they know of; what the command line says stands alone
+    assert verdict(0.915, 0.001) is Verdict.SAME
+    assert verdict(0.93, 0.02) is Verdict.SAME
+    assert verdict(0.93, 0.001) is Verdict.BETTER
+    assert verdict(0.93, 0.02, {"x": 0.0}) is Verdict.BETTER
+    assert verdict(0.93, 0.02, {"": 0.0}) is Verdict.BETTER
+    assert verdict(0.93, 0.02, {"y": 0.0}) is Verdict.SAME
+
+
+def test_a_gate_is_a_bound_of_the_number_itself() -> None:
+    rule = stage(Metric(path="m.json", name="x", goal="max", noise="e", gate=(0.9, None)))
+    (found,) = metric_changes(rule, {"x": 0.9}, {"x": 0.899}, fresh=True, noise=({"x": 0.1}, {"x": 0.1}))
+    assert (found.verdict, found.breaks_gate) == (Verdict.SAME, True)

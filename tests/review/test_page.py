@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitml.oid import Oid
+from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.comparison import (
     Comparison,
     Failure,
@@ -32,7 +33,7 @@ from gitml.review.comparison import (
 from gitml.review.history import MetricHistory, Point
 from gitml.review.overview import overview
 from gitml.review.page import page
-from gitml.review.report import Block, Cell, Report, Tone, report
+from gitml.review.report import report
 from gitml.review.style import STYLE
 from tests.end_to_end.project import Project
 from tests.review.test_diff import PIPELINE, TRAIN

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gitml.review.comparison import Graph, Node
+from gitml.review.blocks import Block, Cell, Report, Tone
+from gitml.review.comparison import Graph, Node, Picture
 from gitml.review.page import page
-from gitml.review.report import Block, Cell, Report, Tone, graph_block
+from gitml.review.words.graphs import graph_block
 from tests.browser import CHROMIUM, Browser, browser
 from tests.review.example import make_example
 from tests.review.test_page import COMMAND, HOSTILE, comparison, rendered
@@ -196,6 +197,28 @@ def test_the_policy_refuses_what_does_not_belong(chromium: Browser, pages: dict[
     assert chromium.evaluate("getComputedStyle(document.body).display") == "block"
     assert chromium.evaluate("getComputedStyle(document.querySelector('main > p')).position") == "static"
     assert len([each for each in chromium.complaints if "Content Security Policy" in each]) >= 6
+
+
+def test_svg_can_do_nothing_but_be_seen(chromium: Browser, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        there = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        hostile = (
+            '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60" onload="document.title = 1">'
+            f"<script>top.document.title = 1; fetch('{there}')</script><image href='{there}' width='9' height='9'/>"
+            f"<style>@import '{there}';</style><foreignObject><iframe src='{there}'/></foreignObject></svg>"
+        ).encode()
+        picture = Picture(size=len(hostile), media="image/svg+xml", data=hostile)
+        block = Block(key="plots", title="Image", pictures={"before": None, "now": picture})
+        found = comparison("x")
+        target = tmp_path / "svg.html"
+        target.write_text(page(Report(verdict=(Cell("ok"),), blocks=(block,)), found.old, found.new, COMMAND))
+        chromium.show(target, width=DESKTOP)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert chromium.evaluate("document.querySelector('figure img').naturalWidth") == 90
+    assert chromium.evaluate("document.title") != "1"
+    assert [each for each in chromium.requests if each.startswith("http")] == []
 
 
 def test_a_real_report(chromium: Browser, tmp_path: Path) -> None:

@@ -226,12 +226,43 @@ def test_images_on_the_page_and_as_files(pictures: Project) -> None:
     assert len(written) == 6
 
 
+SHAPE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="{}" height="9"/></svg>'
+
+
+def test_svg_is_an_image_like_others(project: Project) -> None:
+    project.write("pipeline.json", pipeline("shape.svg", "other.SVG"))
+    old, new = f"<?xml version='1.0'?>\n<!-- by hand -->\n{SHAPE.format(3)}", SHAPE.format(6)
+    for tag, shape in (("three", old), ("four", new)):
+        project.write("made/shape.svg", shape)
+        project.write("made/other.SVG", f"<!DOCTYPE svg [<!ENTITY a 'aaa{tag}'>]>{shape}")
+        commit(project, tag)
+    said = project.ml("diff", "three..four", "--only", "plots").stdout
+    assert f"Image: model/shape.svg\n  before: SVG, {len(old)} B\n  now: SVG, {len(new)} B\n" in said
+    assert said.count("it is neither PNG, JPEG nor SVG") == 2, "what declares entities is not shown"
+    assert "pixel" not in said
+    project.ml("diff", "three..four", "--html", "page.html", "--plots", "out")
+    text = project.read("page.html")
+    for shape in (old, new):
+        assert f'src="data:image/svg+xml;base64,{b64encode(shape.encode()).decode()}"' in text
+    assert "difference</figcaption>" not in text
+    assert list((project.path / "out").iterdir()) == []
+    # Bitbucket shows none from a repository, as far as is known
+    quiet = dict.fromkeys(("GITHUB_ACTIONS", "GITEA_ACTIONS", "GITLAB_CI", "BITBUCKET_BUILD_NUMBER"), "")
+    for host, shown in (("github.com", True), ("bitbucket.org", False)):
+        project.git("remote", "remove", "origin", check=False)
+        project.git("remote", "add", "origin", f"https://{host}/o/n.git")
+        command = ("git", "ml", "diff", "three..four", "--only", "plots", "--md")
+        markdown = project.run(*command, extra=quiet).stdout
+        assert (f"![now](<https://github.com/o/n/blob/{project.head('four')}/model/shape.svg" in markdown) == shown
+        assert ("![" in markdown) == shown
+
+
 def test_what_is_no_image_is_said(pictures: Project) -> None:
     pictures.write("made/a b).png", "<svg onload='alert(1)'/>")
     pictures.git("rm", "-q", "made/big.png")
     commit(pictures, "five")
     said = pictures.ml("diff", "four..five", "--only", "plots").stdout
-    assert "now: it is neither PNG nor JPEG, 24 B\n" in said
+    assert "now: it is neither PNG, JPEG nor SVG, 24 B\n" in said
     assert "now: it is not there\n" in said
     assert "pixel" not in said
     pictures.ml("diff", "four..five", "--html", "page.html")

@@ -127,7 +127,7 @@ def _result(node: Node) -> str:
 def _metric(node: Node) -> Metric:
     path = _result(node.require("path"))
     name = node.text("name") or None
-    judged = [field for field in ("goal", "tolerance", "gate") if node.get(field) is not None]
+    judged = [field for field in ("goal", "tolerance", "noise", "gate") if node.get(field) is not None]
     if judged and name is None:
         raise SpecError(node.place, f"{quoted(judged[0])} without 'name'", hint="'name' says which number is judged")
     goal, tolerance, gate = node.get("goal"), node.get("tolerance"), node.get("gate")
@@ -135,11 +135,15 @@ def _metric(node: Node) -> Metric:
         raise SpecError(goal.place, f"expected 'max' or 'min', got {quoted(goal.value)}")
     if tolerance is not None and tolerance.value < 0:
         raise SpecError(tolerance.place, "less than 0")
+    noise = node.get("noise")
+    if noise is not None and noise.value in ("", name):
+        raise SpecError(noise.place, f"{quoted(noise.value)} is no other number of the file")
     return Metric(
         path=path,
         name=name,
         goal=goal.value if goal is not None else None,
         tolerance=tolerance.value if tolerance is not None else 0.0,
+        noise=noise.value if noise is not None else None,
         gate=_gate(gate) if gate is not None else (None, None),
     )
 

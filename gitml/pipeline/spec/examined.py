@@ -9,7 +9,7 @@ from gitml.pipeline.spec.model import Leakage, Plot, Predictions
 from gitml.pipeline.spec.paths import entry_at, relative, repository_path
 from gitml.pipeline.spec.reading import Node
 
-IMAGES = (".png", ".jpg", ".jpeg")
+IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 """Endings of images that are shown."""
 
 
@@ -81,7 +81,7 @@ def _image(node: Node) -> str:
         raise SpecError(
             node.place,
             f"{quoted(node.value)} is not an image",
-            hint='name a PNG or JPEG file, or say what to draw: {"path": "loss.csv", "y": ["loss"]}',
+            hint='name a PNG, JPEG or SVG file, or say what to draw: {"path": "loss.csv", "y": ["loss"]}',
         )
     return path
 

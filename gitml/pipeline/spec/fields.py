@@ -313,6 +313,9 @@ _METRIC = {
     "name": Field(kind=Kind.STRING, about="Dotted key of one number in the file; every number unless told."),
     "goal": Field(kind=Kind.STRING, about="Which direction is better.", schema={"enum": ["max", "min"]}),
     "tolerance": Field(kind=Kind.NUMBER, about="Changes up to this size are not changes.", schema={"minimum": 0}),
+    "noise": Field(
+        kind=Kind.STRING, about="Dotted key of the number's standard error: changes within twice that are chance."
+    ),
     "gate": _object("gate", "Bounds of what is acceptable."),
 }
 

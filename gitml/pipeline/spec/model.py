@@ -120,6 +120,8 @@ class Metric:
     """'max', 'min' or None."""
     tolerance: float = 0.0
     """Changes up to this size are not changes."""
+    noise: str | None = None
+    """Dotted key in the same file of the number's standard error; None: nothing is known of it."""
     gate: tuple[float | None, float | None] = (None, None)
     """Least and greatest acceptable value."""
 
