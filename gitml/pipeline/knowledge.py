@@ -3,17 +3,23 @@
 Records in history count as runs too, so a clone without `refs/ml/runs` decides as every other does.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
+from gitml.git.remotes import fetching_remotes
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.failure import FailureInfo
+from gitml.pipeline.sources import Source
+from gitml.pipeline.spec.model import PfsInput
 from gitml.provenance.record import Record, parse_record, record_path
+
+_OID = re.compile(r"[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,27 @@ class RepositoryKnowledge:
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""
         return self._cache.knows(task_key)
+
+    def source(self, leaf: PfsInput) -> Source | None:
+        """The commit that an input with `branch` or `commit` is read from, None if it is not here.
+
+        A branch is the local one, else that of the first remote that has it; a commit is a tag or an oid.
+        """
+        for name in self._revisions(leaf):
+            found = self._odb.lookup(f"{name}^{{commit}}")
+            if found is not None:
+                return Source(found[0], parse_commit(found[2]).tree)
+        return None
+
+    def _revisions(self, leaf: PfsInput) -> Iterator[str]:
+        if leaf.commit:
+            yield f"refs/tags/{leaf.commit}"
+            if _OID.fullmatch(leaf.commit):
+                yield leaf.commit
+            return
+        yield f"refs/heads/{leaf.branch}"
+        for remote in fetching_remotes(self._repo):
+            yield f"refs/remotes/{remote}/{leaf.branch}"
 
     def history(self, stage_name: str) -> list[RecordChange]:
         """The commits that changed the stage's record, newest first."""

@@ -217,7 +217,9 @@ class Runner:
         for stage in pipeline.stages:
             snapshot = Snapshot(self._odb, settlement.overlay)
             as_it_stands = choice.single and choice.names(stage.name)
-            status = evaluate_stage(pipeline, stage, snapshot, knowledge, () if as_it_stands else unsettled)
+            ready = () if as_it_stands else unsettled
+            anew = self._options.force and choice.names(stage.name)
+            status = evaluate_stage(pipeline, stage, snapshot, knowledge, ready, current=anew)
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             out = self._result(status, snapshot, report, chosen)

@@ -201,7 +201,7 @@ class StageRun:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
-        commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
+        commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
         means = Means.of(stage.limits)

@@ -10,6 +10,7 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.plan import StageStatus, State, build_record, evaluate, evaluate_stage, key_at
+from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
 from gitml.provenance.record import Record, RecordEntry, RecordHold, format_record, parse_record, record_path
 from gitml.store.odb import MemoryOdb
@@ -30,6 +31,7 @@ class Known:
     tasks: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     when: int = 0
+    elsewhere: dict[str, Source] = field(default_factory=dict)
 
     def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
         self.calls.append("outputs")
@@ -54,6 +56,9 @@ class Known:
     def task_done(self, task_key: str) -> bool:
         self.calls.append("task_done")
         return task_key in self.tasks
+
+    def source(self, leaf: PfsInput) -> Source | None:
+        return self.elsewhere.get(leaf.branch or leaf.commit)
 
 
 class Refusing(list[str]):

@@ -1,5 +1,7 @@
 """The input of a stage: what it names in the tree or upstream, under which name a task sees it."""
 
+import re
+
 from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.spec.additions import Surroundings
@@ -7,6 +9,7 @@ from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
 from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
+from gitml.pipeline.spec.running import flag
 
 _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
     "cross": CrossInput,
@@ -16,6 +19,7 @@ _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
 }
 _KINDS = ("pfs", *_COMBINED)
 _KEY_FIELDS = {"join": "join_on", "group": "group_by"}
+_NOT_IN_REFS = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{")
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 
 
@@ -59,7 +63,8 @@ class InputReader:
 
     def _pfs(self, node: Node) -> PfsInput:
         repo = node.require("repo")
-        path, upstream = self._resolve(repo)
+        branch, commit = _branch(node.get("branch")), _commit(node.get("commit"), node.get("branch"))
+        path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
         chosen = name.value if name is not None and name.value else repo.value.rstrip("/").rpartition("/")[2]
         _check_name(chosen, name.place if name is not None else repo.place)
@@ -70,7 +75,7 @@ class InputReader:
             )
         pattern = "/" + glob.value.strip("/")
         compiled = check_glob(pattern, glob.place)
-        outer = node.get("outer_join")
+        propagation = node.get("propagation_spec")
         return PfsInput(
             name=chosen,
             repo=repo.value,
@@ -78,9 +83,21 @@ class InputReader:
             upstream=upstream,
             glob=pattern,
             join_on=_key(node.get("join_on"), compiled),
-            outer_join=bool(outer is not None and outer.value),
+            outer_join=flag(node, "outer_join"),
             group_by=_key(node.get("group_by"), compiled),
+            branch=branch,
+            commit=commit,
+            empty_files=flag(node, "empty_files"),
+            never=propagation is not None and flag(propagation, "never"),
+            reference=flag(node, "reference"),
         )
+
+    def _elsewhere(self, repo: Node) -> tuple[bytes, None]:
+        """The path that `repo` names in another commit. What stages make there is data as any other."""
+        text = repo.value
+        if not text:
+            raise SpecError(repo.place, "an empty name", hint="name a stage or a path")
+        return self._stages[text] if text in self._stages else repository_path(text, repo.place), None
 
     def _resolve(self, repo: Node) -> tuple[bytes, str | None]:
         """The repository path that `repo` names, and the stage whose output it is or lies in."""
@@ -123,6 +140,38 @@ class InputReader:
         if found is not None:
             return f"did you mean {quoted(found)}?"
         return "commit a file there; git keeps no empty directories"
+
+
+def _branch(node: Node | None) -> str:
+    """The git branch of a field `branch`, empty if it stands for the commit being evaluated."""
+    text = str(node.value) if node is not None else ""
+    if node is None or text in {"", "master"}:
+        return ""
+    if not _is_ref_name(text):
+        raise SpecError(node.place, f"{quoted(text)} is not the name of a branch", hint="write it as git branch does")
+    return text
+
+
+def _commit(node: Node | None, branch: Node | None) -> str:
+    """The revision of a field `commit`, empty if absent."""
+    text = str(node.value) if node is not None else ""
+    if node is None or not text:
+        return ""
+    if not _is_ref_name(text):
+        raise SpecError(node.place, f"{quoted(text)} is neither an oid nor a tag", hint="git rev-parse HEAD gives one")
+    if branch is not None and _branch(branch):
+        raise SpecError(node.place, "'commit' and 'branch' in one input", hint="a commit needs no branch: take it out")
+    return text
+
+
+def _is_ref_name(text: str) -> bool:
+    """Whether git takes `text` for the name of a branch or tag (git check-ref-format), as far as safety goes."""
+    parts = text.split("/")
+    return (
+        text.isprintable()
+        and not _NOT_IN_REFS.search(text)
+        and all(part and not part.startswith((".", "-")) and not part.endswith((".", ".lock")) for part in parts)
+    )
 
 
 def check_glob(text: str, place: Place) -> Glob:

@@ -27,6 +27,21 @@ class PfsInput:
     """Whether a join keeps files that have no match."""
     group_by: str = ""
     """What a group puts together, written as `join_on`."""
+    branch: str = ""
+    """The git branch whose tip has the files; empty: the commit being evaluated."""
+    commit: str = ""
+    """The revision that has the files: an oid, also shortened, or a tag. Empty: as `branch` says."""
+    empty_files: bool = False
+    """Whether a task sees files without their bytes."""
+    never: bool = False
+    """Whether a change of this input alone runs nothing."""
+    reference: bool = False
+    """Whether the content is left out of the key."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the files are those of another commit than the one being evaluated."""
+        return bool(self.branch or self.commit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
