@@ -40,7 +40,10 @@ class Reading:
 
 
 def read_sources(stage: Stage, snapshot: Snapshot, find: FindSource) -> Reading:
-    """The current entries of all inputs. The output of an upstream stage may be missing: it is the empty directory."""
+    """The current entries of all inputs.
+
+    The output of an upstream stage may be missing, and so may ticks: these are empty directories.
+    """
     entries: dict[PfsInput, Entry] = {}
     commits: dict[PfsInput, Oid] = {}
     missing: dict[PfsInput, str] = {}
@@ -54,7 +57,7 @@ def read_sources(stage: Stage, snapshot: Snapshot, find: FindSource) -> Reading:
             commits[leaf] = source.commit
             tree = Snapshot(snapshot.odb, source.tree)
         entry = tree.get(leaf.path)
-        if leaf.upstream is None and (entry is None or entry.mode == MODE_GITLINK):
+        if leaf.upstream is None and leaf.cron is None and (entry is None or entry.mode == MODE_GITLINK):
             missing[leaf] = _no_entry(leaf, entry)
         if entry is not None:
             entries[leaf] = entry

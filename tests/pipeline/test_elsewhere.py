@@ -1,4 +1,4 @@
-"""Inputs of other commits in `pipeline.json`: what may be said, and what not."""
+"""Inputs of other commits and cron inputs in `pipeline.json`: what may be said, and what not."""
 
 import json
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gitml.pipeline.spec import SpecError, load_pipeline
+from gitml.pipeline.spec.model import Cron
 from tests.pipeline.test_spec_errors import DATA, stage, tree_with
 
 
@@ -53,4 +54,37 @@ def test_what_is_elsewhere_need_not_be_here_and_is_not_upstream() -> None:
 def test_what_is_refused(pfs: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as raised:
         load(**pfs)
+    assert message in raised.value.message
+
+
+def clock(**fields: Any) -> Any:
+    stages = [stage(input={"cron": {"name": "tick", "spec": "@daily", **fields}}), stage("other/one")]
+    return load_pipeline(tree_with({**DATA, "pipeline.json": json.dumps(stages)}))
+
+
+def test_ticks_need_not_be_there() -> None:
+    (leaf,) = clock().stage("model").inputs
+    assert (leaf.name, leaf.path, leaf.glob) == ("tick", b"model_tick", "/*")
+    (leaf,) = clock(overwrite=True, repo="ticks", start="2026-01-01T00:00:00Z", commit="x").stage("model").inputs
+    assert (leaf.path, leaf.glob, leaf.cron) == (
+        b"ticks", "/", Cron(spec="@daily", start="2026-01-01T00:00:00Z", overwrite=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"spec": "daily"}, "'daily' is not a schedule of five fields"),
+        ({"spec": None}, "'spec' is missing"),
+        ({"name": "out"}, "an input cannot be called 'out'"),
+        ({"start": "yesterday"}, "'yesterday' is not a time"),
+        ({"start": "2026-01-01T00:00:00"}, "is not a time"),
+        ({"repo": "other/one/ticks"}, "ticks cannot stand in 'other/one/ticks': it is the output of stage 'other/one'"),
+        ({"repo": "other"}, "ticks cannot stand in 'other'"),
+        ({"repo": "."}, "ticks cannot stand in '.'"),
+    ],
+)
+def test_what_a_cron_input_must_not_say(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        clock(**fields)
     assert message in raised.value.message

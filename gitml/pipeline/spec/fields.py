@@ -258,7 +258,7 @@ _INPUT = {
         about="One datum for each text that 'group_by' gives, of all the files that give it.",
         schema={"minItems": 1},
     ),
-    "cron": _later("cron inputs come with a later version", "until then let a system timer commit a file"),
+    "cron": _object("cron", "Empty files called by the time, which 'git ml cron' commits when it has come."),
     "atom": _removed("use 'pfs'"),
     "git": _removed("use 'pfs': the repository itself is the input"),
 }
@@ -372,6 +372,17 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
         "code": Field(kind=Kind.CODE, about="Stands for the files in the image, as the field 'code' of a stage."),
         "working_dir": Field(kind=Kind.STRING, about="Stands for the working directory of the image."),
     },
+    "cron": {
+        "name": Field(kind=Kind.STRING, about="The command sees the ticks in /pfs/<name>."),
+        "spec": Field(kind=Kind.STRING, about='When it ticks, in UTC: "0 3 * * *", "@hourly", "@every 10m", "@never".'),
+        "repo": Field(kind=Kind.STRING, about="Directory of the ticks; '<stage>_<name>' unless told."),
+        "start": Field(
+            kind=Kind.STRING, about='When it begins, such as "2026-01-01T00:00:00Z"; when the input came unless told.'
+        ),
+        "overwrite": Field(kind=Kind.BOOLEAN, about="Whether a tick replaces those before it."),
+        "project": _later("projects come with a later version", "put the path of the ticks into 'repo'", "default"),
+        "commit": _ignored(Kind.STRING, "Pachyderm's server fills it in"),
+    },
     "propagation_spec": {
         "never": Field(kind=Kind.BOOLEAN, about="Whether a change of this input alone runs nothing."),
     },
@@ -406,6 +417,7 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("name",),
     "pfs": ("repo", "glob"),
+    "cron": ("name", "spec"),
     "metric": ("path",),
     "predictions": ("path", "id", "prediction"),
     "labels": ("path",),

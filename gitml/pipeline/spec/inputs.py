@@ -4,9 +4,10 @@ import re
 
 from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
+from gitml.pipeline.schedule import parse_moment, parse_schedule
 from gitml.pipeline.spec.additions import Surroundings
 from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
-from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
+from gitml.pipeline.spec.model import Cron, CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
 from gitml.pipeline.spec.running import flag
@@ -17,7 +18,7 @@ _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
     "join": JoinInput,
     "group": GroupInput,
 }
-_KINDS = ("pfs", *_COMBINED)
+_KINDS = ("pfs", "cron", *_COMBINED)
 _KEY_FIELDS = {"join": "join_on", "group": "group_by"}
 _NOT_IN_REFS = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{")
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
@@ -42,10 +43,12 @@ class InputReader:
             problem = (
                 f"{quoted(kinds[0])} and {quoted(kinds[1])} in one input" if kinds else "no kind of input is given"
             )
-            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cross', 'union', 'join' and 'group'")
+            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cron', 'cross', 'union', 'join' and 'group'")
         inner = node.require(kinds[0])
         if kinds[0] == "pfs":
             return self._pfs(inner)
+        if kinds[0] == "cron":
+            return self._cron(inner)
         if not inner.value:
             raise SpecError(inner.place, "an empty list")
         inputs = [self.read(item) for item in inner.value]
@@ -90,6 +93,40 @@ class InputReader:
             empty_files=flag(node, "empty_files"),
             never=propagation is not None and flag(propagation, "never"),
             reference=flag(node, "reference"),
+        )
+
+    def _cron(self, node: Node) -> PfsInput:
+        """A cron input: its ticks are files, each a datum, or one datum if a tick replaces the others."""
+        name, spec = node.require("name"), node.require("spec")
+        _check_name(name.value, name.place)
+        try:
+            parse_schedule(spec.value)
+        except UserError as error:
+            raise SpecError(spec.place, error.message, hint=error.hint) from None
+        start = node.get("start")
+        if start is not None and start.value:
+            try:
+                parse_moment(start.value)
+            except ValueError:
+                hint = 'write "2026-01-01T00:00:00Z"'
+                raise SpecError(start.place, f"{quoted(start.value)} is not a time", hint=hint) from None
+        repo = node.get("repo")
+        at = repo if repo is not None and repo.value else name
+        text = at.value if at is repo else f"{self._stage}_{name.value}"
+        path = repository_path(text, at.place)
+        whose = self._around.outputs.above(path) or self._around.outputs.below(path)
+        if not path or whose is not None:
+            what = f"the output of stage {quoted(whose)}" if whose is not None else "the whole repository"
+            raise SpecError(at.place, f"ticks cannot stand in {quoted(path or '.')}: it is {what}",
+                            hint="name a directory of their own in 'repo'")  # fmt: skip
+        overwrite = flag(node, "overwrite")
+        return PfsInput(
+            name=name.value,
+            repo=text,
+            path=path,
+            upstream=None,
+            glob="/" if overwrite else "/*",
+            cron=Cron(spec=spec.value, start=node.text("start"), overwrite=overwrite),
         )
 
     def _elsewhere(self, repo: Node) -> tuple[bytes, None]:

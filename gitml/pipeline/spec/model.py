@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    """When a file is added to an input: a schedule, see `pipeline.schedule`."""
+
+    spec: str
+    start: str = ""
+    """Time of RFC 3339 from which on it ticks; empty: the commit that brought the input."""
+    overwrite: bool = False
+    """Whether a tick replaces those before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PfsInput:
     """Files of a repository path or of an upstream stage's output, split into datums by a glob."""
 
@@ -37,6 +48,8 @@ class PfsInput:
     """Whether a change of this input alone runs nothing."""
     reference: bool = False
     """Whether the content is left out of the key."""
+    cron: Cron | None = None
+    """How ticks come to be in it; None: the files are the user's or a stage's."""
 
     @property
     def is_elsewhere(self) -> bool:
