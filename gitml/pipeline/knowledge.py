@@ -17,7 +17,9 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import PfsInput
+from gitml.pipeline.trigger import Since
 from gitml.provenance.record import Record, parse_record, record_path
+from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
 
 _OID = re.compile(r"[0-9a-f]{4,64}")
 
@@ -94,6 +96,26 @@ class RepositoryKnowledge:
             found = self._odb.lookup(f"{name}^{{commit}}")
             if found is not None:
                 return Source(found[0], parse_commit(found[2]).tree)
+        return None
+
+    def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
+        """What happened to an input since it was `before`, None if history does not tell.
+
+        What a run is about to commit, and history does not have yet, counts as one more change.
+        """
+        source = self.source(leaf) if leaf.is_elsewhere else None
+        tip = source.commit if source is not None else self._commit
+        path = leaf.path.decode("utf-8", "surrogateescape")
+        absent = Entry(MODE_TREE, empty_tree(self._odb.format))
+        times: list[int] = []
+        for line in self._repo.git.lines("log", "--format=%H", tip.hex(), "--", f":(top,literal){path}"):
+            commit = parse_commit(self._odb.read(Oid.parse(line))[1])
+            entry = Snapshot(self._odb, commit.tree).get(leaf.path) or absent
+            if not times and entry != now:
+                times.append(self.committed())
+            if entry == before:
+                return Since(tuple(times), commit.committer.time)
+            times.append(commit.committer.time)
         return None
 
     def _revisions(self, leaf: PfsInput) -> Iterator[str]:

@@ -37,10 +37,11 @@ from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import why_stale
 from gitml.pipeline.sources import Reading, Source, entry_of, read_sources, recorded
 from gitml.pipeline.spec.model import PfsInput, Pipeline, Stage
+from gitml.pipeline.trigger import Since, has_fired
 from gitml.provenance.codec import harmless, printable
 from gitml.provenance.record import Record, RecordCode, RecordEntry, RecordInput, parse_record, record_path
 from gitml.store.odb import MissingObjectError
-from gitml.store.tree import Snapshot, empty_tree
+from gitml.store.tree import Entry, Snapshot, empty_tree
 
 
 class State(StrEnum):
@@ -87,6 +88,10 @@ class Knowledge(Protocol):
 
     def source(self, leaf: PfsInput) -> Source | None:
         """The commit that an input with `branch` or `commit` is read from, None if it is not here."""
+        ...
+
+    def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
+        """What happened to an input since it was `before`, None if history does not tell."""
         ...
 
 
@@ -171,6 +176,8 @@ def evaluate_stage(
         record=record,
         reading=read_sources(stage, snapshot, knowledge.source),
     )
+    if record is not None and not current:
+        status = replace(status, reading=_untriggered(status.reading, record, snapshot, knowledge))
     quiet = None if current else _undisturbed(status, snapshot, unsettled)
     status = quiet or status
     blocked = _blocked(status)
@@ -207,7 +214,7 @@ def tasks_at(pipeline: Pipeline, stage_name: str, snapshot: Snapshot) -> list[tu
         reading = read_sources(stage, snapshot, lambda _: None)
         record, _ = _read_record(stage, snapshot)
         if record is not None:
-            reading = recorded(reading, record, which=lambda leaf: leaf.is_elsewhere or leaf.never)
+            reading = recorded(reading, record, which=lambda leaf: leaf.follows_record)
         if reading.missing:
             return None
         code = code_files(stage, snapshot, _outputs(pipeline))
@@ -271,6 +278,23 @@ def _blocked(status: StageStatus) -> str | None:
     if status.waits_for:
         return "waits for " + ", ".join(f"'{printable(name)}'" for name in status.waits_for)
     return next(iter(status.reading.missing.values()), None)
+
+
+def _untriggered(reading: Reading, record: Record, snapshot: Snapshot, knowledge: Knowledge) -> Reading:
+    """The inputs whose trigger has not fired since the record as that has them, the others as they are now."""
+    before = {(part.name, part.path): Entry(*part.entry) for part in record.inputs}
+
+    def stays(leaf: PfsInput) -> bool:
+        old = before.get((leaf.name, leaf.path))
+        if leaf.trigger is None or old is None:
+            return False
+        now = entry_of(reading.entries, leaf, snapshot)
+        if old == now:
+            return False
+        since = knowledge.since(leaf, old, now)
+        return not has_fired(leaf.trigger, snapshot, old, now, since, knowledge.committed())
+
+    return recorded(reading, record, which=stays)
 
 
 def _undisturbed(status: StageStatus, snapshot: Snapshot, unsettled: Collection[str]) -> StageStatus | None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.project import small_project
+from tests.end_to_end.project import Project, small_project
 
 
 def stage(name: str, script: str, *inputs: dict[str, Any]) -> dict[str, Any]:
@@ -81,3 +81,35 @@ def test_quiet_referenced_and_empty_inputs(tmp_path: Path) -> None:
     project.commit("what counts though no task sees it")
     assert (project.path / "sorted/big-file").read_text() == "big 2\n"
     assert seen.read_text() == "data 1\nquiet 2\nreference 2\n"
+
+
+def test_a_trigger_waits_for_commits_that_touch_its_input(tmp_path: Path) -> None:
+    slow = {"repo": "slow", "glob": "/", "trigger": {"commits": 2}}
+    project = small_project(
+        tmp_path / "project",
+        {
+            "stages": [
+                stage("copied", "cat pfs/data/* > pfs/out/all", {"repo": "data", "glob": "/"}),
+                stage("seen", "cat pfs/slow/* pfs/copied/* > pfs/out/all", slow, {"repo": "copied", "glob": "/"}),
+                stage("after", "cat pfs/copied/* > pfs/out/all",
+                      {"repo": "copied", "glob": "/", "trigger": {"commits": 2}}),
+            ]
+        },
+    )  # fmt: skip
+    project.write("data/a", "d1\n")
+    project.write("slow/a", "s1\n")
+    project.commit("first")
+    expected = [
+        ("slow/a", "s2\n", "s1\nd1\n", "d1\n"),  # one commit is not enough
+        ("data/a", "d2\n", "s1\nd2\n", "d1\n"),  # another input: the slow one stays
+        ("other", "", "s1\nd2\n", "d1\n"),  # touches nothing
+        ("slow/a", "s3\n", "s3\nd2\n", "d1\n"),  # the second
+        ("data/a", "d3\n", "s3\nd3\n", "d3\n"),  # the second result of the stage before
+    ]
+    for path, text, seen, after in expected:
+        project.write(path, text)
+        project.commit(f"{path} {text}")
+        assert (project.read("seen/all"), project.read("after/all")) == (seen, after)
+    assert set(project.states().values()) == {"fresh"}
+    project.git("clone", "-q", str(project.path), str(tmp_path / "clone"))
+    assert set(Project(tmp_path / "clone").states().values()) == {"fresh"}

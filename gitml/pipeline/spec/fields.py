@@ -290,7 +290,7 @@ _PFS = {
         about="Whether files are empty for the command; a link to one from /pfs/out brings the whole content.",
     ),
     "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
-    "trigger": _later("triggers come with a later version", "take it out; the stage then runs on every change"),
+    "trigger": _object("trigger", "Which changes of this input run the stage."),
     "propagation_spec": _object("propagation_spec", "Which changes of this input run the stage."),
     "reference": Field(
         kind=Kind.BOOLEAN, about="Whether the content of this input plays no part in what is computed again."
@@ -382,6 +382,14 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
         "overwrite": Field(kind=Kind.BOOLEAN, about="Whether a tick replaces those before it."),
         "project": _later("projects come with a later version", "put the path of the ticks into 'repo'", "default"),
         "commit": _ignored(Kind.STRING, "Pachyderm's server fills it in"),
+    },
+    "trigger": {
+        "branch": Field(kind=Kind.STRING, about="Git branch that is watched, as 'branch' of the input."),
+        "all": Field(kind=Kind.BOOLEAN, about="Whether every condition must hold; one is enough unless told."),
+        "size": Field(kind=Kind.STRING, about='Bytes that the input must have grown by: "100MB".'),
+        "commits": Field(kind=Kind.INTEGER, about="Commits that must have touched the input.", schema={"minimum": 0}),
+        "rate_limit_spec": Field(kind=Kind.STRING, about="Schedule: at most one change counts between two ticks."),
+        "cron_spec": Field(kind=Kind.STRING, about="Schedule: a change counts from the next tick on."),
     },
     "propagation_spec": {
         "never": Field(kind=Kind.BOOLEAN, about="Whether a change of this input alone runs nothing."),

@@ -1,5 +1,6 @@
 """The input of a stage: what it names in the tree or upstream, under which name a task sees it."""
 
+import math
 import re
 
 from gitml.errors import UserError
@@ -7,7 +8,17 @@ from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.schedule import parse_moment, parse_schedule
 from gitml.pipeline.spec.additions import Surroundings
 from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
-from gitml.pipeline.spec.model import Cron, CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
+from gitml.pipeline.spec.model import (
+    Cron,
+    CrossInput,
+    GroupInput,
+    Input,
+    JoinInput,
+    PfsInput,
+    Trigger,
+    UnionInput,
+    leaves,
+)
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
 from gitml.pipeline.spec.running import flag
@@ -20,6 +31,7 @@ _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
 }
 _KINDS = ("pfs", "cron", *_COMBINED)
 _KEY_FIELDS = {"join": "join_on", "group": "group_by"}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 _NOT_IN_REFS = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{")
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 
@@ -66,7 +78,10 @@ class InputReader:
 
     def _pfs(self, node: Node) -> PfsInput:
         repo = node.require("repo")
-        branch, commit = _branch(node.get("branch")), _commit(node.get("commit"), node.get("branch"))
+        trigger = node.get("trigger")
+        watched = trigger.get("branch") if trigger is not None else None
+        branch = _branch(watched if watched is not None else node.get("branch"))
+        commit = _commit(node.get("commit"), node.get("branch"))
         path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
         chosen = name.value if name is not None and name.value else repo.value.rstrip("/").rpartition("/")[2]
@@ -93,6 +108,7 @@ class InputReader:
             empty_files=flag(node, "empty_files"),
             never=propagation is not None and flag(propagation, "never"),
             reference=flag(node, "reference"),
+            trigger=_trigger(trigger) if trigger is not None else None,
         )
 
     def _cron(self, node: Node) -> PfsInput:
@@ -199,6 +215,43 @@ def _commit(node: Node | None, branch: Node | None) -> str:
     if branch is not None and _branch(branch):
         raise SpecError(node.place, "'commit' and 'branch' in one input", hint="a commit needs no branch: take it out")
     return text
+
+
+def _trigger(node: Node) -> Trigger:
+    """The value of a field `trigger`; raise `SpecError` for one that holds never or says two things."""
+    size, commits, schedules = node.get("size"), node.get("commits"), {}
+    for name in ("rate_limit_spec", "cron_spec"):
+        given = node.get(name)
+        schedules[name] = str(given.value) if given is not None else ""
+        if given is not None and given.value:
+            try:
+                parse_schedule(given.value)
+            except UserError as error:
+                raise SpecError(given.place, error.message, hint=error.hint) from None
+    found = Trigger(
+        size=_size(size) if size is not None and size.value else 0,
+        commits=max(0, commits.value) if commits is not None else 0,
+        rate_limit=schedules["rate_limit_spec"],
+        cron=schedules["cron_spec"],
+        all=flag(node, "all"),
+    )
+    others = (found.size, found.commits, found.rate_limit)
+    if found.cron and any(others):
+        raise SpecError(node.place, "'cron_spec' with other conditions", hint="'rate_limit_spec' goes with them")
+    if not found.cron and not any(others):
+        hint = "give 'size', 'commits', 'rate_limit_spec' or 'cron_spec'"
+        raise SpecError(node.place, "a trigger without a condition", hint=hint)
+    return found
+
+
+def _size(node: Node) -> int:
+    """Bytes as Pachyderm's triggers write them: decimal units, `100MB` as `100M`; binary ones with an `i`."""
+    match = _SIZE.fullmatch(node.value.strip())
+    if match is None:
+        raise SpecError(node.place, f'expected a size such as "100MB", got {quoted(node.value)}')
+    base = 1024 if match[3] else 1000
+    factor = float(base ** " kmgt".index(match[2].lower() or " "))
+    return math.ceil(float(match[1]) * factor)
 
 
 def _is_ref_name(text: str) -> bool:

@@ -19,6 +19,21 @@ class Cron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """Which change of an input counts: any of the given conditions, or all of them."""
+
+    size: int = 0
+    """Bytes that it must have grown by."""
+    commits: int = 0
+    """Commits that must have touched it."""
+    rate_limit: str = ""
+    """Schedule that must have ticked before the newest of these commits."""
+    cron: str = ""
+    """Schedule that must have ticked before the commit that is evaluated."""
+    all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PfsInput:
     """Files of a repository path or of an upstream stage's output, split into datums by a glob."""
 
@@ -48,8 +63,15 @@ class PfsInput:
     """Whether a change of this input alone runs nothing."""
     reference: bool = False
     """Whether the content is left out of the key."""
+    trigger: Trigger | None = None
+    """Which changes count; None: all."""
     cron: Cron | None = None
     """How ticks come to be in it; None: the files are the user's or a stage's."""
+
+    @property
+    def follows_record(self) -> bool:
+        """Whether what it holds does not follow from the tree alone: the record says what it was."""
+        return self.is_elsewhere or self.never or self.trigger is not None
 
     @property
     def is_elsewhere(self) -> bool:
