@@ -287,7 +287,8 @@ class Runner:
                 line.reason = f"none of its {whole} datums is asked for; git ml ls datums {stage.name} lists them"
                 return None
         if self._options.dry_run:
-            todo = sum(not self._cache.knows(key) or self._is_ignored(key, ignore) for key in status.task_keys)
+            again = {*ignore, *RECOVERED} if stage.transform.err_cmd else ignore
+            todo = sum(not self._cache.knows(key) or self._is_ignored(key, again) for key in status.task_keys)
             why = f": {status.reason}" if status.reason else ""
             line.reason = f"would run {todo} of {whole} datums{why}"
             return None
