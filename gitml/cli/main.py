@@ -30,6 +30,7 @@ COMMANDS = {
     "hold": ("hold", "Keep outputs as they stand"),
     "unhold": ("hold", "End a hold"),
     "undo": ("undo", "Take the last result commit back"),
+    "cron": ("cron", "Commit the ticks of cron inputs"),
     "publish": ("restore", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),
     "wait": ("wait", "Wait for the run that is under way"),

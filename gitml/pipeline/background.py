@@ -12,6 +12,7 @@ from types import FrameType
 from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.pipeline.followers import readers
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.run import Runner, RunOptions, RunReport
 
@@ -47,23 +48,29 @@ def run_in_background(where: str) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     status = 0
+    followed: set[str] = set()
     # a request that comes between the last look and letting go of the lock is seen by the next turn
     while lease.requests() and not stop.is_set():
         with lease.acquire(stops=True) as mine:
             if not mine:
                 return status
             while not stop.is_set() and (branch := lease.take_request()) is not None:
-                status |= _serve(repo, lease, branch, stop)
+                status |= _serve(repo, lease, branch, stop, followed)
     return status
 
 
-def _serve(repo: Repository, lease: Lease, branch: str, stop: Event) -> int:
+def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: set[str]) -> int:
+    """Run one branch, then ask for those that read it; each once, or two that read each other would never end."""
     options = RunOptions(publish_wait=repo.config_int("ml.publishWait", 30))
     try:
         if repo.try_resolve(branch) is None:
             return 0  # deleted meanwhile
         with GitOdb(repo.git, repo.format) as odb:
             report = run_branch(repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch)
+            for reader in readers(repo, odb, branch):
+                if reader not in followed:
+                    followed.add(reader)
+                    lease.request(reader)
         return 2 if report.failed else 0
     except GitmlError as error:
         _note_error(lease, error.message + (f" ({error.hint})" if error.hint else ""))

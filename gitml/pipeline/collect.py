@@ -205,7 +205,7 @@ class _Collector:
         target, status = self._follow(place, path)
         if stat.S_ISDIR(status.st_mode):
             return self.directory(target, path, above)
-        if target[1] != b"out":
+        if target[1] != b"out" and self.workspace.withheld(b"/".join(target[1:])) is None:
             entry = self._reference(target, path, status.st_size)
             if entry is not None:
                 self.files += 1
@@ -319,7 +319,29 @@ class _Collector:
         finally:
             os.close(descriptor)
 
+    def _whole(self, place: list[bytes], path: bytes) -> Entry | None:
+        """The entry for an input file that a task was not given the bytes of, None if it is another kind of file."""
+        entry = self.workspace.withheld(b"/".join(place[1:])) if place[1] != b"out" else None
+        if entry is None:
+            return None
+        with self.workspace.content(entry) as found:
+            self.files += 1
+            self.size += found.size
+            in_chunks = found.size >= SMALL and self.is_tracked(path)
+            if found.is_pointer == in_chunks:
+                return entry
+            if in_chunks:
+                stored = store_content(found.pieces, self.writer)
+                self.pointers[path] = (stored.pointer.manifest, stored.data_tree)
+                return Entry(entry.mode, self.writer.write("blob", format_pointer(stored.pointer)))
+            if found.size >= SMALL:
+                self.plain_large.append((path, found.size))
+            return Entry(entry.mode, self.writer.write_stream("blob", found.size, found.pieces))
+
     def _file(self, place: list[bytes], path: bytes) -> Entry:
+        whole = self._whole(place, path)
+        if whole is not None:
+            return whole
         with self._open(place, path, 0) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from gitml.pipeline.glob import Glob, compile_glob, expand
+from gitml.pipeline.glob import Glob, compile_glob, expand_entry
+from gitml.pipeline.sources import Entries
 from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, Stage, UnionInput, leaves
 from gitml.provenance.codec import printable
 from gitml.store.tree import Entry, Snapshot
@@ -30,6 +31,10 @@ class DatumInput:
     """What a group puts together, None if the input has none. A task sees it."""
     outer_join: bool = False
     """Whether a join keeps it without a match."""
+    empty_files: bool = False
+    """Whether a task sees its files without their bytes."""
+    reference: bool = False
+    """Whether the content plays no part in the task key."""
 
     @property
     def full_path(self) -> bytes:
@@ -65,7 +70,7 @@ class Datum:
 _Parts = tuple[DatumInput, ...]
 
 
-def datums(stage: Stage, snapshot: Snapshot) -> list[Datum]:
+def datums(stage: Stage, snapshot: Snapshot, entries: Entries | None = None) -> list[Datum]:
     """The datums of `stage` at the tree of `snapshot`, in order; the semantics are Pachyderm's.
 
     A pfs input gives one datum for each path its glob picks, in path order; a cross every combination (none
@@ -73,10 +78,14 @@ def datums(stage: Stage, snapshot: Snapshot) -> list[Datum]:
     key, the files that have it, if every input has some; else only those of inputs with `outer_join` are left.
     A group puts all files with one key into one datum. Both go by the order of their keys. Inputs are taken in
     the order of their names. A stage without input has one datum without inputs.
+
+    `entries` says what the inputs hold, where that is not what the tree has at their paths.
     """
     if stage.input is None:
         return [Datum(())]
-    return [Datum(parts) for parts in _parts(stage.input, snapshot)]
+    if entries is None:
+        entries = {leaf: entry for leaf in stage.inputs if (entry := snapshot.get(leaf.path)) is not None}
+    return [Datum(parts) for parts in _parts(stage.input, snapshot, entries)]
 
 
 def _first_name(node: Input) -> str:
@@ -90,10 +99,10 @@ def _in_order(node: Input) -> Input:
     return replace(node, inputs=tuple(sorted(map(_in_order, node.inputs), key=_first_name)))
 
 
-def _parts(node: Input, snapshot: Snapshot) -> Sequence[_Parts]:
+def _parts(node: Input, snapshot: Snapshot, entries: Entries) -> Sequence[_Parts]:
     if isinstance(node, PfsInput):
-        return _pfs(node, snapshot)
-    sides = [_parts(inner, snapshot) for inner in sorted(map(_in_order, node.inputs), key=_first_name)]
+        return _pfs(node, snapshot, entries.get(node))
+    sides = [_parts(inner, snapshot, entries) for inner in sorted(map(_in_order, node.inputs), key=_first_name)]
     match node:
         case UnionInput():
             return [parts for side in sides for parts in side]
@@ -105,7 +114,9 @@ def _parts(node: Input, snapshot: Snapshot) -> Sequence[_Parts]:
             return _group([_by_key(side, "group_by") for side in sides])
 
 
-def _pfs(node: PfsInput, snapshot: Snapshot) -> list[_Parts]:
+def _pfs(node: PfsInput, snapshot: Snapshot, root: Entry | None) -> list[_Parts]:
+    if root is None:
+        return []
     glob = compile_glob(node.glob)
     return [
         (
@@ -117,9 +128,11 @@ def _pfs(node: PfsInput, snapshot: Snapshot) -> list[_Parts]:
                 join_on=_key(glob, path or _own_name(node, entry), node.join_on),
                 group_by=_key(glob, path or _own_name(node, entry), node.group_by),
                 outer_join=node.outer_join,
+                empty_files=node.empty_files,
+                reference=node.reference,
             ),
         )
-        for path, entry in expand(snapshot, node.path, node.glob)
+        for path, entry in expand_entry(snapshot, node.path, root, node.glob)
     ]
 
 

@@ -64,6 +64,7 @@ def task_environment(
         "PACH_OUTPUT_COMMIT_ID": job_id,
         "PACH_DATUM_ID": datum_id,
         "PPS_PIPELINE_NAME": stage.name,
+        "PPS_PROJECT_NAME": "default",
     }
     own = dict(stage.transform.env)
     result |= {

@@ -46,9 +46,15 @@ def _code(code: Iterable[CodeFile]) -> list[Json]:
 
 
 def _input(part: DatumInput) -> Json:
-    found: list[Json] = [part.name, text_of(part.path), f"{part.entry.mode:06o}", part.entry.oid.hex()]
+    found: list[Json] = [part.name, text_of(part.path)]
+    if not part.reference:
+        found += [f"{part.entry.mode:06o}", part.entry.oid.hex()]
     seen: dict[str, Json] = {"group_by": part.group_by, "join_on": part.join_on}
     given = {name: value for name, value in seen.items() if value is not None}
+    if part.empty_files:
+        given["empty_files"] = True
+    if part.reference:
+        given["reference"] = True
     return [*found, given] if given else found
 
 

@@ -3,17 +3,25 @@
 Records in history count as runs too, so a clone without `refs/ml/runs` decides as every other does.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
+from gitml.git.remotes import fetching_remotes
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.failure import FailureInfo
+from gitml.pipeline.sources import Source
+from gitml.pipeline.spec.model import PfsInput
+from gitml.pipeline.trigger import Since
 from gitml.provenance.record import Record, parse_record, record_path
+from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
+
+_OID = re.compile(r"[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,47 @@ class RepositoryKnowledge:
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""
         return self._cache.knows(task_key)
+
+    def source(self, leaf: PfsInput) -> Source | None:
+        """The commit that an input with `branch` or `commit` is read from, None if it is not here.
+
+        A branch is the local one, else that of the first remote that has it; a commit is a tag or an oid.
+        """
+        for name in self._revisions(leaf):
+            found = self._odb.lookup(f"{name}^{{commit}}")
+            if found is not None:
+                return Source(found[0], parse_commit(found[2]).tree)
+        return None
+
+    def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
+        """What happened to an input since it was `before`, None if history does not tell.
+
+        What a run is about to commit, and history does not have yet, counts as one more change.
+        """
+        source = self.source(leaf) if leaf.is_elsewhere else None
+        tip = source.commit if source is not None else self._commit
+        path = leaf.path.decode("utf-8", "surrogateescape")
+        absent = Entry(MODE_TREE, empty_tree(self._odb.format))
+        times: list[int] = []
+        for line in self._repo.git.lines("log", "--format=%H", tip.hex(), "--", f":(top,literal){path}"):
+            commit = parse_commit(self._odb.read(Oid.parse(line))[1])
+            entry = Snapshot(self._odb, commit.tree).get(leaf.path) or absent
+            if not times and entry != now:
+                times.append(self.committed())
+            if entry == before:
+                return Since(tuple(times), commit.committer.time)
+            times.append(commit.committer.time)
+        return None
+
+    def _revisions(self, leaf: PfsInput) -> Iterator[str]:
+        if leaf.commit:
+            yield f"refs/tags/{leaf.commit}"
+            if _OID.fullmatch(leaf.commit):
+                yield leaf.commit
+            return
+        yield f"refs/heads/{leaf.branch}"
+        for remote in fetching_remotes(self._repo):
+            yield f"refs/remotes/{remote}/{leaf.branch}"
 
     def history(self, stage_name: str) -> list[RecordChange]:
         """The commits that changed the stage's record, newest first."""

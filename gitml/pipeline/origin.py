@@ -12,11 +12,9 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
-from gitml.pipeline.code import code_files
-from gitml.pipeline.datum import Datum, datums
-from gitml.pipeline.key import task_keys
-from gitml.pipeline.params import read_params
-from gitml.pipeline.plan import key_at
+from gitml.pipeline.datum import Datum
+from gitml.pipeline.key import stage_key
+from gitml.pipeline.plan import tasks_at
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.record import Record, parse_record, record_path
@@ -142,18 +140,17 @@ def _writer(
     base = Snapshot(odb, parse_commit(odb.read(result)[1]).tree)
     try:
         pipeline = load_pipeline(base)
-        if pipeline is None or key_at(pipeline, record.stage, base) != record.key:
-            return None, None
-        stage = pipeline.stage(record.stage)
-        listed = datums(stage, base)
-        outputs = [each.output for each in pipeline.stages]
-        keys = task_keys(stage, code_files(stage, base, outputs), read_params(stage, base), listed)
-    except (UserError, KeyError):
+    except UserError:
+        return None, None
+    if pipeline is None:
+        return None, None
+    tasks = tasks_at(pipeline, record.stage, base)
+    if tasks is None or stage_key(pipeline.stage(record.stage), [key for _, key in tasks]) != record.key:
         return None, None
     below = path[len(record.output_path) + 1 :]
     matches = []
-    for datum, key in zip(listed, keys, strict=True):
+    for datum, key in tasks:
         known = cache.task(key)
-        if known is not None and (Snapshot(odb, known.out).get(below) is not None if below else len(listed) == 1):
+        if known is not None and (Snapshot(odb, known.out).get(below) is not None if below else len(tasks) == 1):
             matches.append((datum, known.record))
     return matches[0] if len(matches) == 1 else (None, None)

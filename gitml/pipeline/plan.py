@@ -34,11 +34,14 @@ from gitml.pipeline.datum import Datum, datums
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.key import spec_fields, stage_key, task_keys
 from gitml.pipeline.params import Params, read_params
-from gitml.pipeline.reason import input_entry, why_stale
-from gitml.pipeline.spec.model import Pipeline, Stage
+from gitml.pipeline.reason import why_stale
+from gitml.pipeline.sources import Reading, Source, entry_of, read_sources, recorded
+from gitml.pipeline.spec.model import PfsInput, Pipeline, Stage
+from gitml.pipeline.trigger import Since, has_fired
 from gitml.provenance.codec import harmless, printable
 from gitml.provenance.record import Record, RecordCode, RecordEntry, RecordInput, parse_record, record_path
-from gitml.store.tree import MODE_GITLINK, Snapshot, empty_tree
+from gitml.store.odb import MissingObjectError
+from gitml.store.tree import Entry, Snapshot, empty_tree
 
 
 class State(StrEnum):
@@ -83,6 +86,14 @@ class Knowledge(Protocol):
         """Whether the task's result is in the cache."""
         ...
 
+    def source(self, leaf: PfsInput) -> Source | None:
+        """The commit that an input with `branch` or `commit` is read from, None if it is not here."""
+        ...
+
+    def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
+        """What happened to an input since it was `before`, None if history does not tell."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStatus:
@@ -98,6 +109,8 @@ class StageStatus:
     """What stands at the stage's output now; the empty tree if nothing does."""
     result: Oid | None = None
     """An output known for the key: what to restore if the state is missing."""
+    reading: Reading
+    """What the inputs are read from."""
     datums: tuple[Datum, ...] = ()
     task_keys: tuple[str, ...] = ()
     """One for each datum."""
@@ -133,10 +146,17 @@ def evaluate(pipeline: Pipeline, snapshot: Snapshot, knowledge: Knowledge) -> li
 
 
 def evaluate_stage(
-    pipeline: Pipeline, stage: Stage, snapshot: Snapshot, knowledge: Knowledge, unsettled: Collection[str]
+    pipeline: Pipeline,
+    stage: Stage,
+    snapshot: Snapshot,
+    knowledge: Knowledge,
+    unsettled: Collection[str],
+    *,
+    current: bool = False,
 ) -> StageStatus:
     """The state of one stage; `unsettled` names the stages whose outputs in the tree are not yet final.
 
+    With `current`, inputs that run nothing by themselves are read as they are now, whatever the record has.
     `knowledge` is not asked when the record in the tree already shows that the stage is fresh. Raise
     `UserError` if declared code or parameters are missing or cannot be read.
     """
@@ -154,9 +174,14 @@ def evaluate_stage(
             )
         ),
         record=record,
+        reading=read_sources(stage, snapshot, knowledge.source),
     )
-    blocked = _blocked(status, snapshot)
-    if blocked is None:
+    if record is not None and not current:
+        status = replace(status, reading=_untriggered(status.reading, record, snapshot, knowledge))
+    quiet = None if current else _undisturbed(status, snapshot, unsettled)
+    status = quiet or status
+    blocked = _blocked(status)
+    if blocked is None and quiet is None:
         status = _with_keys(status, snapshot)
     if _is_pinned(status, knowledge):
         done = sum(map(knowledge.task_done, status.task_keys))
@@ -175,15 +200,28 @@ def key_at(pipeline: Pipeline, stage_name: str, snapshot: Snapshot) -> str | Non
     None if the pipeline has no such stage, an input is not there, or code or parameters cannot be read. This
     is how a record is known to belong to the tree it stands in.
     """
+    tasks = tasks_at(pipeline, stage_name, snapshot)
+    return None if tasks is None else stage_key(pipeline.stage(stage_name), [key for _, key in tasks])
+
+
+def tasks_at(pipeline: Pipeline, stage_name: str, snapshot: Snapshot) -> list[tuple[Datum, str]] | None:
+    """The datums of a stage with their task keys, there and as for `key_at`.
+
+    Inputs that do not follow from the tree alone are those of the record that stands there.
+    """
     try:
         stage = pipeline.stage(stage_name)
-        if _missing_input(stage, snapshot) is not None:
+        reading = read_sources(stage, snapshot, lambda _: None)
+        record, _ = _read_record(stage, snapshot)
+        if record is not None:
+            reading = recorded(reading, record, which=lambda leaf: leaf.follows_record)
+        if reading.missing:
             return None
         code = code_files(stage, snapshot, _outputs(pipeline))
-        keys = task_keys(stage, code, read_params(stage, snapshot), datums(stage, snapshot))
+        found = datums(stage, snapshot, reading.entries)
+        return list(zip(found, task_keys(stage, code, read_params(stage, snapshot), found), strict=True))
     except (KeyError, UserError):
         return None
-    return stage_key(stage, keys)
 
 
 def build_record(status: StageStatus, snapshot: Snapshot, output: Oid, recovered: int) -> Record:
@@ -196,7 +234,13 @@ def build_record(status: StageStatus, snapshot: Snapshot, output: Oid, recovered
         output_path=status.stage.output,
         output_tree=output,
         inputs=tuple(
-            RecordInput(name=leaf.name, path=leaf.path, glob=leaf.glob, entry=RecordEntry(*input_entry(snapshot, leaf)))
+            RecordInput(
+                name=leaf.name,
+                path=leaf.path,
+                glob=leaf.glob,
+                entry=RecordEntry(*entry_of(status.reading.entries, leaf, snapshot)),
+                commit=status.reading.commits.get(leaf),
+            )
             for leaf in status.stage.inputs
         ),
         code=tuple(
@@ -229,23 +273,48 @@ def _read_record(stage: Stage, snapshot: Snapshot) -> tuple[Record | None, str |
     return (record, None) if record.stage == stage.name else (None, problem)
 
 
-def _missing_input(stage: Stage, snapshot: Snapshot) -> str | None:
-    for leaf in stage.inputs:
-        if leaf.upstream is not None:
-            continue
-        entry = snapshot.get(leaf.path)
-        if entry is None:
-            return f"input '{printable(leaf.name)}' is missing: there is no '{printable(leaf.path)}'"
-        if entry.mode == MODE_GITLINK:
-            return f"input '{printable(leaf.name)}' is missing: '{printable(leaf.path)}' is a submodule"
-    return None
-
-
-def _blocked(status: StageStatus, snapshot: Snapshot) -> str | None:
+def _blocked(status: StageStatus) -> str | None:
     """Why the stage has no key at this tree, None if it has one."""
     if status.waits_for:
         return "waits for " + ", ".join(f"'{printable(name)}'" for name in status.waits_for)
-    return _missing_input(status.stage, snapshot)
+    return next(iter(status.reading.missing.values()), None)
+
+
+def _untriggered(reading: Reading, record: Record, snapshot: Snapshot, knowledge: Knowledge) -> Reading:
+    """The inputs whose trigger has not fired since the record as that has them, the others as they are now."""
+    before = {(part.name, part.path): Entry(*part.entry) for part in record.inputs}
+
+    def stays(leaf: PfsInput) -> bool:
+        old = before.get((leaf.name, leaf.path))
+        if leaf.trigger is None or old is None:
+            return False
+        now = entry_of(reading.entries, leaf, snapshot)
+        if old == now:
+            return False
+        since = knowledge.since(leaf, old, now)
+        return not has_fired(leaf.trigger, snapshot, old, now, since, knowledge.committed())
+
+    return recorded(reading, record, which=stays)
+
+
+def _undisturbed(status: StageStatus, snapshot: Snapshot, unsettled: Collection[str]) -> StageStatus | None:
+    """The status with quiet inputs as the record has them, if nothing else has changed since; else None.
+
+    It waits for no stage that is upstream of quiet inputs only.
+    """
+    record = status.record
+    if record is None or not any(leaf.never for leaf in status.stage.inputs):
+        return None
+    if any(leaf.upstream in unsettled for leaf in status.stage.inputs if not leaf.never):
+        return None
+    reading = recorded(status.reading, record, which=lambda leaf: leaf.never)
+    if reading.missing:
+        return None
+    try:
+        quiet = _with_keys(replace(status, reading=reading, waits_for=()), snapshot)
+    except MissingObjectError:  # what the quiet input was is not in this clone
+        return None
+    return quiet if quiet.key == record.key else None
 
 
 def _is_pinned(status: StageStatus, knowledge: Knowledge) -> bool:
@@ -270,7 +339,7 @@ def _why_pinned(status: StageStatus) -> str:
 
 
 def _with_keys(status: StageStatus, snapshot: Snapshot) -> StageStatus:
-    found = datums(status.stage, snapshot)
+    found = datums(status.stage, snapshot, status.reading.entries)
     keys = task_keys(status.stage, status.code, status.params, found)
     return replace(status, key=stage_key(status.stage, keys), datums=tuple(found), task_keys=tuple(keys))
 
@@ -300,7 +369,7 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
         return replace(status, state=State.FAILED, reason=harmless(failure.message), done=done, failure=failure)
     if record is None:
         return replace(status, state=State.STALE, reason=no_record or "first run", done=done)
-    reason = why_stale(status.stage, snapshot, record, status.code, status.params)
+    reason = why_stale(status.stage, snapshot, status.reading.entries, record, status.code, status.params)
     return replace(status, state=State.STALE, reason=reason, done=done)
 
 

@@ -13,10 +13,11 @@ from gitml.pipeline.code import CodeFile
 from gitml.pipeline.glob import expand_entry
 from gitml.pipeline.key import spec_fields
 from gitml.pipeline.params import Params
+from gitml.pipeline.sources import Entries, entry_of
 from gitml.pipeline.spec.model import PfsInput, Stage
 from gitml.provenance.codec import Json, canonical, printable, text_of
 from gitml.provenance.record import Record, RecordInput
-from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
+from gitml.store.tree import Entry, Snapshot
 
 _MOST_FILES = 1000
 """Files counted before a count becomes 'more than'."""
@@ -24,15 +25,12 @@ _MOST_NAMED = 3
 """Names of one cause that are written out."""
 
 
-def input_entry(snapshot: Snapshot, leaf: PfsInput) -> Entry:
-    """What stands at the path of an input; the empty tree if nothing does."""
-    return snapshot.get(leaf.path) or Entry(MODE_TREE, empty_tree(snapshot.odb.format))
-
-
-def why_stale(stage: Stage, snapshot: Snapshot, record: Record, code: Sequence[CodeFile], params: Params) -> str:
+def why_stale(
+    stage: Stage, snapshot: Snapshot, entries: Entries, record: Record, code: Sequence[CodeFile], params: Params
+) -> str:
     """What changed since `record`, all causes joined by '; '."""
     causes = [
-        *_inputs(stage, snapshot, record),
+        *_inputs(stage, snapshot, entries, record),
         *_code(record, code),
         *_params(record, params),
         *_spec(stage, record),
@@ -64,7 +62,7 @@ def _names(names: Sequence[str]) -> str:
 # --- inputs ---
 
 
-def _inputs(stage: Stage, snapshot: Snapshot, record: Record) -> Iterator[str]:
+def _inputs(stage: Stage, snapshot: Snapshot, entries: Entries, record: Record) -> Iterator[str]:
     before = {(part.name, part.path): part for part in record.inputs}
     now = {(leaf.name, leaf.path): leaf for leaf in stage.inputs}
     gone = {name: path for name, path in before if (name, path) not in now}
@@ -72,7 +70,7 @@ def _inputs(stage: Stage, snapshot: Snapshot, record: Record) -> Iterator[str]:
         title = f"input '{printable(name)}'"
         known = before.get((name, path))
         if known is not None:
-            yield from _input(title, leaf, known, snapshot)
+            yield from _input(title, leaf, known, snapshot, entry_of(entries, leaf, snapshot))
         elif name in gone:
             yield f"{title} reads '{printable(path)}' instead of '{printable(gone.pop(name))}'"
         else:
@@ -81,11 +79,11 @@ def _inputs(stage: Stage, snapshot: Snapshot, record: Record) -> Iterator[str]:
         yield f"input '{printable(name)}' removed"
 
 
-def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot) -> Iterator[str]:
+def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot, entry: Entry) -> Iterator[str]:
     if leaf.glob != known.glob:
         yield f"{title} has the glob '{printable(leaf.glob)}' instead of '{printable(known.glob)}'"
-    entry, entry_before = input_entry(snapshot, leaf), Entry(*known.entry)
-    if entry == entry_before:
+    entry_before = Entry(*known.entry)
+    if entry == entry_before or leaf.reference:
         return
     try:
         changes = _changes(snapshot, leaf, entry_before, entry)
@@ -96,12 +94,12 @@ def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot) -
         yield f"{title} changed ({_count(changes)})"
 
 
-def changed_files(snapshot: Snapshot, leaf: PfsInput, before: Entry) -> dict[bytes, str]:
+def changed_files(snapshot: Snapshot, leaf: PfsInput, before: Entry, now: Entry) -> dict[bytes, str]:
     """The files of an input that are not as they were in `before`, below its path: 'added', 'removed' or 'changed'.
 
     A thousand of them at most, about. Raise `GitmlError` if what was there is not in this clone.
     """
-    return _changes(snapshot, leaf, before, input_entry(snapshot, leaf))
+    return _changes(snapshot, leaf, before, now)
 
 
 def _changes(snapshot: Snapshot, leaf: PfsInput, before: Entry, after: Entry) -> dict[bytes, str]:

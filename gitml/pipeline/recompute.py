@@ -164,7 +164,7 @@ class Recomputation:
         stage = status.stage
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
-        commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
+        commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
         job = hashlib.sha256(b"gitml/run/1\n" + self._commit).hexdigest()[:12]
 
         def start(key: str, datum: Datum) -> _Ended:

@@ -217,7 +217,9 @@ class Runner:
         for stage in pipeline.stages:
             snapshot = Snapshot(self._odb, settlement.overlay)
             as_it_stands = choice.single and choice.names(stage.name)
-            status = evaluate_stage(pipeline, stage, snapshot, knowledge, () if as_it_stands else unsettled)
+            ready = () if as_it_stands else unsettled
+            anew = self._options.force and choice.names(stage.name)
+            status = evaluate_stage(pipeline, stage, snapshot, knowledge, ready, current=anew)
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             out = self._result(status, snapshot, report, chosen)
@@ -285,7 +287,8 @@ class Runner:
                 line.reason = f"none of its {whole} datums is asked for; git ml ls datums {stage.name} lists them"
                 return None
         if self._options.dry_run:
-            todo = sum(not self._cache.knows(key) or self._is_ignored(key, ignore) for key in status.task_keys)
+            again = {*ignore, *RECOVERED} if stage.transform.err_cmd else ignore
+            todo = sum(not self._cache.knows(key) or self._is_ignored(key, again) for key in status.task_keys)
             why = f": {status.reason}" if status.reason else ""
             line.reason = f"would run {todo} of {whole} datums{why}"
             return None

@@ -149,6 +149,8 @@ class StageRun:
         self._fail_fast = fail_fast
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
+        self._directories: dict[bytes, str] = {}
+        """The first datum that wrote below each directory."""
         self._doomed = False
         self._halt = Halt(stop, None)
         self.tasks: list[TaskLine] = []
@@ -183,11 +185,13 @@ class StageRun:
         todo: dict[str, _Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
             known = self._cache.task(key)
-            # a stage that computes every datum still goes on with a run that was killed
+            # recovered datums get another chance in each run, and a stage may want every datum computed; both still
+            # go on with a run that was killed
+            anew = status.stage.every_job or (known is not None and known.state in RECOVERED)
             if (
                 known is not None
                 and known.state not in self._ignore
-                and (not status.stage.every_job or known.record.get("run") == self._run)
+                and (not anew or known.record.get("run") == self._run)
             ):
                 self._outs[key] = known.out
                 self.tally.cached += 1
@@ -201,7 +205,7 @@ class StageRun:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
-        commits = {leaf.name: self._commit.hex() for leaf in stage.inputs}
+        commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
         means = Means.of(stage.limits)
@@ -342,11 +346,19 @@ class StageRun:
             self._doomed |= self._fail_fast
 
     def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
-        """Two datums must not write one path: said as soon as the second one has."""
+        """Two datums must not write one path, nor a file where the other has a directory: said as soon as one has."""
         for path, _ in Snapshot(pack, found.tree).walk():
             other = self._writers.setdefault(path, label)
             if other != label:
                 raise DuplicateOutputError(path, (other, label), clash=False)
+            if self._directories.get(path, label) != label:
+                raise DuplicateOutputError(path, (self._directories[path], label), clash=True)
+            above = path
+            while slash := above.rfind(b"/") + 1:
+                above = above[: slash - 1]
+                if self._writers.get(above, label) != label:
+                    raise DuplicateOutputError(above, (self._writers[above], label), clash=True)
+                self._directories.setdefault(above, label)
 
     def _is_tracked(self, snapshot: Snapshot, path: bytes) -> bool:
         return path in filter_of(self._repo, self._odb, snapshot.root, [path])

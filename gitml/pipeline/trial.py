@@ -70,7 +70,7 @@ class Trials:
     def run(self, stage: Stage, snapshot: Snapshot) -> Trial:
         """The output of a stage there: known, or computed as `git ml run` would."""
         knowledge = self.surveyor.knowledge(self.commit)
-        status = evaluate_stage(self.pipeline, stage, snapshot, knowledge, ())
+        status = evaluate_stage(self.pipeline, stage, snapshot, knowledge, (), current=True)
         trial = Trial(key=status.key, total=len(status.datums))
         if status.key is None:
             trial.error = status.reason

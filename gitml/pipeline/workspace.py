@@ -83,6 +83,15 @@ class _Cached:
         return (now.st_ino, now.st_size, now.st_mtime_ns) == (self.inode, self.size, STAMP * 10**9)
 
 
+class Content(NamedTuple):
+    """The bytes of a file, in pieces that need not be asked for."""
+
+    pieces: Iterable[bytes]
+    size: int
+    is_pointer: bool
+    """Whether git has a pointer to them."""
+
+
 class _Placed(NamedTuple):
     inode: int
     size: int
@@ -105,6 +114,8 @@ class Workspace:
     _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
     """Every input file by its path below `pfs`."""
     _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)
+    _emptied: dict[bytes, Entry] = field(default_factory=dict)
+    """Input files that stand without their bytes, by path below `pfs`."""
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +171,23 @@ class Workspace:
                 entry = self._owner.entry_at(item.entry, path[len(root) + 1 :])
                 return None if entry is None else (entry, known.is_pointer)
         return None
+
+    def withheld(self, path: bytes) -> Entry | None:
+        """What git has for the input file at `path` (below `/pfs`) that stands there without its bytes.
+
+        None if it was given whole, or if what is there now is not the file that was placed.
+        """
+        entry = self._emptied.get(path)
+        if entry is None:
+            return None
+        now, known = (self.pfs / os.fsdecode(path)).lstat(), self._placed[path]
+        return entry if (now.st_ino, now.st_size, now.st_mtime_ns) == (known.inode, 0, STAMP * 10**9) else None
+
+    @contextmanager
+    def content(self, entry: Entry) -> Iterator[Content]:
+        """The bytes behind an entry that `withheld` gave."""
+        with self._owner.content(entry.oid) as found:
+            yield found
 
     def close(self) -> None:
         """Remove everything; what a task made unreadable too."""
@@ -282,6 +310,12 @@ class Workspaces:
                 self._place_link(workspace.pfs / os.fsdecode(below), path, entry, item.name)
                 continue
             where = workspace.pfs / os.fsdecode(below)
+            if item.empty_files:
+                where.parent.mkdir(parents=True, exist_ok=True)
+                _write_small(where, b"", executable=entry.mode == MODE_EXECUTABLE)
+                workspace._placed[below] = _Placed(where.lstat().st_ino, 0, False)
+                workspace._emptied[below] = entry
+                continue
             cached, by_pointer = self._place(where, entry)
             made = where.lstat()
             workspace._placed[below] = _Placed(made.st_ino, made.st_size, by_pointer)
@@ -405,30 +439,31 @@ class Workspaces:
         path = self.root / "cache" / (f"{oid}-x" if executable else f"{oid}")
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
-            with self._content(oid) as (pieces, by_pointer):
-                file.writelines(pieces)
+            with self.content(oid) as found:
+                file.writelines(found.pieces)
             mode = 0o555 if executable else 0o444
             os.fchmod(file.fileno(), mode)
         os.utime(partial, (STAMP, STAMP))
         partial.replace(path)
         made = path.lstat()
-        return _Cached(path, made.st_size, mode, made.st_ino, by_pointer)
+        return _Cached(path, made.st_size, mode, made.st_ino, found.is_pointer)
 
     @contextmanager
-    def _content(self, oid: Oid) -> Iterator[tuple[Iterable[bytes], bool]]:
-        """The content of a blob in pieces, that of the file it points to if it is a pointer, and whether it is."""
+    def content(self, oid: Oid) -> Iterator[Content]:
+        """The content of a blob, or of the file it points to if it is a pointer."""
         if isinstance(self._odb, StreamingReader):
             with self._odb.open(oid) as (_, size, pieces):
                 if size >= SMALL:
-                    yield pieces, False
+                    yield Content(pieces, size, False)
                     return
                 data = b"".join(pieces)
         else:
             data = self._odb.read(oid)[1]
         if is_pointer(data):
-            yield read_content(parse_pointer(data), self._odb), True
+            pointer = parse_pointer(data)
+            yield Content(read_content(pointer, self._odb), pointer.size, True)
         else:
-            yield [data], False
+            yield Content([data], len(data), False)
 
     def _evict(self) -> None:
         """Drop least recently used contents that no task uses, above the limit. The lock is held."""

@@ -37,6 +37,8 @@ class RecordInput:
     glob: str
     entry: RecordEntry
     """What stood at `path`, whether or not the glob picked all of it."""
+    commit: Oid | None = None
+    """The commit that was read, None if it is the one that was evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +132,7 @@ def format_record(record: Record) -> bytes:
             "stage": record.stage,
             "key": record.key,
             "output": {"path": text_of(record.output_path), "tree": record.output_tree.hex()},
-            "inputs": [
-                {"name": part.name, "path": text_of(part.path), "glob": part.glob, **_format_entry(part.entry)}
-                for part in record.inputs
-            ],
+            "inputs": [_format_input(part) for part in record.inputs],
             "code": [
                 {"target": file.target, "source": text_of(file.source), **_format_entry(file.entry)}
                 for file in record.code
@@ -143,6 +142,12 @@ def format_record(record: Record) -> bytes:
             "datums": {"total": record.total, "recovered": record.recovered},
         }
     )
+
+
+def _format_input(part: RecordInput) -> dict[str, Json]:
+    made: dict[str, Json] = {"name": part.name, "path": text_of(part.path), "glob": part.glob}
+    made |= _format_entry(part.entry)
+    return made | {"commit": part.commit.hex()} if part.commit is not None else made
 
 
 def _format_entry(entry: RecordEntry) -> dict[str, str]:
@@ -235,6 +240,7 @@ def _parse_input(value: dict[str, Any]) -> RecordInput:
         path=bytes_of(_text(value["path"])),
         glob=_text(value["glob"]),
         entry=_parse_entry(value),
+        commit=Oid.parse(_text(value["commit"])) if "commit" in value else None,
     )
 
 

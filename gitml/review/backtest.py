@@ -148,7 +148,7 @@ def backtest(
     odb: GitOdb, surveyor: Surveyor, asked: Question, trials: Trials, progress: Callable[[int, int], None]
 ) -> list[Cell]:
     """Every combination, inputs first; fewer if it was stopped. Raise `UserError` if a commit lacks an input."""
-    others = [leaf for leaf in asked.stage.inputs if leaf.path != asked.model.path]
+    others = [leaf for leaf in asked.stage.inputs if leaf.path != asked.model.path and not leaf.is_elsewhere]
     model_entries = {each.commit: _entries(odb, surveyor, each, [asked.model]) for each in asked.models}
     input_entries = {each.commit: _entries(odb, surveyor, each, others) for each in asked.inputs}
     cells: list[Cell] = []

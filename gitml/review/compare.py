@@ -180,7 +180,7 @@ def _causes(earlier: StageStatus, status: StageStatus, snapshot: Snapshot) -> st
     record = earlier.record
     if record is None or (status.record is not None and status.record.key == record.key):
         return ""
-    return why_stale(status.stage, snapshot, record, status.code, status.params)
+    return why_stale(status.stage, snapshot, status.reading.entries, record, status.code, status.params)
 
 
 def _params(before: _Seen, now: _Seen) -> Iterator[ParamChange]:

@@ -13,6 +13,7 @@ from gitml.pipeline.key import spec_fields
 from gitml.pipeline.places import Spot, line_of, spots
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.reason import changed_files, param_differences, shown
+from gitml.pipeline.sources import entry_of
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, canonical, text_of
 from gitml.provenance.record import Record
@@ -67,8 +68,11 @@ def _inputs(causes: Causes, survey: Survey, status: StageStatus, record: Record)
         if leaf.glob != known.glob:
             what = f"glob {shown(known.glob)} → {shown(leaf.glob)}"
             yield Difference(kind="input", name=text_of(leaf.path), what=what)
+        if leaf.reference:
+            continue
+        now = entry_of(status.reading.entries, leaf, survey.snapshot)
         try:
-            files = changed_files(survey.snapshot, leaf, Entry(*known.entry))
+            files = changed_files(survey.snapshot, leaf, Entry(*known.entry), now)
         except GitmlError:  # what was there before is not in this clone any more
             yield Difference(kind="input", name=text_of(leaf.path), what="changed")
             continue

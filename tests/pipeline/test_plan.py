@@ -10,7 +10,9 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.plan import StageStatus, State, build_record, evaluate, evaluate_stage, key_at
+from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
+from gitml.pipeline.trigger import Since
 from gitml.provenance.record import Record, RecordEntry, RecordHold, format_record, parse_record, record_path
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
@@ -30,6 +32,8 @@ class Known:
     tasks: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     when: int = 0
+    touched: Since | None = None
+    elsewhere: dict[str, Source] = field(default_factory=dict)
 
     def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
         self.calls.append("outputs")
@@ -54,6 +58,12 @@ class Known:
     def task_done(self, task_key: str) -> bool:
         self.calls.append("task_done")
         return task_key in self.tasks
+
+    def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
+        return self.touched
+
+    def source(self, leaf: PfsInput) -> Source | None:
+        return self.elsewhere.get(leaf.branch or leaf.commit)
 
 
 class Refusing(list[str]):

@@ -258,7 +258,7 @@ _INPUT = {
         about="One datum for each text that 'group_by' gives, of all the files that give it.",
         schema={"minItems": 1},
     ),
-    "cron": _later("cron inputs come with a later version", "until then let a system timer commit a file"),
+    "cron": _object("cron", "Empty files called by the time, which 'git ml cron' commits when it has come."),
     "atom": _removed("use 'pfs'"),
     "git": _removed("use 'pfs': the repository itself is the input"),
 }
@@ -269,34 +269,31 @@ _PFS = {
         kind=Kind.STRING, about="The command sees the files in /pfs/<name>; the last part of 'repo' unless told."
     ),
     "glob": Field(kind=Kind.STRING, about="What one datum is: '/' everything, '/*' each entry of the top directory."),
-    "branch": _later(
-        "branches other than 'master' come with a later version",
-        "take it out; the files are those of the commit being evaluated",
-        "master",
+    "branch": Field(
+        kind=Kind.STRING,
+        about="Git branch whose tip has the files; 'master' stands for the commit being evaluated.",
     ),
     "repo_type": _later(
         "repository types other than 'user' come with a later version", "take it out, and name files in 'repo'", "user"
     ),
     "project": _later("projects come with a later version", "put the path of the files into 'repo'", "default"),
-    "commit": _later(
-        "pinned commits come with a later version",
-        "until then commit those files to a path of their own, and read that",
-    ),
+    "commit": Field(kind=Kind.STRING, about="Commit that has the files, by oid or tag: they never change."),
     "join_on": Field(
         kind=Kind.STRING,
         about="What a join matches: '$1' stands for what the first group in parentheses of 'glob' matched.",
     ),
     "outer_join": Field(kind=Kind.BOOLEAN, about="Whether a join keeps files of this input that match nothing."),
     "group_by": Field(kind=Kind.STRING, about="What a group puts together, written as 'join_on'."),
-    "lazy": _later("lazy inputs come with a later version", "take it out; the files are there when the command starts"),
-    "empty_files": _later("empty files come with a later version", "take it out; the command then sees the content"),
-    "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
-    "trigger": _later("triggers come with a later version", "take it out; the stage then runs on every change"),
-    "propagation_spec": _later(
-        "inputs that start nothing come with a later version", "take it out; the stage then runs on every change"
+    "lazy": Field(kind=Kind.BOOLEAN, about="Files are brought without copying in any case, so it changes nothing."),
+    "empty_files": Field(
+        kind=Kind.BOOLEAN,
+        about="Whether files are empty for the command; a link to one from /pfs/out brings the whole content.",
     ),
-    "reference": _later(
-        "reference inputs come with a later version", "take it out; the stage then runs on every change"
+    "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
+    "trigger": _object("trigger", "Which changes of this input run the stage."),
+    "propagation_spec": _object("propagation_spec", "Which changes of this input run the stage."),
+    "reference": Field(
+        kind=Kind.BOOLEAN, about="Whether the content of this input plays no part in what is computed again."
     ),
     "from_commit": _removed("take it out; what was processed once is not processed again"),
 }
@@ -378,6 +375,28 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
         "code": Field(kind=Kind.CODE, about="Stands for the files in the image, as the field 'code' of a stage."),
         "working_dir": Field(kind=Kind.STRING, about="Stands for the working directory of the image."),
     },
+    "cron": {
+        "name": Field(kind=Kind.STRING, about="The command sees the ticks in /pfs/<name>."),
+        "spec": Field(kind=Kind.STRING, about='When it ticks, in UTC: "0 3 * * *", "@hourly", "@every 10m", "@never".'),
+        "repo": Field(kind=Kind.STRING, about="Directory of the ticks; '<stage>_<name>' unless told."),
+        "start": Field(
+            kind=Kind.STRING, about='When it begins, such as "2026-01-01T00:00:00Z"; when the input came unless told.'
+        ),
+        "overwrite": Field(kind=Kind.BOOLEAN, about="Whether a tick replaces those before it."),
+        "project": _later("projects come with a later version", "put the path of the ticks into 'repo'", "default"),
+        "commit": _ignored(Kind.STRING, "Pachyderm's server fills it in"),
+    },
+    "trigger": {
+        "branch": Field(kind=Kind.STRING, about="Git branch that is watched, as 'branch' of the input."),
+        "all": Field(kind=Kind.BOOLEAN, about="Whether every condition must hold; one is enough unless told."),
+        "size": Field(kind=Kind.STRING, about='Bytes that the input must have grown by: "100MB".'),
+        "commits": Field(kind=Kind.INTEGER, about="Commits that must have touched the input.", schema={"minimum": 0}),
+        "rate_limit_spec": Field(kind=Kind.STRING, about="Schedule: at most one change counts between two ticks."),
+        "cron_spec": Field(kind=Kind.STRING, about="Schedule: a change counts from the next tick on."),
+    },
+    "propagation_spec": {
+        "never": Field(kind=Kind.BOOLEAN, about="Whether a change of this input alone runs nothing."),
+    },
     "resources": _RESOURCES,
     "gpu": {
         "type": Field(kind=Kind.STRING, about="Kind of device."),
@@ -409,6 +428,7 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("name",),
     "pfs": ("repo", "glob"),
+    "cron": ("name", "spec"),
     "metric": ("path",),
     "predictions": ("path", "id", "prediction"),
     "labels": ("path",),

@@ -1,12 +1,27 @@
 """The input of a stage: what it names in the tree or upstream, under which name a task sees it."""
 
+import math
+import re
+
 from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
+from gitml.pipeline.schedule import parse_moment, parse_schedule
 from gitml.pipeline.spec.additions import Surroundings
 from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
-from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, UnionInput, leaves
+from gitml.pipeline.spec.model import (
+    Cron,
+    CrossInput,
+    GroupInput,
+    Input,
+    JoinInput,
+    PfsInput,
+    Trigger,
+    UnionInput,
+    leaves,
+)
 from gitml.pipeline.spec.paths import kind_name, nearest_path, repository_path
 from gitml.pipeline.spec.reading import Node
+from gitml.pipeline.spec.running import flag
 
 _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
     "cross": CrossInput,
@@ -14,8 +29,10 @@ _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
     "join": JoinInput,
     "group": GroupInput,
 }
-_KINDS = ("pfs", *_COMBINED)
+_KINDS = ("pfs", "cron", *_COMBINED)
 _KEY_FIELDS = {"join": "join_on", "group": "group_by"}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
+_NOT_IN_REFS = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{")
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 
 
@@ -38,10 +55,12 @@ class InputReader:
             problem = (
                 f"{quoted(kinds[0])} and {quoted(kinds[1])} in one input" if kinds else "no kind of input is given"
             )
-            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cross', 'union', 'join' and 'group'")
+            raise SpecError(node.place, problem, hint="give one of 'pfs', 'cron', 'cross', 'union', 'join' and 'group'")
         inner = node.require(kinds[0])
         if kinds[0] == "pfs":
             return self._pfs(inner)
+        if kinds[0] == "cron":
+            return self._cron(inner)
         if not inner.value:
             raise SpecError(inner.place, "an empty list")
         inputs = [self.read(item) for item in inner.value]
@@ -59,7 +78,11 @@ class InputReader:
 
     def _pfs(self, node: Node) -> PfsInput:
         repo = node.require("repo")
-        path, upstream = self._resolve(repo)
+        trigger = node.get("trigger")
+        watched = trigger.get("branch") if trigger is not None else None
+        branch = _branch(watched if watched is not None else node.get("branch"))
+        commit = _commit(node.get("commit"), node.get("branch"))
+        path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
         chosen = name.value if name is not None and name.value else repo.value.rstrip("/").rpartition("/")[2]
         _check_name(chosen, name.place if name is not None else repo.place)
@@ -70,7 +93,7 @@ class InputReader:
             )
         pattern = "/" + glob.value.strip("/")
         compiled = check_glob(pattern, glob.place)
-        outer = node.get("outer_join")
+        propagation = node.get("propagation_spec")
         return PfsInput(
             name=chosen,
             repo=repo.value,
@@ -78,9 +101,56 @@ class InputReader:
             upstream=upstream,
             glob=pattern,
             join_on=_key(node.get("join_on"), compiled),
-            outer_join=bool(outer is not None and outer.value),
+            outer_join=flag(node, "outer_join"),
             group_by=_key(node.get("group_by"), compiled),
+            branch=branch,
+            commit=commit,
+            empty_files=flag(node, "empty_files"),
+            never=propagation is not None and flag(propagation, "never"),
+            reference=flag(node, "reference"),
+            trigger=_trigger(trigger) if trigger is not None else None,
         )
+
+    def _cron(self, node: Node) -> PfsInput:
+        """A cron input: its ticks are files, each a datum, or one datum if a tick replaces the others."""
+        name, spec = node.require("name"), node.require("spec")
+        _check_name(name.value, name.place)
+        try:
+            parse_schedule(spec.value)
+        except UserError as error:
+            raise SpecError(spec.place, error.message, hint=error.hint) from None
+        start = node.get("start")
+        if start is not None and start.value:
+            try:
+                parse_moment(start.value)
+            except ValueError:
+                hint = 'write "2026-01-01T00:00:00Z"'
+                raise SpecError(start.place, f"{quoted(start.value)} is not a time", hint=hint) from None
+        repo = node.get("repo")
+        at = repo if repo is not None and repo.value else name
+        text = at.value if at is repo else f"{self._stage}_{name.value}"
+        path = repository_path(text, at.place)
+        whose = self._around.outputs.above(path) or self._around.outputs.below(path)
+        if not path or whose is not None:
+            what = f"the output of stage {quoted(whose)}" if whose is not None else "the whole repository"
+            raise SpecError(at.place, f"ticks cannot stand in {quoted(path or '.')}: it is {what}",
+                            hint="name a directory of their own in 'repo'")  # fmt: skip
+        overwrite = flag(node, "overwrite")
+        return PfsInput(
+            name=name.value,
+            repo=text,
+            path=path,
+            upstream=None,
+            glob="/" if overwrite else "/*",
+            cron=Cron(spec=spec.value, start=node.text("start"), overwrite=overwrite),
+        )
+
+    def _elsewhere(self, repo: Node) -> tuple[bytes, None]:
+        """The path that `repo` names in another commit. What stages make there is data as any other."""
+        text = repo.value
+        if not text:
+            raise SpecError(repo.place, "an empty name", hint="name a stage or a path")
+        return self._stages[text] if text in self._stages else repository_path(text, repo.place), None
 
     def _resolve(self, repo: Node) -> tuple[bytes, str | None]:
         """The repository path that `repo` names, and the stage whose output it is or lies in."""
@@ -123,6 +193,75 @@ class InputReader:
         if found is not None:
             return f"did you mean {quoted(found)}?"
         return "commit a file there; git keeps no empty directories"
+
+
+def _branch(node: Node | None) -> str:
+    """The git branch of a field `branch`, empty if it stands for the commit being evaluated."""
+    text = str(node.value) if node is not None else ""
+    if node is None or text in {"", "master"}:
+        return ""
+    if not _is_ref_name(text):
+        raise SpecError(node.place, f"{quoted(text)} is not the name of a branch", hint="write it as git branch does")
+    return text
+
+
+def _commit(node: Node | None, branch: Node | None) -> str:
+    """The revision of a field `commit`, empty if absent."""
+    text = str(node.value) if node is not None else ""
+    if node is None or not text:
+        return ""
+    if not _is_ref_name(text):
+        raise SpecError(node.place, f"{quoted(text)} is neither an oid nor a tag", hint="git rev-parse HEAD gives one")
+    if branch is not None and _branch(branch):
+        raise SpecError(node.place, "'commit' and 'branch' in one input", hint="a commit needs no branch: take it out")
+    return text
+
+
+def _trigger(node: Node) -> Trigger:
+    """The value of a field `trigger`; raise `SpecError` for one that holds never or says two things."""
+    size, commits, schedules = node.get("size"), node.get("commits"), {}
+    for name in ("rate_limit_spec", "cron_spec"):
+        given = node.get(name)
+        schedules[name] = str(given.value) if given is not None else ""
+        if given is not None and given.value:
+            try:
+                parse_schedule(given.value)
+            except UserError as error:
+                raise SpecError(given.place, error.message, hint=error.hint) from None
+    found = Trigger(
+        size=_size(size) if size is not None and size.value else 0,
+        commits=max(0, commits.value) if commits is not None else 0,
+        rate_limit=schedules["rate_limit_spec"],
+        cron=schedules["cron_spec"],
+        all=flag(node, "all"),
+    )
+    others = (found.size, found.commits, found.rate_limit)
+    if found.cron and any(others):
+        raise SpecError(node.place, "'cron_spec' with other conditions", hint="'rate_limit_spec' goes with them")
+    if not found.cron and not any(others):
+        hint = "give 'size', 'commits', 'rate_limit_spec' or 'cron_spec'"
+        raise SpecError(node.place, "a trigger without a condition", hint=hint)
+    return found
+
+
+def _size(node: Node) -> int:
+    """Bytes as Pachyderm's triggers write them: decimal units, `100MB` as `100M`; binary ones with an `i`."""
+    match = _SIZE.fullmatch(node.value.strip())
+    if match is None:
+        raise SpecError(node.place, f'expected a size such as "100MB", got {quoted(node.value)}')
+    base = 1024 if match[3] else 1000
+    factor = float(base ** " kmgt".index(match[2].lower() or " "))
+    return math.ceil(float(match[1]) * factor)
+
+
+def _is_ref_name(text: str) -> bool:
+    """Whether git takes `text` for the name of a branch or tag (git check-ref-format), as far as safety goes."""
+    parts = text.split("/")
+    return (
+        text.isprintable()
+        and not _NOT_IN_REFS.search(text)
+        and all(part and not part.startswith((".", "-")) and not part.endswith((".", ".lock")) for part in parts)
+    )
 
 
 def check_glob(text: str, place: Place) -> Glob:

@@ -8,6 +8,32 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    """When a file is added to an input: a schedule, see `pipeline.schedule`."""
+
+    spec: str
+    start: str = ""
+    """Time of RFC 3339 from which on it ticks; empty: the commit that brought the input."""
+    overwrite: bool = False
+    """Whether a tick replaces those before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """Which change of an input counts: any of the given conditions, or all of them."""
+
+    size: int = 0
+    """Bytes that it must have grown by."""
+    commits: int = 0
+    """Commits that must have touched it."""
+    rate_limit: str = ""
+    """Schedule that must have ticked before the newest of these commits."""
+    cron: str = ""
+    """Schedule that must have ticked before the commit that is evaluated."""
+    all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PfsInput:
     """Files of a repository path or of an upstream stage's output, split into datums by a glob."""
 
@@ -27,6 +53,30 @@ class PfsInput:
     """Whether a join keeps files that have no match."""
     group_by: str = ""
     """What a group puts together, written as `join_on`."""
+    branch: str = ""
+    """The git branch whose tip has the files; empty: the commit being evaluated."""
+    commit: str = ""
+    """The revision that has the files: an oid, also shortened, or a tag. Empty: as `branch` says."""
+    empty_files: bool = False
+    """Whether a task sees files without their bytes."""
+    never: bool = False
+    """Whether a change of this input alone runs nothing."""
+    reference: bool = False
+    """Whether the content is left out of the key."""
+    trigger: Trigger | None = None
+    """Which changes count; None: all."""
+    cron: Cron | None = None
+    """How ticks come to be in it; None: the files are the user's or a stage's."""
+
+    @property
+    def follows_record(self) -> bool:
+        """Whether what it holds does not follow from the tree alone: the record says what it was."""
+        return self.is_elsewhere or self.never or self.trigger is not None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the files are those of another commit than the one being evaluated."""
+        return bool(self.branch or self.commit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,34 @@ def test_a_link_to_an_input_that_was_changed_is_a_copy(run: Run, odb: MemoryOdb)
         assert files(odb, gather(outcome.workspace, odb).tree) == {b"a": (MODE_FILE, b"2\n")}
 
 
+@pytest.mark.parametrize("tracked", [True, False])
+def test_links_to_empty_files_bring_the_content(
+    tracked: bool, workspaces: Workspaces, tree: Callable[..., Snapshot], odb: MemoryOdb
+) -> None:
+    stored = store_content([LARGE], odb)
+    pointer = Entry(MODE_FILE, odb.write("blob", format_pointer(stored.pointer)))
+    files = tree({"small": "text", "run*": "#!/bin/sh\n", "big": LARGE, "sub/pointer": pointer, "edited": "text"})
+    item = DatumInput("data", b"data", b"", Entry(MODE_TREE, files.root), empty_files=True)
+    with workspaces.create([item]) as workspace:
+        for name in ("small", "run", "big", "edited"):
+            assert (workspace.pfs / "data" / name).stat().st_size == 0
+            (workspace.out / name).symlink_to(f"/pfs/data/{name}")
+        (workspace.out / "sub").symlink_to("../data/sub")
+        (workspace.pfs / "data/edited").write_text("mine")
+        (workspace.out / "copy").write_bytes((workspace.pfs / "data/small").read_bytes())
+        found = gather(workspace, odb, tracked)
+    out = Snapshot(odb, found.tree)
+    for kept in (b"small", b"run"):
+        assert out.get(kept) == files.get(kept)
+    assert out.read(b"edited") == b"mine"
+    assert out.read(b"copy") == b""
+    expected = format_pointer(stored.pointer) if tracked else LARGE
+    assert out.read(b"big") == out.read(b"sub/pointer") == expected
+    assert found.size == 2 * len(LARGE) + len("text#!/bin/sh\nmine")
+    assert sorted(found.pointers) == ([b"big"] if tracked else [])
+    assert sorted(path for path, _ in found.plain_large) == ([] if tracked else [b"sub/pointer"])
+
+
 def test_links_inside_the_output(run: Run, odb: MemoryOdb) -> None:
     text = "cd pfs/out; mkdir d; echo 1 > d/a; ln -s d/a l; ln -s l ll; ln -s /pfs/out/d e; ln -s $PWD/d/a d/b"
     with run(text) as outcome:

@@ -44,6 +44,7 @@ def test_a_datum_is_described_as_in_pachyderm(make_stage: Callable[..., Stage]) 
         "PACH_OUTPUT_COMMIT_ID": "j1",
         "PACH_DATUM_ID": "d1",
         "PPS_PIPELINE_NAME": "model",
+        "PPS_PROJECT_NAME": "default",
     }
 
 

@@ -82,7 +82,7 @@ def test_a_command_gets_exactly_its_environment(run: Run) -> None:
     names = {line.partition("=")[0] for line in output(run("env > pfs/out/o", {"x": {"a": "1"}})).splitlines()}
     assert names - {"_", "OLDPWD", "SHLVL"} == {
         "HOME", "TMPDIR", "PWD", "PATH", "PYTHONDONTWRITEBYTECODE", "x", "PACH_JOB_ID", "PACH_OUTPUT_COMMIT_ID",
-        "PACH_DATUM_ID", "PPS_PIPELINE_NAME",
+        "PACH_DATUM_ID", "PPS_PIPELINE_NAME", "PPS_PROJECT_NAME",
     }  # fmt: skip
 
 
