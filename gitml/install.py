@@ -7,31 +7,28 @@ for byte on uninstall.
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gitml.errors import UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.checkout import fill_in
+from gitml.git.localattributes import remove_attributes, write_attributes
+from gitml.git.odb import GitOdb
 from gitml.git.pointers import read_pointers
 from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
 from gitml.git.worktree import Materialised, Progress, materialise
 from gitml.oid import Oid
+from gitml.pipeline.spec import load_pipeline
 from gitml.resources import data_dir
-from gitml.store.datatree import INCOMPRESSIBLE_SUFFIX
+from gitml.store.tree import Snapshot
 
 HOOKS = (
     "pre-commit", "prepare-commit-msg", "post-commit", "post-merge", "post-rewrite", "post-checkout",
     "post-index-change", "pre-push",
 )  # fmt: skip
 _SIGNATURE = b'# gitml hook 1, written by "git ml install"'
-_BINARY = (
-    ".safetensors", ".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".onnx", ".gguf", ".keras",
-    ".ubj", ".parquet", ".arrow", ".feather", ".sqlite", ".sqlite3", ".db",
-)  # fmt: skip
-"""Ends of names of which `git diff` would only say that they differ, or show pointers."""
-_ATTRIBUTES_BEGIN = "# gitml: begin\n"
-_ATTRIBUTES_END = "# gitml: end\n"
 
 
 @dataclass(slots=True)
@@ -76,7 +73,7 @@ def install(
         )
     report = Installed(hooks_dir=directory)
     _configure(repo)
-    _write_attributes(repo)
+    write_attributes(repo, _outputs(repo))
     _write_hooks(directory, report)
     for remote in repo.git.lines("remote"):
         configure_remote(repo, remote)
@@ -133,7 +130,7 @@ def uninstall(repo: Repository) -> list[str]:
         if original.exists():
             original.replace(directory / name)
             restored.append(name)
-    for section in ("filter.ml", "diff.ml", "merge.ml"):
+    for section in ("filter.ml", "diff.ml", "merge.ml", "merge.ml-result"):
         repo.configure("--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
         repo.configure("--unset-all", name, check=False)
@@ -141,7 +138,7 @@ def uninstall(repo: Repository) -> list[str]:
         unconfigure_remote(repo, remote)
         for name in ("mlFetch", "mlNamespace"):
             repo.configure("--unset-all", f"remote.{remote}.{name}", check=False)
-    _edit_attributes(repo, "")
+    remove_attributes(repo)
     return restored
 
 
@@ -158,34 +155,24 @@ def _configure(repo: Repository) -> None:
         "filter.ml.process": f"{command_line()} filter-process",
         "filter.ml.required": "true",
         "diff.ml.textconv": f"{command_line()} textconv",
-        "merge.ml.name": "gitml results: keep ours, the pipeline brings them up to date",
+        "merge.ml.name": "gitml: results take ours, large files are a conflict, all else is merged by lines",
+        "merge.ml.driver": f"{command_line()} merge-file %O %A %B %P",
+        "merge.ml-result.name": "gitml results: keep ours, the pipeline brings them up to date",
         # `true` leaves our side in place and reports success; the evaluation after the merge sees what is stale
-        "merge.ml.driver": "true",
+        "merge.ml-result.driver": "true",
     }.items():
         repo.configure(name, value)
 
 
-def _write_attributes(repo: Repository) -> None:
-    lines = f"*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n"
-    # by name, and not with the filter: git starts a process for each version that it shows
-    lines += "".join(f"*{suffix} diff=ml\n" for suffix in _BINARY)
-    _edit_attributes(repo, _ATTRIBUTES_BEGIN + lines + _ATTRIBUTES_END)
-
-
-def _edit_attributes(repo: Repository, block: str) -> None:
-    path = repo.common_dir / "info" / "attributes"
-    text = path.read_text() if path.exists() else ""
-    head, begin, rest = text.partition(_ATTRIBUTES_BEGIN)
-    if begin:
-        text = head + rest.partition(_ATTRIBUTES_END)[2]
-    if text and not text.endswith("\n"):
-        text += "\n"
-    text += block
-    if text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    else:
-        path.unlink(missing_ok=True)
+def _outputs(repo: Repository) -> list[bytes]:
+    """The outputs of the pipeline of HEAD; none if it has none that can be read."""
+    head = repo.try_resolve("HEAD^{tree}")
+    if head is None:
+        return []
+    with GitOdb(repo.git, repo.format) as odb, suppress(GitmlError):
+        pipeline = load_pipeline(Snapshot(odb, head))
+        return [] if pipeline is None else [stage.output for stage in pipeline.stages]
+    return []
 
 
 def _write_hooks(directory: Path, report: Installed) -> None:

@@ -144,9 +144,6 @@ def test_merge_where_both_sides_changed_data(project: Project) -> None:
     project.git("switch", "-q", "main")
     project.write("training/m.csv", "5\n")
     project.commit("main data")
-    (project.path / ".git" / "info").mkdir(exist_ok=True)
-    with (project.path / ".git" / "info" / "attributes").open("a") as attributes:
-        attributes.write("model/** merge=ml\ninference/** merge=ml\n")
     project.git("merge", "-q", "--no-edit", "topic")
     project.wait()
     assert project.read("model/model.txt") == "1\n2\n5\n7\n"
