@@ -7,6 +7,7 @@ for byte on uninstall.
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,8 @@ HOOKS = (
     "pre-commit", "prepare-commit-msg", "post-commit", "post-merge", "post-rewrite", "post-checkout",
     "post-index-change", "pre-push",
 )  # fmt: skip
-_SIGNATURE = b'# gitml hook 1, written by "git ml install"'
+_SERVER_HOOKS = ("pre-receive", "post-receive")
+_SIGNATURE = b'# gitml hook 1, written by "git ml install'
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def install(
     report = Installed(hooks_dir=directory)
     _configure(repo)
     write_attributes(repo, _outputs(repo))
-    _write_hooks(directory, report)
+    _write_hooks(directory, report, HOOKS, data_dir("hooks"))
     for remote in repo.git.lines("remote"):
         configure_remote(repo, remote)
         if fetch:
@@ -85,6 +87,24 @@ def install(
                 report.unreachable.append((remote, error.message))
     if repo.worktree is not None and repo.try_resolve("HEAD") is not None:
         report.materialised = fill_in(repo, progress=progress) if fetch else materialise(repo, None, progress)
+    return report
+
+
+def install_server(repo: Repository) -> Installed:
+    """Set a bare repository up: pushes are refused if their data is missing, queued for a run otherwise.
+
+    Nothing becomes trusted by that. A pre-receive hook that is there stays as it is. Raise `UserError`.
+    """
+    if repo.worktree is not None:
+        raise UserError("--server is for bare repositories", hint="in a clone: git ml install")
+    report = Installed(hooks_dir=hooks_dir(repo))
+    refusing = report.hooks_dir / "pre-receive"
+    _write_hooks(report.hooks_dir, report, ["post-receive"], data_dir("templates") / "server")
+    if not refusing.exists():
+        text = (data_dir("templates") / "server" / "pre-receive").read_bytes()
+        first, rest = text.split(b"\n", 1)
+        refusing.write_bytes(first + b"\n" + _SIGNATURE + b' --server"\n' + rest)
+        refusing.chmod(0o755)
     return report
 
 
@@ -122,7 +142,7 @@ def uninstall(repo: Repository) -> list[str]:
     """Take everything back that `install` did; give the hooks that were restored. Data and results stay."""
     restored: list[str] = []
     directory = hooks_dir(repo)
-    for name in HOOKS:
+    for name in (*HOOKS, *_SERVER_HOOKS):
         if not _is_ours(directory / name):
             continue
         (directory / name).unlink()
@@ -175,22 +195,22 @@ def _outputs(repo: Repository) -> list[bytes]:
     return []
 
 
-def _write_hooks(directory: Path, report: Installed) -> None:
+def _write_hooks(directory: Path, report: Installed, names: Sequence[str], shims: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    for name in HOOKS:
+    for name in names:
         path = directory / name
         if path.exists() and not _is_ours(path):
             path.replace(directory / f"{name}.gitml-orig")
         if (directory / f"{name}.gitml-orig").exists():
             report.chained.append(name)
         temporary = directory / f"{name}.gitml-tmp"
-        temporary.write_bytes(_shim(name))
+        temporary.write_bytes(_shim(shims / name))
         temporary.chmod(0o755)
         temporary.replace(path)
 
 
-def _shim(name: str) -> bytes:
-    text = (data_dir("hooks") / name).read_text()
+def _shim(path: Path) -> bytes:
+    text = path.read_text()
     escaped = "".join(f"\\{char}" if char in '\\"$`' else char for char in sys.executable)
     return text.replace("@PYTHON@", escaped).encode()
 

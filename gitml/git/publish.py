@@ -123,6 +123,19 @@ def publish(
     return Published(commit_id, kept)
 
 
+def publish_beside(repo: Repository, odb: GitOdb, ref: str, tip: Oid, tree: Oid, message: bytes) -> Oid:
+    """Commit `tree` on `tip` and have `ref`, which nobody works on, name that; give the commit.
+
+    What the ref had before was of an older tip. Raise `SigningError`, `RefLockedError`.
+    """
+    commit = signed(repo, result_commit(odb, tip, tree, message, None, committer_of(repo)))
+    with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
+        commit_id = pack.write("commit", format_commit(commit))
+        pack.finish()
+    update_refs(repo.git, [RefUpdate(ref, commit_id)], message="gitml: results")
+    return commit_id
+
+
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
     """Do what a publisher that was killed after moving the branch left undone in index and worktree."""
     try:

@@ -137,7 +137,14 @@ def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
         start_runner(repo)
 
 
+def _post_receive(repo: Repository, _: Sequence[str]) -> None:
+    from gitml.hooks.server import post_receive  # noqa: PLC0415 - only on servers
+
+    post_receive(repo)
+
+
 _HOOKS = {
+    "post-receive": _post_receive,
     "post-commit": _post_commit,
     "post-merge": _post_merge,
     "post-rewrite": _post_rewrite,
