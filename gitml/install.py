@@ -5,6 +5,7 @@ for byte on uninstall.
 """
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -62,21 +63,25 @@ def install(
 ) -> Installed:
     """Set this clone up; doing it again brings it up to date.
 
-    Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) and `force` is
-    not given.
+    Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) whose scripts do not
+    call ours, and `force` is not given.
     """
     directory = hooks_dir(repo)
     manager = repo.config("core.hooksPath")
-    if manager is not None and not force:
+    managed = manager is not None and not force
+    lacking = [name for name in HOOKS if managed and not _is_called(directory, name)]
+    if lacking:
+        where = directory.parent if directory.name == "_" else directory  # husky generates what is in `_`
         raise UserError(
             f"hooks of this repository live in '{manager}' (core.hooksPath), which a hook manager may rewrite",
-            hint="git ml install --force writes there all the same; or call 'git ml hook NAME \"$@\"' from the "
-            f"manager's {', '.join(HOOKS)}",
+            hint="git ml install --force writes there all the same; or add these lines and install again:\n"
+            + "\n".join(f'{where / name}: git ml hook {name} "$@"' for name in lacking),
         )
     report = Installed(hooks_dir=directory)
     _configure(repo)
     write_attributes(repo, _outputs(repo))
-    _write_hooks(directory, report, HOOKS, data_dir("hooks"))
+    if not managed:
+        _write_hooks(directory, report, HOOKS, data_dir("hooks"))
     for remote in repo.git.lines("remote"):
         configure_remote(repo, remote)
         if fetch:
@@ -114,9 +119,9 @@ def is_installed(repo: Repository) -> bool:
 
 
 def installed_hooks(repo: Repository) -> list[str]:
-    """The hooks of ours that stand where git looks."""
+    """The hooks of ours that stand where git looks, and those that a hook manager's script calls."""
     directory = hooks_dir(repo)
-    return [name for name in HOOKS if _is_ours(directory / name)]
+    return [name for name in HOOKS if _is_ours(directory / name) or _is_called(directory, name)]
 
 
 def chained_hooks(repo: Repository) -> list[str]:
@@ -213,6 +218,13 @@ def _shim(path: Path) -> bytes:
     text = path.read_text()
     escaped = "".join(f"\\{char}" if char in '\\"$`' else char for char in sys.executable)
     return text.replace("@PYTHON@", escaped).encode()
+
+
+def _is_called(directory: Path, name: str) -> bool:
+    """Whether a script of a hook manager calls our hook; husky has those of the user one directory above."""
+    places = [directory / name, *([directory.parent / name] if directory.name == "_" else [])]
+    call = re.compile(rb"^[^#\n]*\bml hook " + name.encode() + rb"\b", re.MULTILINE)
+    return any(place.is_file() and not _is_ours(place) and call.search(place.read_bytes()) for place in places)
 
 
 def _is_ours(path: Path) -> bool:
