@@ -20,6 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gitml.hooks import run_hook
 
         return run_hook(argv[1], argv[2:])
+    if command == "merge-file":
+        from gitml.hooks.merging import merge_file
+
+        return merge_file(argv[1:])
     if command == "runner" and len(argv) > 1:
         from gitml.pipeline.background import run_in_background
 

@@ -5,33 +5,33 @@ for byte on uninstall.
 """
 
 import os
+import re
 import shlex
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gitml.errors import UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.checkout import fill_in
+from gitml.git.localattributes import remove_attributes, write_attributes
+from gitml.git.odb import GitOdb
 from gitml.git.pointers import read_pointers
 from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
 from gitml.git.worktree import Materialised, Progress, materialise
 from gitml.oid import Oid
+from gitml.pipeline.spec import load_pipeline
 from gitml.resources import data_dir
-from gitml.store.datatree import INCOMPRESSIBLE_SUFFIX
+from gitml.store.tree import Snapshot
 
 HOOKS = (
     "pre-commit", "prepare-commit-msg", "post-commit", "post-merge", "post-rewrite", "post-checkout",
     "post-index-change", "pre-push",
 )  # fmt: skip
-_SIGNATURE = b'# gitml hook 1, written by "git ml install"'
-_BINARY = (
-    ".safetensors", ".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".onnx", ".gguf", ".keras",
-    ".ubj", ".parquet", ".arrow", ".feather", ".sqlite", ".sqlite3", ".db",
-)  # fmt: skip
-"""Ends of names of which `git diff` would only say that they differ, or show pointers."""
-_ATTRIBUTES_BEGIN = "# gitml: begin\n"
-_ATTRIBUTES_END = "# gitml: end\n"
+_SERVER_HOOKS = ("pre-receive", "post-receive")
+_SIGNATURE = b'# gitml hook 1, written by "git ml install'
 
 
 @dataclass(slots=True)
@@ -63,21 +63,25 @@ def install(
 ) -> Installed:
     """Set this clone up; doing it again brings it up to date.
 
-    Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) and `force` is
-    not given.
+    Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) whose scripts do not
+    call ours, and `force` is not given.
     """
     directory = hooks_dir(repo)
     manager = repo.config("core.hooksPath")
-    if manager is not None and not force:
+    managed = manager is not None and not force
+    lacking = [name for name in HOOKS if managed and not _is_called(directory, name)]
+    if lacking:
+        where = directory.parent if directory.name == "_" else directory  # husky generates what is in `_`
         raise UserError(
             f"hooks of this repository live in '{manager}' (core.hooksPath), which a hook manager may rewrite",
-            hint="git ml install --force writes there all the same; or call 'git ml hook NAME \"$@\"' from the "
-            f"manager's {', '.join(HOOKS)}",
+            hint="git ml install --force writes there all the same; or add these lines and install again:\n"
+            + "\n".join(f'{where / name}: git ml hook {name} "$@"' for name in lacking),
         )
     report = Installed(hooks_dir=directory)
     _configure(repo)
-    _write_attributes(repo)
-    _write_hooks(directory, report)
+    write_attributes(repo, _outputs(repo))
+    if not managed:
+        _write_hooks(directory, report, HOOKS, data_dir("hooks"))
     for remote in repo.git.lines("remote"):
         configure_remote(repo, remote)
         if fetch:
@@ -91,15 +95,33 @@ def install(
     return report
 
 
+def install_server(repo: Repository) -> Installed:
+    """Set a bare repository up: pushes are refused if their data is missing, queued for a run otherwise.
+
+    Nothing becomes trusted by that. A pre-receive hook that is there stays as it is. Raise `UserError`.
+    """
+    if repo.worktree is not None:
+        raise UserError("--server is for bare repositories", hint="in a clone: git ml install")
+    report = Installed(hooks_dir=hooks_dir(repo))
+    refusing = report.hooks_dir / "pre-receive"
+    _write_hooks(report.hooks_dir, report, ["post-receive"], data_dir("templates") / "server")
+    if not refusing.exists():
+        text = (data_dir("templates") / "server" / "pre-receive").read_bytes()
+        first, rest = text.split(b"\n", 1)
+        refusing.write_bytes(first + b"\n" + _SIGNATURE + b' --server"\n' + rest)
+        refusing.chmod(0o755)
+    return report
+
+
 def is_installed(repo: Repository) -> bool:
     """Whether git runs our filter here."""
     return repo.config("filter.ml.process") is not None
 
 
 def installed_hooks(repo: Repository) -> list[str]:
-    """The hooks of ours that stand where git looks."""
+    """The hooks of ours that stand where git looks, and those that a hook manager's script calls."""
     directory = hooks_dir(repo)
-    return [name for name in HOOKS if _is_ours(directory / name)]
+    return [name for name in HOOKS if _is_ours(directory / name) or _is_called(directory, name)]
 
 
 def chained_hooks(repo: Repository) -> list[str]:
@@ -125,7 +147,7 @@ def uninstall(repo: Repository) -> list[str]:
     """Take everything back that `install` did; give the hooks that were restored. Data and results stay."""
     restored: list[str] = []
     directory = hooks_dir(repo)
-    for name in HOOKS:
+    for name in (*HOOKS, *_SERVER_HOOKS):
         if not _is_ours(directory / name):
             continue
         (directory / name).unlink()
@@ -133,7 +155,7 @@ def uninstall(repo: Repository) -> list[str]:
         if original.exists():
             original.replace(directory / name)
             restored.append(name)
-    for section in ("filter.ml", "diff.ml", "merge.ml"):
+    for section in ("filter.ml", "diff.ml", "merge.ml", "merge.ml-result"):
         repo.configure("--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
         repo.configure("--unset-all", name, check=False)
@@ -141,7 +163,7 @@ def uninstall(repo: Repository) -> list[str]:
         unconfigure_remote(repo, remote)
         for name in ("mlFetch", "mlNamespace"):
             repo.configure("--unset-all", f"remote.{remote}.{name}", check=False)
-    _edit_attributes(repo, "")
+    remove_attributes(repo)
     return restored
 
 
@@ -158,54 +180,51 @@ def _configure(repo: Repository) -> None:
         "filter.ml.process": f"{command_line()} filter-process",
         "filter.ml.required": "true",
         "diff.ml.textconv": f"{command_line()} textconv",
-        "merge.ml.name": "gitml results: keep ours, the pipeline brings them up to date",
+        "merge.ml.name": "gitml: results take ours, large files are a conflict, all else is merged by lines",
+        "merge.ml.driver": f"{command_line()} merge-file %O %A %B %P",
+        "merge.ml-result.name": "gitml results: keep ours, the pipeline brings them up to date",
         # `true` leaves our side in place and reports success; the evaluation after the merge sees what is stale
-        "merge.ml.driver": "true",
+        "merge.ml-result.driver": "true",
     }.items():
         repo.configure(name, value)
 
 
-def _write_attributes(repo: Repository) -> None:
-    lines = f"*{INCOMPRESSIBLE_SUFFIX.decode()} -delta\n.gitml/records/** merge=ml -text\n"
-    # by name, and not with the filter: git starts a process for each version that it shows
-    lines += "".join(f"*{suffix} diff=ml\n" for suffix in _BINARY)
-    _edit_attributes(repo, _ATTRIBUTES_BEGIN + lines + _ATTRIBUTES_END)
+def _outputs(repo: Repository) -> list[bytes]:
+    """The outputs of the pipeline of HEAD; none if it has none that can be read."""
+    head = repo.try_resolve("HEAD^{tree}")
+    if head is None:
+        return []
+    with GitOdb(repo.git, repo.format) as odb, suppress(GitmlError):
+        pipeline = load_pipeline(Snapshot(odb, head))
+        return [] if pipeline is None else [stage.output for stage in pipeline.stages]
+    return []
 
 
-def _edit_attributes(repo: Repository, block: str) -> None:
-    path = repo.common_dir / "info" / "attributes"
-    text = path.read_text() if path.exists() else ""
-    head, begin, rest = text.partition(_ATTRIBUTES_BEGIN)
-    if begin:
-        text = head + rest.partition(_ATTRIBUTES_END)[2]
-    if text and not text.endswith("\n"):
-        text += "\n"
-    text += block
-    if text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write_hooks(directory: Path, report: Installed) -> None:
+def _write_hooks(directory: Path, report: Installed, names: Sequence[str], shims: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    for name in HOOKS:
+    for name in names:
         path = directory / name
         if path.exists() and not _is_ours(path):
             path.replace(directory / f"{name}.gitml-orig")
         if (directory / f"{name}.gitml-orig").exists():
             report.chained.append(name)
         temporary = directory / f"{name}.gitml-tmp"
-        temporary.write_bytes(_shim(name))
+        temporary.write_bytes(_shim(shims / name))
         temporary.chmod(0o755)
         temporary.replace(path)
 
 
-def _shim(name: str) -> bytes:
-    text = (data_dir("hooks") / name).read_text()
+def _shim(path: Path) -> bytes:
+    text = path.read_text()
     escaped = "".join(f"\\{char}" if char in '\\"$`' else char for char in sys.executable)
     return text.replace("@PYTHON@", escaped).encode()
+
+
+def _is_called(directory: Path, name: str) -> bool:
+    """Whether a script of a hook manager calls our hook; husky has those of the user one directory above."""
+    places = [directory / name, *([directory.parent / name] if directory.name == "_" else [])]
+    call = re.compile(rb"^[^#\n]*\bml hook " + name.encode() + rb"\b", re.MULTILINE)
+    return any(place.is_file() and not _is_ours(place) and call.search(place.read_bytes()) for place in places)
 
 
 def _is_ours(path: Path) -> bool:

@@ -79,6 +79,39 @@ def test_hooks_of_a_manager_are_not_touched_without_force(repo: Path) -> None:
     assert (repo / ".husky" / "post-commit").exists()
 
 
+def test_a_manager_whose_scripts_call_the_hooks_keeps_them(repo: Path) -> None:
+    (repo / ".husky" / "_").mkdir(parents=True)
+    run_git(repo, "config", "core.hooksPath", ".husky/_")
+    here = Repository.discover(repo)
+    with pytest.raises(UserError) as refused:
+        library.install(here, fetch=False)
+    lines = [line.partition(": ") for line in (refused.value.hint or "").splitlines()[1:]]
+    assert len(lines) == len(library.HOOKS)
+    for place, _, line in lines:
+        script = Path(place)
+        assert script.parent == repo / ".husky"
+        script.write_text(f"# {line}\n")
+        stub = script.parent / "_" / script.name
+        stub.write_text(f'#!/bin/sh\nsh -e "{script}" "$@"\n')
+        stub.chmod(0o755)
+    with pytest.raises(UserError):
+        library.install(here, fetch=False)  # a comment is no call
+    for place, _, line in lines:
+        Path(place).write_text(f'PATH="{Path(sys.executable).parent}:$PATH" {line}\n')
+    before = {path: path.read_bytes() for path in (repo / ".husky").rglob("*") if path.is_file()}
+    library.install(here, fetch=False)
+    assert library.installed_hooks(here) == list(library.HOOKS)
+    marker = repo / ".git" / "ml" / "committing"
+    (repo / "a").write_text("a")
+    run_git(repo, "add", "a")
+    editor = {**os.environ, "GIT_EDITOR": f"cp '{marker}' seen; echo m >"}
+    subprocess.run(["git", "commit", "-q"], cwd=repo, env=editor, check=True, capture_output=True)
+    assert (repo / "seen").read_text().strip().isdigit(), "an open editor is known under a manager, too"
+    assert not marker.exists()
+    library.uninstall(here)
+    assert all(path.read_bytes() == text for path, text in before.items()), "scripts of the manager stay"
+
+
 def test_a_missing_interpreter_stops_no_commit_but_a_push(repo: Path) -> None:
     library.install(Repository.discover(repo), fetch=False)
     for name in library.HOOKS:

@@ -11,6 +11,7 @@ from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.meter import Meter
+from gitml.pipeline.background import publishes_beside
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.trust import Level, Trust
@@ -24,6 +25,9 @@ def install(
     no_fetch: Annotated[
         bool, typer.Option("--no-fetch", help="Leave files as pointers, now and after checkouts.")
     ] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help="Set a bare repository up: pushes are queued and run here.")
+    ] = False,
 ) -> int:
     """Set this clone up: filter, hooks, merge driver; fetch data and fill in the files.
 
@@ -31,9 +35,24 @@ def install(
     now count as reviewed; that list is kept in your home directory. Nothing else outside this clone changes.
     """
     repo = Repository.discover()
+    if server:
+        return _set_up_server(repo)
     code = set_up(repo, force=force, fetch=not no_fetch)
     library.fetch_by_itself(repo, not no_fetch)
     return code
+
+
+def _set_up_server(repo: Repository) -> int:
+    beside = publishes_beside(repo)
+    report = library.install_server(repo)
+    library.remember_path(repo)
+    show(f"pushes to {safe(str(repo.git_dir))} are queued and run here")
+    for hook in report.chained:
+        show(f"  {hook}: your own hook stays and runs first")
+    show(f"  results go to {'refs/ml/results/BRANCH' if beside else 'the branch, on top'} (ml.serverPublish)")
+    if Trust(repo).level is not Level.REPO:
+        show("  only reviewed commands run; to run what anybody pushes: git ml trust --level repo")
+    return ExitCode.OK
 
 
 def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:

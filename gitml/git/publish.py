@@ -16,6 +16,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
 from gitml.git.repository import Repository
+from gitml.git.signing import COMMITTER, SigningError, committer_of, signed
 from gitml.git.state import reasons_to_wait, worktrees
 from gitml.git.worktree import sync_published
 from gitml.oid import Oid
@@ -43,16 +44,19 @@ class Moved:
 
 Outcome = Published | Parked | Moved
 
-COMMITTER = (b"gitml", b"gitml@localhost")
-
 
 def result_commit(
-    odb: GitOdb, tip: Oid, tree: Oid, message: bytes, who: tuple[Signature, Signature] | None = None
+    odb: GitOdb,
+    tip: Oid,
+    tree: Oid,
+    message: bytes,
+    who: tuple[Signature, Signature] | None = None,
+    committer: tuple[bytes, bytes] = COMMITTER,
 ) -> Commit:
     """The commit that puts `tree` on `tip`: deterministic, so equal results of two machines are one commit.
 
-    The author is the tip's author, the committer is gitml; both dates are the tip's committer date. With `who` they
-    are this author and committer: what a person decided is a commit of that person's.
+    The author is the tip's author, the committer is `committer` (name, address); both dates are the tip's committer
+    date. With `who` they are this author and committer: what a person decided is a commit of that person's.
     """
     if who is not None:
         return Commit(tree=tree, parents=(tip,), author=who[0], committer=who[1], message=message)
@@ -60,7 +64,7 @@ def result_commit(
     when, offset = source.committer.time, source.committer.offset
     author = Signature(source.author.name, source.author.email, when, offset)
     return Commit(
-        tree=tree, parents=(tip,), author=author, committer=Signature(*COMMITTER, when, offset), message=message
+        tree=tree, parents=(tip,), author=author, committer=Signature(*committer, when, offset), message=message
     )
 
 
@@ -94,8 +98,12 @@ def publish(
     Waits up to `wait` seconds while a commit is written, the index is locked or a merge, rebase or the like is
     under way. `who` is as for `result_commit`.
     """
+    try:
+        commit = signed(repo, result_commit(odb, tip, tree, message, who, committer_of(repo)))
+    except SigningError as error:
+        return Parked(error.message)
     with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
-        commit_id = pack.write("commit", format_commit(result_commit(odb, tip, tree, message, who)))
+        commit_id = pack.write("commit", format_commit(commit))
         pack.finish()
     reason = wait_until_free(repo, branch, wait, stopped)
     if reason is not None:
@@ -113,6 +121,19 @@ def publish(
     kept = _bring_up_to_date(repo, odb, branch, tip, commit_id, published)
     _forget_intent(repo)
     return Published(commit_id, kept)
+
+
+def publish_beside(repo: Repository, odb: GitOdb, ref: str, tip: Oid, tree: Oid, message: bytes) -> Oid:
+    """Commit `tree` on `tip` and have `ref`, which nobody works on, name that; give the commit.
+
+    What the ref had before was of an older tip. Raise `SigningError`, `RefLockedError`.
+    """
+    commit = signed(repo, result_commit(odb, tip, tree, message, None, committer_of(repo)))
+    with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
+        commit_id = pack.write("commit", format_commit(commit))
+        pack.finish()
+    update_refs(repo.git, [RefUpdate(ref, commit_id)], message="gitml: results")
+    return commit_id
 
 
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:

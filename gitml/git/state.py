@@ -108,6 +108,27 @@ def rebase_is_starting(git_dir: Path) -> bool:
     return (_read(state / "git-rebase-todo") or "").split("\n")[0] != "noop"
 
 
+def note_commit(git_dir: Path) -> None:
+    """Leave the marker for the `git commit` that started us, however many scripts of a hook manager lie between."""
+    pid = os.getppid()
+    while pid > 1:
+        words = (_command_line(pid) or b"").split(b"\0")
+        if words[0].rpartition(b"/")[2] == b"git" and b"ml" not in words[1:2]:
+            marker = git_dir / COMMIT_MARKER
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(f"{pid}\n")
+            return
+        stat = _read(Path(f"/proc/{pid}/stat")) or ""
+        # the name of the program stands in brackets and may hold any characters
+        fields = stat.rpartition(")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
+
+
+def forget_commit(git_dir: Path) -> None:
+    """The commit is written."""
+    (git_dir / COMMIT_MARKER).unlink(missing_ok=True)
+
+
 def commit_under_way(git_dir: Path) -> bool:
     """Whether a live `git commit` holds the marker: moving the branch now would make the user's commit fail."""
     text = _read(git_dir / COMMIT_MARKER)

@@ -28,11 +28,11 @@ def patterns_for(repo: Repository, given: str) -> list[str]:
     name = given.rstrip("/")
     place = repo.worktree / name.lstrip("/") if repo.worktree is not None else None
     if place is not None and name and place.is_dir():
-        return [f"{_GLOB.sub(_escaped, name)}/**"]
+        return [f"{literal_pattern(name)}/**"]
     if given.endswith("/"):
         return [f"{name}/**"]
     if place is not None and os.path.lexists(place):
-        return [_GLOB.sub(_escaped, name)]
+        return [literal_pattern(name)]
     return [given] if _GLOB.search(given) else [given, f"{given}/**"]
 
 
@@ -79,9 +79,15 @@ def committed_patterns(repo: Repository) -> list[str]:
 def attribute_line(pattern: str) -> str:
     """The line of `.gitattributes` that puts a pattern under gitml.
 
-    Without `merge=ml`: that driver keeps our side, which is right for results and would drop the other side of data.
+    Without `merge=ml`: the driver of an older clone keeps our side, which would drop the other side of data. Clones say
+    it for themselves (`localattributes`).
     """
     return quoted_pattern(pattern) + _ATTRIBUTES
+
+
+def literal_pattern(name: str) -> str:
+    """The pattern that means just this name, whatever characters it has."""
+    return _GLOB.sub(_escaped, name)
 
 
 def quoted_pattern(pattern: str) -> str:

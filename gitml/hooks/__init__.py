@@ -15,7 +15,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers, wait_for_sessions
-from gitml.git.state import rebase_is_starting, rebase_under_way, sequence_under_way
+from gitml.git.state import forget_commit, note_commit, rebase_is_starting, rebase_under_way, sequence_under_way
 from gitml.git.transfer import parse_pushed, push_data
 from gitml.git.worktree import materialise
 from gitml.hooks.words import say
@@ -53,7 +53,12 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _before_commit(repo: Repository, _: Sequence[str]) -> None:
+    note_commit(repo.git_dir)  # our shims do it themselves; this is for hook managers
+
+
 def _post_commit(repo: Repository, _: Sequence[str]) -> None:
+    forget_commit(repo.git_dir)
     with GitOdb(repo.git, repo.format) as odb:
         head = repo.resolve("HEAD")
         _cover(repo, odb, head)
@@ -137,7 +142,16 @@ def _worktree_changed(repo: Repository, _: Sequence[str]) -> None:
         start_runner(repo)
 
 
+def _post_receive(repo: Repository, _: Sequence[str]) -> None:
+    from gitml.hooks.server import post_receive  # noqa: PLC0415 - only on servers
+
+    post_receive(repo)
+
+
 _HOOKS = {
+    "pre-commit": _before_commit,
+    "prepare-commit-msg": _before_commit,
+    "post-receive": _post_receive,
     "post-commit": _post_commit,
     "post-merge": _post_merge,
     "post-rewrite": _post_rewrite,

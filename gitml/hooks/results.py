@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from gitml.git.localattributes import write_attributes
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.hooks.words import say
@@ -22,6 +23,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     """Evaluate the commit; if something is to be done, have the runner do it and say so in one line."""
     surveyor = Surveyor(repo, odb, RunCache(repo, odb))
     survey = surveyor.survey(head)
+    write_attributes(repo, [] if survey.pipeline is None else [stage.output for stage in survey.pipeline.stages])
     if survey.pipeline is None:
         _follow(repo, odb)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
-from gitml.errors import GitmlError, MachineError
+from gitml.errors import GitmlError, MachineError, UserError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.followers import readers
@@ -61,8 +61,11 @@ def run_in_background(where: str) -> int:
 
 def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: set[str]) -> int:
     """Run one branch, then ask for those that read it; each once, or two that read each other would never end."""
-    options = RunOptions(publish_wait=repo.config_int("ml.publishWait", 30))
     try:
+        beside = repo.worktree is None and publishes_beside(repo)
+        options = RunOptions(
+            publish_wait=repo.config_int("ml.publishWait", 30), results=results_of(branch) if beside else None
+        )
         if repo.try_resolve(branch) is None:
             return 0  # deleted meanwhile
         with GitOdb(repo.git, repo.format) as odb:
@@ -81,6 +84,19 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: s
         traceback.print_exc(file=sys.stderr)
         _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")
     return 1
+
+
+def results_of(branch: str) -> str:
+    """The ref that has the results of `branch` (a full ref name) where they are not to go onto the branch itself."""
+    return "refs/ml/results/" + branch.removeprefix("refs/heads/")
+
+
+def publishes_beside(repo: Repository) -> bool:
+    """Whether a server leaves branches to those who push, and has results at refs of their own; raise `UserError`."""
+    policy = repo.config("ml.serverPublish") or "ref"
+    if policy not in ("ref", "branch"):
+        raise UserError(f"ml.serverPublish is '{policy}'", hint="it is one of: ref, branch")
+    return policy == "ref"
 
 
 def _note_error(lease: Lease, message: str) -> None:

@@ -18,7 +18,7 @@ from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
-from gitml.git.publish import Moved, Parked, finish_interrupted, publish
+from gitml.git.publish import Moved, Parked, finish_interrupted, publish, publish_beside
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
@@ -67,6 +67,8 @@ class RunOptions:
     """A person asked: failed stages are tried again, and the commands count as reviewed."""
     dry_run: bool = False
     publish: bool = True
+    results: str | None = None
+    """The ref that receives the result commit; None: the branch."""
     publish_wait: float = 30.0
     """Seconds to wait for a moment in which results can be published."""
     parallel: int | None = None
@@ -393,6 +395,14 @@ class Runner:
             report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
             return False
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
+        if self._options.results is not None:
+            if self._repo.try_resolve(branch) != settlement.tip:
+                return True  # pushed again; what is done is in the cache
+            message = self._message(settlement, report)
+            report.published = publish_beside(
+                self._repo, self._odb, self._options.results, settlement.tip, settlement.overlay, message
+            )
+            return False
         outcome = publish(
             self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
             wait=self._options.publish_wait, stopped=self._stop.is_set,

@@ -27,6 +27,11 @@ def test_both_sides_changed_one_file(tmp_path: Path, lines: int) -> None:
 
     assert merge.returncode == 1
     assert project.git("status", "--porcelain") == "UU data/a.csv"
+    if lines == 10:
+        assert "<<<<<<< ours\nours\n" in project.read("data/a.csv")
+    else:
+        assert "both sides changed 'data/a.csv'" in merge.stderr
+        assert project.read("data/a.csv").startswith("ours\n1\n"), "no markers in a pointer"
     project.git("checkout", "--theirs", "data/a.csv")
     assert project.read("data/a.csv").startswith("theirs\n1\n")
     project.commit("merged", wait=False)

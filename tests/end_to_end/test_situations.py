@@ -59,7 +59,7 @@ def test_first_commit_gives_a_result_commit_with_trailers(project: Project) -> N
     project.git("fsck", "--strict", "--no-dangling")
 
 
-def test_amend_of_a_data_commit(project: Project) -> None:
+def test_row_03_amend_of_a_data_commit(project: Project) -> None:
     project.write("training/b.csv", "3\n")
     project.git("add", "-A")
     project.git("commit", "-q", "-m", "more", GITML="0")
@@ -72,7 +72,7 @@ def test_amend_of_a_data_commit(project: Project) -> None:
     assert project.is_clean()
 
 
-def test_amend_of_a_result_commit_keeps_everything_fresh(project: Project) -> None:
+def test_row_03_amend_of_a_result_commit_keeps_everything_fresh(project: Project) -> None:
     before = project.executions()
     project.write("notes.txt", "n\n")
     project.git("add", "-A")
@@ -83,7 +83,7 @@ def test_amend_of_a_result_commit_keeps_everything_fresh(project: Project) -> No
     assert project.executions() == before
 
 
-def test_interactive_rebase_that_reorders_and_drops(project: Project) -> None:
+def test_row_04_interactive_rebase_that_reorders_and_drops(project: Project) -> None:
     project.write("a.txt", "a\n")
     project.commit("a")
     project.write("training/b.csv", "3\n")
@@ -101,7 +101,7 @@ def test_interactive_rebase_that_reorders_and_drops(project: Project) -> None:
     assert project.is_clean()
 
 
-def test_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> None:
+def test_row_04_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> None:
     project.git("switch", "-q", "-c", "topic")
     project.write("training/t.csv", "7\n")
     project.commit("topic data")
@@ -121,7 +121,7 @@ def test_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> 
     assert not (project.path / ".git" / "rebase-merge").exists()
 
 
-def test_cherry_pick_of_a_result_commit_does_not_pass_for_this_branch(project: Project) -> None:
+def test_row_05_cherry_pick_of_a_result_commit_does_not_pass_for_this_branch(project: Project) -> None:
     project.git("switch", "-q", "-c", "other")
     project.write("training/o.csv", "9\n")
     project.commit("other data")
@@ -137,16 +137,13 @@ def test_cherry_pick_of_a_result_commit_does_not_pass_for_this_branch(project: P
     assert project.is_clean()
 
 
-def test_merge_where_both_sides_changed_data(project: Project) -> None:
+def test_row_09_11_merge_where_both_sides_changed_data(project: Project) -> None:
     project.git("switch", "-q", "-c", "topic")
     project.write("training/t.csv", "7\n")
     project.commit("topic data")
     project.git("switch", "-q", "main")
     project.write("training/m.csv", "5\n")
     project.commit("main data")
-    (project.path / ".git" / "info").mkdir(exist_ok=True)
-    with (project.path / ".git" / "info" / "attributes").open("a") as attributes:
-        attributes.write("model/** merge=ml\ninference/** merge=ml\n")
     project.git("merge", "-q", "--no-edit", "topic")
     project.wait()
     assert project.read("model/model.txt") == "1\n2\n5\n7\n"
@@ -168,7 +165,7 @@ def test_fast_forward_merge_brings_results_along(project: Project) -> None:
     assert project.executions() == before
 
 
-def test_squash_merge_is_fresh_by_content(project: Project) -> None:
+def test_row_12_squash_merge_is_fresh_by_content(project: Project) -> None:
     project.git("switch", "-q", "-c", "topic")
     project.write("training/t.csv", "7\n")
     project.commit("topic data")
@@ -203,7 +200,7 @@ def test_stash_and_pop_while_results_arrive(project: Project) -> None:
     assert set(project.states().values()) == {"fresh"}
 
 
-def test_users_changes_survive_publishing(project: Project) -> None:
+def test_row_31_users_changes_survive_publishing(project: Project) -> None:
     gate = Gate(project)
     project.write("training/b.csv", "3\n")
     project.commit("slower", wait=False)
@@ -220,7 +217,7 @@ def test_users_changes_survive_publishing(project: Project) -> None:
     assert sorted(project.git("diff", "--name-only").splitlines()) == ["input/y.csv", "model/model.txt"]
 
 
-def test_detached_head_computes_nothing_by_itself(project: Project) -> None:
+def test_row_13_detached_head_computes_nothing_by_itself(project: Project) -> None:
     tip = project.head("main")
     project.git("checkout", "-q", "--detach")
     project.write("training/b.csv", "3\n")
@@ -238,7 +235,7 @@ def test_detached_head_computes_nothing_by_itself(project: Project) -> None:
     assert project.head("main") == tip
 
 
-def test_linked_worktree_gets_its_own_results(project: Project, tmp_path: Path) -> None:
+def test_row_15_linked_worktree_gets_its_own_results(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "-q", "-b", "topic", str(tmp_path / "linked"))
     linked = Project(tmp_path / "linked")
     tip = project.head("main")
@@ -252,7 +249,7 @@ def test_linked_worktree_gets_its_own_results(project: Project, tmp_path: Path) 
     assert project.read("model/model.txt") == "1\n2\n"
 
 
-def test_second_commit_while_the_first_one_runs(project: Project) -> None:
+def test_row_01_second_commit_while_the_first_one_runs(project: Project) -> None:
     gate = Gate(project)
     project.commit("slower", wait=False)
     gate.until_running()
@@ -266,7 +263,7 @@ def test_second_commit_while_the_first_one_runs(project: Project) -> None:
     assert project.is_clean()
 
 
-def test_second_commit_changes_what_the_first_one_computes(project: Project) -> None:
+def test_row_01_second_commit_changes_what_the_first_one_computes(project: Project) -> None:
     gate = Gate(project)
     project.commit("slower", wait=False)
     gate.until_running()
@@ -279,7 +276,7 @@ def test_second_commit_changes_what_the_first_one_computes(project: Project) -> 
     assert set(project.states().values()) == {"fresh"}
 
 
-def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path) -> None:
+def test_row_02_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path) -> None:
     gate = Gate(project)
     project.commit("slower", wait=False)
     gate.until_running()
@@ -311,7 +308,7 @@ def test_results_wait_for_an_open_commit_editor(project: Project, tmp_path: Path
     assert project.is_clean()
 
 
-def test_results_wait_for_a_merge_under_way(project: Project) -> None:
+def test_row_02_results_wait_for_a_merge_under_way(project: Project) -> None:
     project.git("config", "ml.publishWait", "1")
     project.git("switch", "-q", "-c", "topic")
     project.write("notes.txt", "theirs\n")
@@ -336,7 +333,7 @@ def test_results_wait_for_a_merge_under_way(project: Project) -> None:
     assert project.is_clean()
 
 
-def test_bisect_is_left_alone(project: Project) -> None:
+def test_row_14_bisect_is_left_alone(project: Project) -> None:
     first = project.head("HEAD^")
     project.git("bisect", "start")
     project.git("bisect", "bad", "HEAD")
@@ -347,7 +344,7 @@ def test_bisect_is_left_alone(project: Project) -> None:
     assert project.is_clean()
 
 
-def test_revert_of_a_revert_is_fresh_again(project: Project) -> None:
+def test_row_08_revert_of_a_revert_is_fresh_again(project: Project) -> None:
     project.write("training/b.csv", "3\n")
     project.commit("data b")
     result = project.head()
@@ -361,7 +358,7 @@ def test_revert_of_a_revert_is_fresh_again(project: Project) -> None:
     assert project.executions() == before
 
 
-def test_restored_result_that_is_reverted_stays_reverted(project: Project) -> None:
+def test_row_06_07_revert_of_data_restores_and_revert_of_that_result_holds(project: Project) -> None:
     project.write("training/b.csv", "3\n")
     project.commit("data b")
     project.git("revert", "--no-edit", "HEAD~1")
@@ -374,7 +371,7 @@ def test_restored_result_that_is_reverted_stays_reverted(project: Project) -> No
     assert project.read("model/model.txt") == "1\n2\n3\n"
 
 
-def test_hook_without_a_terminal_returns_at_once_and_lets_go_of_pipes(project: Project) -> None:
+def test_row_23_hook_without_a_terminal_returns_at_once_and_lets_go_of_pipes(project: Project) -> None:
     gate = Gate(project)
     project.git("add", "-A")
     done = subprocess.run(
@@ -388,7 +385,7 @@ def test_hook_without_a_terminal_returns_at_once_and_lets_go_of_pipes(project: P
     project.wait()
 
 
-def test_gitml_0_and_ci_keep_hooks_from_running_anything(project: Project) -> None:
+def test_row_26_gitml_0_and_ci_keep_hooks_from_running_anything(project: Project) -> None:
     project.write("training/b.csv", "3\n")
     project.commit("quiet", GITML="0")
     assert project.states()["model"] == "stale"

@@ -1,0 +1,80 @@
+"""The merge driver `ml`: what becomes of a file that both sides of a merge changed.
+
+Results take our side, as the pipeline brings them up to date after the merge. Large files are a conflict in words,
+where git would write its markers into pointers. Everything else is merged line by line, as git does it.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gitml.errors import GitmlError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.hooks.words import say
+from gitml.meter import format_size
+from gitml.pipeline.cache import RunCache
+from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.survey import Surveyor
+from gitml.provenance.record import RECORDS
+from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, PointerError, parse_pointer
+from gitml.store.tree import Snapshot
+
+_CONFLICT = 1
+_FAILED = 255
+"""Git takes a driver that ends above 128 for broken and stops the merge."""
+
+
+def merge_file(arguments: Sequence[str]) -> int:
+    """`merge-file BASE OURS THEIRS PATH`: leave the merged content in the file OURS; 0 if it is merged, 1 if not."""
+    if len(arguments) != 4:
+        say("merge-file BASE OURS THEIRS PATH is started by git; git ml install sets it up")
+        return _FAILED
+    base, ours, theirs, path = arguments
+    try:
+        repo = Repository.discover()
+        if _is_result(repo, os.fsencode(path)):
+            return 0
+        mine, other = _pointer(Path(ours)), _pointer(Path(theirs))
+        if mine is not None or other is not None:
+            return _conflict(path, mine, other)
+        done = repo.git.run(
+            "merge-file", "-L", "ours", "-L", "base", "-L", "theirs",
+            *(os.fspath(Path(name).absolute()) for name in (ours, base, theirs)), check=False,
+        )  # fmt: skip
+        # above 127 it could not: binary content, of which ours stays
+        return 0 if done.returncode == 0 else _CONFLICT
+    except GitmlError as error:
+        say(f"'{path}' was not merged: {error.message}")
+        return _CONFLICT
+
+
+def _is_result(repo: Repository, path: bytes) -> bool:
+    if path.startswith(RECORDS + b"/"):
+        return True
+    head = repo.try_resolve("HEAD")
+    if head is None:
+        return False
+    with GitOdb(repo.git, repo.format) as odb, suppress(GitmlError):
+        pipeline = load_pipeline(Snapshot(odb, Surveyor(repo, odb, RunCache(repo, odb)).tree_of(head)))
+        return pipeline is not None and any(path.startswith(stage.output + b"/") for stage in pipeline.stages)
+    return False
+
+
+def _pointer(file: Path) -> Pointer | None:
+    if file.stat().st_size > MAX_POINTER_SIZE:
+        return None
+    try:
+        return parse_pointer(file.read_bytes())
+    except PointerError:
+        return None
+
+
+def _conflict(path: str, ours: Pointer | None, theirs: Pointer | None) -> int:
+    if ours is not None and theirs is not None and ours.sha256 == theirs.sha256:
+        return 0  # the same content in other chunks
+    sizes = (format_size(each.size) if each is not None else "a small file" for each in (ours, theirs))
+    say(f"both sides changed '{path}': ours {next(sizes)}, theirs {next(sizes)}; large files are not merged by lines")
+    say(f"hint: git checkout --ours -- '{path}', or --theirs, then git add it")
+    return _CONFLICT

@@ -1,0 +1,108 @@
+"""Situations with more than one repository: merges elsewhere, submodules, shallow clones, two who compute the same."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.project import Project, small_project
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves a project with its first results, for the others to copy."""
+    return tmp_path_factory.mktemp("built") / "project"
+
+
+@pytest.fixture
+def project(tmp_path: Path, built: Path) -> Project:
+    """Two quick stages, first results committed."""
+    if not built.exists():
+        small_project(built).commit("first")
+    shutil.copytree(built, tmp_path / "project", symlinks=True)
+    project = Project(tmp_path / "project")
+    project.ml("install")
+    return project
+
+
+def test_row_10_outputs_that_a_forge_blended_are_found(project: Project, tmp_path: Path) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("input/x.csv", "other x\n")
+    project.commit("other x")
+    project.git("switch", "-q", "main")
+    project.write("input/y.csv", "other y\n")
+    project.commit("other y")
+    project.git("clone", "-q", str(project.path), str(tmp_path / "forge"))
+    forge = Project(tmp_path / "forge")  # where nobody installed gitml
+    forge.git("merge", "-q", "-X", "ours", "--no-edit", "origin/topic")
+    assert forge.read("inference/x.csv") == "other x\n2\n"
+    assert forge.read("inference/y.csv") == "other y\n2\n"
+    project.git("fetch", "-q", str(forge.path), "main:merged", GITML="0")
+    project.git("switch", "-q", "merged")
+    done = project.ml("verify", check=False)
+    assert done.returncode == 6
+    assert "blended" in done.stdout
+    project.ml("run")
+    assert project.ml("verify").returncode == 0
+
+
+def test_row_16_a_submodule_runs_for_itself_and_leaves_its_parent_alone(project: Project, tmp_path: Path) -> None:
+    parent = Project(tmp_path / "parent")
+    parent.path.mkdir()
+    parent.git("init", "-q")
+    parent.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(project.path), "part")
+    parent.git("commit", "-q", "-m", "with a part")
+    tip = parent.head()
+    part = Project(parent.path / "part")
+    part.ml("install")
+    part.write("training/b.csv", "3\n")
+    part.commit("more")
+    assert part.subjects()[:2] == ["gitml: update model, inference", "more"]
+    assert part.read("model/model.txt") == "1\n2\n3\n"
+    assert part.is_clean()
+    assert parent.head() == tip
+    assert parent.git("status", "--porcelain") == " M part"
+
+
+def test_row_17_a_shallow_clone_is_judged_by_its_tree(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "-q", "--depth", "1", f"file://{project.path}", str(tmp_path / "shallow"))
+    shallow = Project(tmp_path / "shallow")
+    shallow.ml("install")
+    assert shallow.states() == {"model": "fresh", "inference": "fresh"}
+    shallow.write("input/x.csv", "new x\n")
+    shallow.commit("new x")
+    assert shallow.subjects()[:2] == ["gitml: update inference", "new x"]
+    assert shallow.read("inference/x.csv") == "new x\n2\n"
+
+
+def test_row_21_results_are_signed_or_wait(project: Project) -> None:
+    project.git("config", "ml.sign", "always")
+    project.git("config", "gpg.format", "ssh")
+    project.git("config", "user.signingKey", str(project.path / "no-such-key.pub"))
+    project.write("training/b.csv", "3\n")
+    project.commit("more")
+    assert project.subjects()[0] == "more"
+    assert "cannot be signed" in project.ml("run", check=False).stderr
+    key = project.path.parent / "key"
+    project.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    project.git("config", "user.signingKey", f"{key}.pub")
+    project.git("config", "ml.committer", "Bot <bot@example.org>")
+    project.ml("publish")
+    assert "-----BEGIN SSH SIGNATURE-----" in project.git("cat-file", "commit", "HEAD")
+    assert project.git("log", "-1", "--format=%cn <%ce>") == "Bot <bot@example.org>"
+    assert set(project.states().values()) == {"fresh"}
+
+
+def test_row_27_29_two_clones_that_compute_the_same_have_one_commit(project: Project, tmp_path: Path) -> None:
+    project.write("training/b.csv", "3\n")
+    project.commit("more", GITML="0")
+    project.git("clone", "-q", str(project.path), str(tmp_path / "twin"))
+    twin = Project(tmp_path / "twin")
+    twin.ml("install")
+    for each in (project, twin):
+        each.ml("run")
+        assert each.subjects()[:2] == ["gitml: update model, inference", "more"]
+        assert each.ml("run").returncode == 0
+        assert each.subjects()[1] == "more", "a result commit leads to no other"
+    assert project.head() == twin.head()
+    twin.git("pull", "-q", "--ff-only")
