@@ -219,7 +219,9 @@ _TRANSFORM = {
     "working_dir": Field(
         kind=Kind.STRING, about="Directory in which the command runs; the top of the workspace unless told."
     ),
-    "secrets": _later("secrets come with a later version", "take them out; tasks get no secrets until then"),
+    "secrets": Field(
+        kind=Kind.OBJECTS, object="secret", about="Secrets of this clone that the command gets: git ml secret set."
+    ),
     "datum_batching": _later(
         "batching comes with a later version", "take it out, and let the command end after the files of one datum"
     ),
@@ -380,6 +382,12 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
         "type": Field(kind=Kind.STRING, about="Kind of device."),
         "number": Field(kind=Kind.INTEGER, about="How many."),
     },
+    "secret": {
+        "name": Field(kind=Kind.STRING, about="Name of the secret."),
+        "mount_path": Field(kind=Kind.STRING, about="Directory in which the command finds a file for each key."),
+        "env_var": Field(kind=Kind.STRING, about="Environment variable that holds the value of 'key'."),
+        "key": Field(kind=Kind.STRING, about="Key of the secret."),
+    },
     "datum_set_spec": {
         "number": Field(kind=Kind.INTEGER, about="Datums in a set."),
         "size_bytes": Field(kind=Kind.INTEGER, about="Bytes in a set."),
@@ -406,6 +414,7 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("name",),
     "pfs": ("repo", "glob"),
+    "secret": ("name",),
     "metric": ("path",),
     "predictions": ("path", "id", "prediction"),
     "labels": ("path",),
