@@ -77,6 +77,10 @@ wheel: $(VENV)/made  ## the wheel, in dist/
 bench: $(VENV)/for-development  ## benchmarks: latency of commit and status
 	@for each in benchmarks/latency*.py; do $(BIN)/python $$each || exit; done
 
+.PHONY: pictures
+pictures: $(VENV)/for-development  ## outputs and pictures in docs/review.md; needs Chromium
+	@$(BIN)/python -m tests.review.pictures
+
 .PHONY: clean
 clean:  ## remove what the targets made
 	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -32,7 +32,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.02):
-            for pid in self._family():
+            for pid in family(self._pid):
                 try:
                     status = Path(f"/proc/{pid}/status").read_text()
                 except OSError:
@@ -43,17 +43,45 @@ class Peak:
                     peak = int(fields["VmHWM"].split()[0]) * 1024
                     self.bytes[name] = max(peak, self.bytes.get(name, 0))
 
-    def _family(self) -> list[int]:
-        found, waiting = [], [self._pid]
-        while waiting:
-            pid = waiting.pop()
-            found.append(pid)
-            try:
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    waiting += map(int, (task / "children").read_text().split())
-            except OSError:
-                continue
-        return found
+
+class Together:
+    """The most memory that a process and all that it starts hold at one time: what is resident of each, added up."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._most = pid, 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._ended.set()
+        self._thread.join()
+        return self._most
+
+    def _watch(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        while not self._ended.wait(0.02):
+            held = 0
+            for pid in family(self._pid):
+                try:
+                    held += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+                except OSError:
+                    continue
+            self._most = max(self._most, held)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it, as far as they live."""
+    found, waiting = [], [pid]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        try:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue
+    return found
 
 
 def git(where: Path, *arguments: str, **extra: str) -> None:

@@ -1,4 +1,4 @@
-"""How long `git ml diff` takes on a pipeline of many stages.
+"""How long `git ml diff` and `git ml report` take on a pipeline of many stages.
 
     python -m benchmarks.review [--stages N] [--runs N]
 
@@ -41,11 +41,11 @@ def pipeline(count: int) -> str:
 
 
 def best(where: Path, runs: int, *arguments: str) -> tuple[float, float]:
-    """The best and the median of some runs, in seconds."""
+    """The best and the median of some runs of `git ml`, in seconds."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        subprocess.run(["git", "ml", "diff", *arguments], cwd=where, env=ENVIRONMENT, check=True, capture_output=True)
+        subprocess.run(["git", "ml", *arguments], cwd=where, env=ENVIRONMENT, check=True, capture_output=True)
         times.append(time.perf_counter() - start)
     return min(times), statistics.median(times)
 
@@ -78,13 +78,19 @@ def main() -> None:
         )
         if sum(stage["what"] == "made anew" for stage in found["stages"]) != options.stages:
             raise SystemExit("not every stage was made anew")
-        for title, arguments in (("report", ()), ("verdict", ("--stat",)), ("Markdown", ("--md",))):
+        page = Path(temporary) / "page.html"
+        for title, *arguments in (
+            ("diff", "diff"), ("its verdict", "diff", "--stat"), ("as Markdown", "diff", "--md"),
+            ("page of the last change", "report", "--html", str(page)),
+            ("page of a comparison", "report", "--html", str(page), "HEAD~2..HEAD"),
+        ):  # fmt: skip
             least, median = best(where, options.runs, *arguments)
             print(f"{title:<30} {least:6.2f} s  median {median:6.2f} s  {median / ALLOWED:5.2f} of {ALLOWED} s")
         shutil.copytree(where, Path(temporary) / "copy")
         git(Path(temporary) / "copy", "update-ref", "-d", "refs/ml/runs")
-        least, median = best(Path(temporary) / "copy", options.runs)
-        print(f"{'report without a run cache':<30} {least:6.2f} s  median {median:6.2f} s  "
+        print(f"the page has {page.stat().st_size / 1e6:.2f} MB")
+        least, median = best(Path(temporary) / "copy", options.runs, "diff")
+        print(f"{'diff without a run cache':<30} {least:6.2f} s  median {median:6.2f} s  "
               f"{median / ALLOWED:5.2f} of {ALLOWED} s")  # fmt: skip
 
 

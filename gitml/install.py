@@ -134,13 +134,13 @@ def uninstall(repo: Repository) -> list[str]:
             original.replace(directory / name)
             restored.append(name)
     for section in ("filter.ml", "diff.ml", "merge.ml"):
-        repo.git.run("config", "--local", "--remove-section", section, check=False)
+        repo.configure("--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
-        repo.git.run("config", "--local", "--unset-all", name, check=False)
+        repo.configure("--unset-all", name, check=False)
     for remote in repo.git.lines("remote"):
         unconfigure_remote(repo, remote)
         for name in ("mlFetch", "mlNamespace"):
-            repo.git.run("config", "--local", "--unset-all", f"remote.{remote}.{name}", check=False)
+            repo.configure("--unset-all", f"remote.{remote}.{name}", check=False)
     _edit_attributes(repo, "")
     return restored
 
@@ -148,9 +148,9 @@ def uninstall(repo: Repository) -> list[str]:
 def fetch_by_itself(repo: Repository, wanted: bool) -> None:
     """Whether hooks fetch the content that a checkout lacks."""
     if wanted:
-        repo.git.run("config", "--local", "--unset-all", "ml.autoFetch", check=False)
+        repo.configure("--unset-all", "ml.autoFetch", check=False)
     else:
-        repo.git.run("config", "--local", "ml.autoFetch", "false")
+        repo.configure("ml.autoFetch", "false")
 
 
 def _configure(repo: Repository) -> None:
@@ -162,7 +162,7 @@ def _configure(repo: Repository) -> None:
         # `true` leaves our side in place and reports success; the evaluation after the merge sees what is stale
         "merge.ml.driver": "true",
     }.items():
-        repo.git.run("config", "--local", name, value)
+        repo.configure(name, value)
 
 
 def _write_attributes(repo: Repository) -> None:
@@ -219,4 +219,4 @@ def remember_path(repo: Repository) -> None:
     """Keep the PATH that the user works with, for hooks that a graphical client starts with another one."""
     path = os.environ.get("PATH")
     if path:
-        repo.git.run("config", "--local", "ml.path", path)
+        repo.configure("ml.path", path)

@@ -116,6 +116,19 @@ class Browser:
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole=whole))
         return base64.b64decode(data["data"])
 
+    def picture_of(self, selectors: list[str]) -> bytes:
+        """The part of the page that these elements take, over the whole width and with a margin, as PNG."""
+        top, bottom, width = self.evaluate(
+            f"""(boxes => [
+                Math.min(...boxes.map(box => box.top)) + scrollY, Math.max(...boxes.map(box => box.bottom)) + scrollY,
+                document.documentElement.clientWidth,
+            ])({json.dumps(selectors)}.map(each => document.querySelector(each).getBoundingClientRect()))"""
+        )
+        margin = 12
+        clip = {"x": 0, "y": top - margin, "width": width, "height": bottom - top + 2 * margin, "scale": 1}
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(data["data"])
+
     def _clip(self, *, whole: bool) -> dict[str, Any]:
         if not whole:
             return {}

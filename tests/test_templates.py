@@ -1,5 +1,6 @@
 """What `git ml init --template` writes is complete, works, and gives the same bytes for the same data."""
 
+import csv
 import json
 import os
 import subprocess
@@ -89,6 +90,43 @@ def test_training_is_reproducible_and_good(project: Path, template: str) -> None
     else:
         assert metrics["r2"] > 0.4
     assert any(name.endswith(".svg") and content.startswith(b"<svg ") for name, content in first.items())
+
+
+def test_what_the_specification_declares_for_reviews_is_in_the_outputs(project: Path, template: str) -> None:
+    out = run_stage(project, "model", project / "out", inputs={"training": project / "training"})
+    (stage, _) = json.loads((project / "pipeline.json").read_text())["stages"]
+    metrics = json.loads(out["metrics.json"])
+    assert metrics[stage["metrics"][0]["name"]] >= stage["metrics"][0]["gate"]["min"]
+
+    (declared,) = stage["predictions"]
+    rows = list(csv.DictReader(out[declared["path"]].decode().splitlines()))
+    given = [declared[each] for each in ("id", "prediction", "label", "score") if each in declared]
+    assert {*given, *declared["slices"]} == rows[0].keys()
+    # the file of each example is the one that its row was read from
+    training = {
+        path.name: list(csv.reader(path.read_text().splitlines()))[1:] for path in (project / "training").iterdir()
+    }
+    for row in rows:
+        name, _, number = row[declared["id"]].rpartition(":")
+        assert (row["file"], row[declared["label"]]) == (name, training[name][int(number) - 1][0])
+    if template == "classification":
+        right = [row[declared["prediction"]] == row[declared["label"]] for row in rows]
+        assert round(sum(right) / len(right), 4) == metrics["accuracy"]
+        (plot,) = stage["plots"]
+        losses = list(csv.DictReader(out[plot["path"]].decode().splitlines()))
+        assert list(losses[0]) == [plot["x"], *plot["y"]]
+        assert float(losses[0]["loss"]) > float(losses[-1]["loss"])
+
+
+def test_files_that_come_later_do_not_rename_examples(project: Path) -> None:
+    def examples(name: str) -> set[str]:
+        out = run_stage(project, "model", project / name, inputs={"training": project / "training"})
+        return {line.partition(b",")[0].decode() for line in out["held_out.csv"].splitlines()[1:]}
+
+    before = examples("before")
+    (last,) = [path for path in (project / "training").iterdir() if "2" in path.name]
+    (project / "training" / "z-later.csv").write_bytes(last.read_bytes())
+    assert before < examples("after")
 
 
 def test_a_prediction_does_not_depend_on_the_other_files(project: Path) -> None:

@@ -145,7 +145,7 @@ def _leave(repo: Repository, log: DataLog, remote: str, there: set[Item], since:
     more += [RefUpdate(dropped_name(oid, f"left/{remote}"), oid, None) for oid in dict.fromkeys(gone)]
     for other in repo.git.lines("remote"):
         # or the next checkout would bring all of it again
-        repo.git.run("config", "--local", "--unset-all", f"remote.{other}.mlFetch", check=False)
+        repo.configure("--unset-all", f"remote.{other}.mlFetch", check=False)
     heads.replace(repo, [] if own is None else [own], [*more, pruned_mark(repo)], forget=True)
     return left
 

@@ -86,7 +86,7 @@ def _run(
     """The combinations, and whether it was stopped before the last one."""
     waited = False
     while True:
-        with context.lease.acquire() as mine:
+        with context.lease.acquire(stops=True) as mine:
             if mine:
                 return _evaluate(context, pipeline, commit, asked, jobs)
         if not waited:

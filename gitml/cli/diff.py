@@ -1,14 +1,15 @@
 """`git ml diff`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gitml.cli.context import open_context
-from gitml.cli.options import Json
+from gitml.cli.context import Context, open_context
+from gitml.cli.options import Json, Tolerance
 from gitml.cli.output import paint, safe, show, show_json, table, talk
 from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
 from gitml.cli.place import from_here
@@ -19,8 +20,9 @@ from gitml.review.compare import LOOKS_INTO, compare
 from gitml.review.comparison import Comparison
 from gitml.review.documents import as_json, junit, openmetrics
 from gitml.review.forge import kind_of
+from gitml.review.gallery import address_in_forge, push_pictures
 from gitml.review.markdown import markdown
-from gitml.review.overlay import plot_files
+from gitml.review.overlay import drawn_files, plot_files, with_addresses
 from gitml.review.report import KEYS, Block, Cell, Report, Tone, limited, report
 from gitml.review.revisions import sides
 
@@ -53,12 +55,7 @@ def diff(
         list[str] | None, typer.Option("--only", metavar="BLOCK", help=f"Only these blocks: {', '.join(KEYS)}.")
     ] = None,
     stat: Annotated[bool, typer.Option("--stat", help="Only the verdict, in one line.")] = False,
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tolerance", metavar="[METRIC=]N", help="Changes up to N are none, whatever the specification says."
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     key: Annotated[
         list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
     ] = None,
@@ -68,6 +65,14 @@ def diff(
     ] = None,
     plots: Annotated[
         Path | None, typer.Option("--plots", metavar="DIRECTORY", help="Also write plots there, as SVG, and images.")
+    ] = None,
+    push_plots: Annotated[
+        str | None,
+        typer.Option(
+            "--push-plots",
+            metavar="NAME",
+            help="Also push plots to refs/gitml/pictures/NAME of origin, for Markdown to show them.",
+        ),
     ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 if a gate is broken or results are not of these inputs.")
@@ -82,14 +87,20 @@ def diff(
     blocks = _keys(only or [])
     if html_file == STANDARD_OUTPUT and (md or json or stat):
         raise UserError("two things cannot both go to standard output", hint="name a file: --html report.html")
+    if push_plots is not None and not (md or json):
+        raise UserError("--push-plots gives pictures an address, and only --md and --json tell it")
     with open_context() as context:
+        forge = kind_of(os.environ)
+        address_of = None if push_plots is None else address_in_forge(context.repo, push_plots, forge)
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, pathspecs=paths,
             look_into=[each for each in LOOKS_INTO if _is_wanted(each, blocks, stat=stat, plots=plots)],
-            key=key or (), masked=mask or (), forge=kind_of(os.environ),
+            key=key or (), masked=mask or (), forge=forge,
         )  # fmt: skip
+        if push_plots is not None and address_of is not None:
+            found = _pushed(context, found, push_plots, address_of)
         command = f"git ml diff {old.commit.hex()[:10]}" + ("" if new.worktree else f"..{new.commit.hex()[:10]}")
         words = report(found, command)
         words = Report(verdict=words.verdict, blocks=()) if stat else limited(words, blocks)
@@ -112,6 +123,15 @@ def diff(
         raise typer.Exit(ExitCode.DIFFERENT)
     if exit_code and not found.is_empty:
         raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _pushed(context: Context, found: Comparison, name: str, address_of: Callable[[str, bytes], str]) -> Comparison:
+    drawn = list(drawn_files(found.plots, found.pictures))
+    if not drawn:
+        return found
+    return with_addresses(
+        found, partial(address_of, push_pictures(context.repo, context.odb, drawn, name, found.new.when))
+    )
 
 
 def _is_wanted(block: str, blocks: Sequence[str], *, stat: bool, plots: Path | None) -> bool:

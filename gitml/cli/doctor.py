@@ -157,6 +157,6 @@ def _runner(lease: Lease) -> Iterator[Finding]:
     if lease.is_held():
         yield "ok", f"a runner is at work (process {state.pid})", "git ml wait"
     elif lease.is_lost(state):
-        yield "wrong", f"the runner of run {state.run} is gone without a word", "git ml run goes on where it stopped"
+        yield "wrong", f"the runner of run {state.run} is gone without a word", "git ml resume goes on where it stopped"
     elif state.status == "error":
         yield "wrong", f"the last run ended with an error: {state.message}", "git ml run"

@@ -13,7 +13,7 @@ from gitml.git.repository import Repository
 from gitml.meter import Meter
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.survey import Surveyor
-from gitml.pipeline.trust import Trust
+from gitml.pipeline.trust import Level, Trust
 
 
 def install(
@@ -75,8 +75,14 @@ def _trust_what_is_here(repo: Repository) -> None:
     with GitOdb(repo.git, repo.format) as odb:
         digests = Surveyor(repo, odb, RunCache(repo, odb)).command_digests(head)
     if digests:
-        Trust(repo).add(digests.values())
-        show(f"  commits made here will run: {safe(', '.join(digests))}")
+        trust = Trust(repo)
+        if trust.adopts_own:
+            trust.add(digests.values())
+        if trust.level is not Level.NEVER:
+            run = {name for name, digest in digests.items() if trust.has(digest)}
+            show(
+                f"  commits made here will run: {safe(', '.join(name for name in digests if name in run) or 'nothing')}"
+            )
 
 
 def uninstall() -> None:

@@ -1,12 +1,15 @@
 """`git ml logs`."""
 
+import sys
+import time
 from typing import Annotated
 
 import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.output import day, paint, safe, show, talk
-from gitml.errors import UserError
+from gitml.errors import ExitCode, UserError
+from gitml.pipeline.livelogs import LiveLogs, Piece
 
 
 def logs(
@@ -17,9 +20,16 @@ def logs(
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run instead of the latest.")] = None,
     lines: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="Only the last N lines of each.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only datums that failed.")] = False,
-) -> None:
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as long as the run does; each line says whose it is.")
+    ] = False,
+) -> int:
     """Print what the commands of the latest run wrote, datum by datum."""
     with open_context() as context:
+        if follow and (failed or run is not None):
+            raise UserError("--follow is about the run under way", hint="leave --failed and --run out")
+        if follow and context.lease.is_held():
+            return _follow(context, stage, datum, lines)
         name = run or _latest(context)
         tasks = context.cache.tasks_of(name)
         if not tasks and context.cache.run(name) is None:
@@ -50,6 +60,45 @@ def logs(
                 shown += 1
         if not shown:
             _explain_nothing(context, name, stage)
+        if follow:
+            talk("gitml: no run is under way")
+    return ExitCode.OK
+
+
+def _follow(context: Context, stage: str | None, datum: str | None, lines: int | None) -> int:
+    """Print what comes until the runner is done; Ctrl-C only ends this."""
+    lease = context.lease
+    following: LiveLogs | None = None
+    begun: dict[str, tuple[Piece, bytes]] = {}
+    """Of each task the line that has not ended yet."""
+    try:
+        while True:
+            alive = lease.is_held()
+            state = lease.read_state()
+            if state is not None and (following is None or following.run != state.run):
+                following = LiveLogs(lease.run_dir(state.run), state.run, context.cache)
+            for piece in following.more(ended=not alive) if following is not None else ():
+                if (stage is None or piece.stage == stage) and (datum is None or datum in piece.datum):
+                    first = piece.key not in begun
+                    text = begun.get(piece.key, (piece, b""))[1] + piece.data
+                    whole, newline, rest = text.rpartition(b"\n")
+                    begun[piece.key] = piece, rest
+                    _print_of(piece, whole + newline, lines if first else None)
+            if not alive:
+                for piece, rest in begun.values():
+                    _print_of(piece, rest, None)
+                return ExitCode.OK
+            sys.stdout.flush()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        talk("gitml: detached, the run goes on; git ml stop ends it")
+        return ExitCode.INTERRUPTED
+
+
+def _print_of(piece: Piece, text: bytes, lines: int | None) -> None:
+    whose = f"{piece.stage} · {piece.datum}" if piece.stage else piece.key[:12]
+    for line in _tail(text, lines):
+        show(f"{paint(safe(whose), '36')} │ {safe(line)}")
 
 
 def _introduce(context: Context, run: str) -> None:

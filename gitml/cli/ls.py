@@ -1,30 +1,51 @@
 """`git ml ls`."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from gitml.cli.context import open_context
+from gitml.cli.listing import KINDS, list_kind
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import count, safe, show, show_json, size, table, talk
-from gitml.errors import ExitCode
+from gitml.errors import ExitCode, UserError
 from gitml.git.inventory import TrackedFile, not_at, tracked_files
 
 
 def ls(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]...", help="Only these files or directories.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]... | runs | stages | datums STAGE | outputs", help="Files or directories, or what to list."
+        ),
     ] = None,
     json: Json = False,
     rev: Revision = "HEAD",
     remote: Annotated[
         str | None, typer.Option("--remote", "-r", metavar="REMOTE", help="Also ask this remote whether it has them.")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="Of runs and the like: only the first N.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Of runs and the like: only those in this state.")
+    ] = None,
 ) -> int:
     """List the files that gitml stores as chunks, with size, and whether their content is here.
 
+    Or list runs, newest first; stages; what a stage would do with each datum, without running it; outputs with their
+    size. A path of such a name is './runs', or stands after '--'.
+
     Exit code 5 if content of a listed file is missing, here or, with --remote, there; 6 if something is malformed.
     """
+    kind = paths[0] if paths and paths[0] in KINDS and "--" not in sys.argv else None
+    if kind is not None and paths is not None:
+        if remote is not None:
+            raise UserError("--remote is about files", hint=f"leave it out, or name the path: ./{kind}")
+        return list_kind(kind, paths[1:], rev=rev, json=json, limit=limit, state=state)
+    if limit is not None or state is not None:
+        raise UserError("--limit and --state are about runs, stages, datums and outputs", hint="git ml ls runs -n 5")
     with open_context() as context:
         files = tracked_files(context.repo, context.odb, context.commit(rev), tuple(paths or ()))
         lacking = not_at(context.repo, remote, files) if remote is not None else set()

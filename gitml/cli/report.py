@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from gitml.cli.context import open_context
+from gitml.cli.options import Tolerance
 from gitml.cli.output import safe, show, talk
 from gitml.cli.pages import STANDARD_OUTPUT, page_of, write_file
+from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import UserError
 from gitml.review.compare import compare
 from gitml.review.report import report as in_words
@@ -26,6 +28,7 @@ def report(
     *,
     html: Annotated[Path, typer.Option("--html", metavar="FILE", help="Where to; - is standard output.")],
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    tolerance: Tolerance = None,
     key: Annotated[
         list[str] | None, typer.Option("--key", metavar="COLUMN", help="Tables: rows are told apart by this column.")
     ] = None,
@@ -34,6 +37,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a page that shows what changed, how metrics went and where every stage stands. It needs no network."""
+    allowed = parse_tolerances(tolerance or [])
     if open_it and html == STANDARD_OUTPUT:
         raise UserError("standard output cannot be opened in a browser", hint="name a file: --html report.html --open")
     if html != STANDARD_OUTPUT and not html.parent.is_dir():
@@ -41,7 +45,9 @@ def report(
         raise UserError(f"there is no directory '{html.parent}'", hint=f"mkdir -p '{html.parent}'")
     with open_context() as context:
         old, new = (sides if ".." in revisions else sides_of)(context.repo, context.odb, revisions)
-        found = compare(context.repo, context.odb, context.surveyor, old, new, key=key or (), masked=mask or ())
+        found = compare(
+            context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, key=key or (), masked=mask or ()
+        )
         command = f"git ml diff {old.commit.hex()[:10]}..{new.commit.hex()[:10]}"
         write_file(html, page_of(context, found, in_words(found, command), command, whole=True, history=True))
     if html != STANDARD_OUTPUT:

@@ -146,6 +146,7 @@ def _as_json(origin: Origin) -> dict[str, Any]:
         "datums": {"total": record.total, "recovered": record.recovered},
         "environment": origin.run.get("environment") if origin.run is not None else None,
         "edited": origin.edited,
+        "accepted": record.accepted,
         "run": origin.run,
         "task": origin.task,
     }
@@ -157,6 +158,8 @@ def _print(context: Context, origin: Origin) -> None:
          + (f", datum {origin.datum.label}" if origin.datum is not None else ""))  # fmt: skip
     if origin.edited:
         line("  edited: what stands there now is not what the run made; git log -- PATH says who changed it")
+    if record.accepted is not None:
+        line("  accepted: no run made it" + (f"; {safe(record.accepted)}" if record.accepted else ""))
     rows = [
         ("key", record.key[:16]),
         ("result", _commit(context, origin.result)),

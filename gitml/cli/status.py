@@ -1,5 +1,6 @@
 """`git ml status`."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -7,9 +8,11 @@ import typer
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, count, paint, safe, show, show_json, table, talk
-from gitml.errors import ExitCode
+from gitml.cli.watch import Board, Line, progress_text
+from gitml.errors import ExitCode, UserError
 from gitml.install import is_installed
-from gitml.pipeline.standing import Standing
+from gitml.pipeline.cache import RUNS_REF
+from gitml.pipeline.standing import RUNNING, Standing
 from gitml.pipeline.survey import Survey
 
 
@@ -17,13 +20,20 @@ def status(
     json: Json = False,
     rev: Revision = "HEAD",
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 unless every stage is fresh.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again whenever it changes, until Ctrl-C.")
+    ] = False,
 ) -> int:
     """Say where every stage of the pipeline stands.
 
-    States: fresh, held (rolled back), edited (by hand), missing (known, will be restored), stale, failed,
-    running, lost (its runner was killed).
+    States: fresh, held (rolled back, or by decision), edited (by hand), missing (known, will be restored),
+    stale, failed, running, lost (its runner was killed).
     """
     with open_context() as context:
+        if watch:
+            if json or exit_code:
+                raise UserError("--watch goes on, so it has neither --json nor --exit-code", hint="git ml watch --json")
+            return _watch(context, rev)
         survey, pipeline = context.survey(rev)
         rows = context.standings(survey)
         if json:
@@ -35,6 +45,38 @@ def status(
             for notice in pipeline.notices:
                 talk(f"note: {safe(notice)}")
     return ExitCode.DIFFERENT if exit_code and any(row.state != "fresh" for row in rows) else ExitCode.OK
+
+
+def _watch(context: Context, rev: str) -> int:
+    """Show the states again and again. The commit is evaluated anew when it, or what is known of runs, is another."""
+    board, seen, next_look = Board(), "", 0.0
+    survey: Survey | None = None
+    try:
+        while True:
+            now = time.monotonic()
+            mark = f"{context.commit(rev)} {context.repo.try_resolve(RUNS_REF)}"
+            if survey is None or (mark != seen and now >= next_look):
+                context.cache.refresh()
+                survey, seen = context.survey(rev)[0], mark
+                # a run adds to what is known all the time: looking must not take more time than running
+                next_look = time.monotonic() + max(1.0, 4 * (time.monotonic() - now))
+            rows = context.standings(survey)
+            run = context.lease.read_state()
+            going = run.stages if run is not None and run.status == "running" else {}
+            lines = [
+                Line(
+                    row.name,
+                    row.state,
+                    progress_text(going[row.name], time.time())
+                    if row.state == RUNNING
+                    else ", ".join(part for part in (_counts(row), row.reason) if part),
+                )
+                for row in rows
+            ]
+            board.draw(context.repo.git.line("log", "-1", "--format=%h %s", survey.commit.hex()), lines)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
 
 
 def _as_json(row: Standing) -> dict[str, object]:
@@ -98,15 +140,15 @@ def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
     if not installed:
         advice.append('  (this clone is not set up, nothing runs by itself: "git ml install")')
     if any(row.unreviewed for row in rows):
-        advice.append('  (what came from elsewhere does not run by itself: review command and code, then "git ml run")')
+        advice.append('  (what came from elsewhere does not run by itself: "git ml trust --show", then "git ml trust")')
     elif states & {"stale", "missing", "lost"} and "running" not in states:
         advice.append('  (use "git ml run" to bring results up to date)')
     if "failed" in states:
-        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml run", tries again)')
+        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml retry", tries again)')
     if "held" in states:
-        advice.append('  (held results stay until their inputs change; "git ml run STAGE" ends the hold now)')
+        advice.append('  (held results stay, "git ml unhold STAGE" ends the hold)')
     if "edited" in states:
-        advice.append('  (edited results are kept; "git ml run STAGE --force" replaces them)')
+        advice.append('  (edited results are kept; "git ml restore" replaces, "git ml accept" records them)')
     if "running" in states:
-        advice.append('  (use "git ml wait" to follow)')
+        advice.append('  (use "git ml watch" to follow, "git ml stop" to end it)')
     return advice

@@ -38,7 +38,7 @@ def wait(
             raise BusyError(f"the run did not end within {timeout:g} s", hint="git ml status")
         state = lease.read_state()
         if state is not None and lease.is_lost(state):
-            raise BusyError(f"the runner of run {state.run} is gone", hint="git ml run goes on where it stopped")
+            raise BusyError(f"the runner of run {state.run} is gone", hint="git ml resume goes on where it stopped")
         head = context.repo.try_resolve("HEAD")
         if state is not None and (attached or head is None or head.hex() in (state.tip, state.published)):
             summarise(state)

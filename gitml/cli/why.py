@@ -1,7 +1,8 @@
 """`git ml why`."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -11,7 +12,9 @@ from gitml.cli.options import Json
 from gitml.cli.output import count, day, paint, safe, show, show_json, table
 from gitml.cli.place import place
 from gitml.errors import UserError
+from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.spec.model import Pipeline
+from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import text_of
 from gitml.review.causes import (
     Cause,
@@ -23,6 +26,7 @@ from gitml.review.causes import (
     change_as_json,
     reached_as_json,
 )
+from gitml.review.staleness import Difference, difference_as_json, differences
 
 _MOST = 20
 """Files of one stage that are named."""
@@ -37,7 +41,7 @@ def why(
 ) -> None:
     """Show what something was made from, up to the commits of people, or what it went into.
 
-    A stage that is not fresh is told first what keeps it from being so.
+    Of a stage that is not fresh it first says what keeps it from being so: files, lines of parameters and code, fields.
     """
     with open_context() as context:
         revision, path = _place(context, what, reaches=reaches)
@@ -49,6 +53,7 @@ def why(
         assert path is not None
         status = next((each for each in survey.statuses if each.stage.output == path), None)
         state = (str(status.state), status.reason) if status is not None else None
+        unsettled = _unsettled(survey, status)
         output = causes.is_output(path)
         recorded = output and (status is None or status.record is not None)
         made = causes.of(path) if recorded else None
@@ -60,6 +65,10 @@ def why(
                     "commit": survey.commit.hex(),
                     "path": text_of(path),
                     "state": None if state is None else {"state": state[0], "reason": state[1]},
+                    "differences": {
+                        each.stage.name: [difference_as_json(one) for one in differences(causes, survey, each)]
+                        for each in unsettled
+                    },
                     "made": None if made is None else as_json(made),
                     "changed_by": change_as_json(change),
                 }
@@ -67,6 +76,9 @@ def why(
             return
         if state is not None and state[0] != "fresh":
             show(f"{safe(text_of(path))} is {paint(state[0], '33')}: {safe(state[1])}")
+        for each in unsettled:
+            for line in _differences(each, differences(causes, survey, each), alone=len(unsettled) == 1):
+                show(line)
         if made is not None:
             for line in _lines(made):
                 show(line)
@@ -75,6 +87,33 @@ def why(
             show("  no stage makes it; what it went into: git ml why --reaches")
         elif not output:
             show(f"{safe(text_of(path))}: history here does not reach the commit that changed it")
+
+
+def _unsettled(survey: Survey, status: StageStatus | None) -> list[StageStatus]:
+    """The stage, if something of it is not as its record says, after those that it waits for."""
+    if status is None or status.state is State.FRESH:
+        return []
+    wanted = {status.stage.name}
+    for each in reversed(survey.statuses):
+        if each.stage.name in wanted:
+            wanted.update(each.waits_for)
+    return [each for each in survey.statuses if each.stage.name in wanted]
+
+
+def _differences(status: StageStatus, found: Iterable[Difference], *, alone: bool) -> Iterator[str]:
+    rows = []
+    for each in islice(found, _MOST + 1):
+        place = f"{each.file}:{each.line}" if each.file and each.line else each.name
+        name = "" if each.kind in ("input", "code") else each.name + " "
+        counts = f" (+{each.lines[0]} -{each.lines[1]})" if each.lines is not None else ""
+        text = f": {each.text.strip()[:60]}" if each.text.strip() else ""
+        who = _said(each.changed_by) if each.changed_by is not None else ""
+        rows.append((each.kind, safe(place), safe(f"{name}{each.what}{counts}{text}"), who))
+    if rows and not alone:
+        yield f"{paint(safe(status.stage.name), '1')} is {status.state}, as this is not what its result was made from:"
+    yield from table(rows[:_MOST])
+    if len(rows) > _MOST:
+        yield "  and more; all of them: --json"
 
 
 def _place(context: Context, what: str, *, reaches: bool) -> tuple[str, bytes | None]:
@@ -146,6 +185,8 @@ def _lines(made: Made, indent: str = "") -> Iterator[str]:
     yield f"{indent}{paint(safe(text_of(made.path)), '1')}  made by '{safe(made.stage)}'{datum}{run}"
     if made.edited:
         yield f"{indent}  edited since: what stands there is not what the run made"
+    if made.accepted is not None:
+        yield f"{indent}  accepted: no run made it" + (f"; {safe(made.accepted)}" if made.accepted else "")
     if made.told:
         yield f"{indent}  as above"
         return
@@ -159,6 +200,8 @@ def _lines(made: Made, indent: str = "") -> Iterator[str]:
 
 def _cause(cause: Cause) -> tuple[str, str, str]:
     value = f" = {safe(cause.value)}" if cause.value else ""
+    if cause.line is not None:
+        value += f" (line {cause.line})"
     who = _said(cause.changed_by) if cause.changed_by is not None else "nothing here says who changed it"
     return cause.kind, safe(cause.name) + value, who
 

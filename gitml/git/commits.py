@@ -49,8 +49,8 @@ def parse_commit(data: bytes) -> Commit:
         return Commit(
             tree=Oid.parse(first[b"tree"]),
             parents=tuple(Oid.parse(value) for key, value in headers if key == b"parent"),
-            author=_parse_signature(first[b"author"]),
-            committer=_parse_signature(first[b"committer"]),
+            author=parse_signature(first[b"author"]),
+            committer=parse_signature(first[b"committer"]),
             message=message,
             extra=tuple(item for item in headers if item[0] not in {b"tree", b"parent", b"author", b"committer"}),
         )
@@ -96,7 +96,8 @@ def parse_trailers(message: bytes) -> dict[str, str]:
     return found
 
 
-def _parse_signature(value: bytes) -> Signature:
+def parse_signature(value: bytes) -> Signature:
+    """`Name <email> time offset` as git writes it; raise `ValueError`."""
     match = _IDENTITY.fullmatch(value)
     if match is None:
         raise ValueError(f"identity {value!r}")

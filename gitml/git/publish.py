@@ -46,11 +46,16 @@ Outcome = Published | Parked | Moved
 COMMITTER = (b"gitml", b"gitml@localhost")
 
 
-def result_commit(odb: GitOdb, tip: Oid, tree: Oid, message: bytes) -> Commit:
+def result_commit(
+    odb: GitOdb, tip: Oid, tree: Oid, message: bytes, who: tuple[Signature, Signature] | None = None
+) -> Commit:
     """The commit that puts `tree` on `tip`: deterministic, so equal results of two machines are one commit.
 
-    The author is the tip's author, the committer is gitml; both dates are the tip's committer date.
+    The author is the tip's author, the committer is gitml; both dates are the tip's committer date. With `who` they
+    are this author and committer: what a person decided is a commit of that person's.
     """
+    if who is not None:
+        return Commit(tree=tree, parents=(tip,), author=who[0], committer=who[1], message=message)
     source = parse_commit(odb.read(tip)[1])
     when, offset = source.committer.time, source.committer.offset
     author = Signature(source.author.name, source.author.email, when, offset)
@@ -82,14 +87,15 @@ def publish(
     *,
     wait: float,
     stopped: Callable[[], bool] = lambda: False,
+    who: tuple[Signature, Signature] | None = None,
 ) -> Outcome:
     """Commit `tree` on `branch` if its tip still is `tip`, and bring `paths` up to date where it is checked out.
 
     Waits up to `wait` seconds while a commit is written, the index is locked or a merge, rebase or the like is
-    under way.
+    under way. `who` is as for `result_commit`.
     """
     with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
-        commit_id = pack.write("commit", format_commit(result_commit(odb, tip, tree, message)))
+        commit_id = pack.write("commit", format_commit(result_commit(odb, tip, tree, message, who)))
         pack.finish()
     reason = wait_until_free(repo, branch, wait, stopped)
     if reason is not None:

@@ -69,27 +69,23 @@ def configure_remote(repo: Repository, remote: str) -> None:
     Runs are small. Content is fetched when it is wanted.
     """
     wanted = _refspecs(remote, _remembered(repo, remote) or CUSTOM)
-    present = os.fsdecode(
-        repo.git.run("config", "--local", "--get-all", f"remote.{remote}.fetch", check=False).stdout
-    ).splitlines()
+    present = repo.configuration.all(f"remote.{remote}.fetch")
     if [line for line in present if _OURS.fullmatch(line)] == wanted:
         return
     unconfigure_remote(repo, remote)
     for line in wanted:
-        repo.git.run("config", "--local", "--add", f"remote.{remote}.fetch", line)
+        repo.configure("--add", f"remote.{remote}.fetch", line)
 
 
 def unconfigure_remote(repo: Repository, remote: str) -> None:
     """Take back what `configure_remote` did."""
-    repo.git.run(
-        "config", "--local", "--unset-all", f"remote.{remote}.fetch", r"^[+^]refs/(ml|heads/gitml)/", check=False
-    )
+    repo.configure("--unset-all", f"remote.{remote}.fetch", r"^[+^]refs/(ml|heads/gitml)/", check=False)
 
 
 def remember_namespace(repo: Repository, remote: str, namespace: Namespace) -> None:
     """Note what our refs are called on a remote, for the next push and every fetch."""
     if _remembered(repo, remote) != namespace:
-        repo.git.run("config", "--local", f"remote.{remote}.{_SETTING}", namespace.root)
+        repo.configure(f"remote.{remote}.{_SETTING}", namespace.root)
         configure_remote(repo, remote)
 
 
@@ -132,19 +128,11 @@ def data_remote(repo: Repository) -> str | None:
 
 def fetching_remotes(repo: Repository) -> list[str]:
     """The remotes to ask for content: first that for data, then that of the branch, then origin, then the others."""
-    settings = repo.git.run(
-        "config", "-z", "--type=bool", "--get-regexp", r"^remote\..*\.(promisor|skipfetchall)$", check=False
-    ).stdout
-    marks = {
-        os.fsdecode(name)
-        for name, _, value in (line.partition(b"\n") for line in settings.split(b"\0"))
-        if value == b"true"
-    }
     names = [
         name
         for name in repo.git.lines("remote")
         # an entry that stands beside a remote only to say that it has what is not here
-        if not {f"remote.{name}.promisor", f"remote.{name}.skipfetchall"} <= marks
+        if not all(repo.config_bool(f"remote.{name}.{mark}", False) for mark in ("promisor", "skipFetchAll"))
     ]
     branch = repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout
     own = repo.config(f"branch.{os.fsdecode(branch).rstrip()}.remote") if branch else None
@@ -170,7 +158,7 @@ def fetch_data(repo: Repository, remote: str, *, progress: bool | None = None) -
 
 def follow_all(repo: Repository, remote: str) -> None:
     """Note that this clone is to have all data commits of a remote: then new ones come as differences to them."""
-    repo.git.run("config", "--local", f"remote.{remote}.mlFetch", "all")
+    repo.configure(f"remote.{remote}.mlFetch", "all")
 
 
 def fetch_runs(repo: Repository, remote: str) -> None:

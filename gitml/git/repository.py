@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gitml.errors import UserError
 from gitml.git.command import Git, clean_environment
+from gitml.git.configuration import Configuration, parse_configuration
 from gitml.oid import ObjectFormat, Oid
 
 
@@ -73,17 +74,25 @@ class Repository:
         done = self.git.run("rev-parse", "--verify", "--quiet", "--end-of-options", revision, check=False)
         return Oid.parse(done.stdout.strip()) if done.returncode == 0 else None
 
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The configuration as it was when it was first asked for, or last changed by `configure`."""
+        return parse_configuration(self.git.output("config", "-z", "--list"))
+
+    def configure(self, *arguments: str, check: bool = True) -> bool:
+        """Run `git config --local`; whether it did what was asked. Raise `GitError` if not and `check` is set."""
+        done = self.git.run("config", "--local", *arguments, check=check)
+        self.__dict__.pop("configuration", None)
+        return done.returncode == 0
+
     def config(self, name: str) -> str | None:
         """The value of a configuration variable as git resolves it, None if unset."""
-        done = self.git.run("config", "--get", name, check=False)
-        return os.fsdecode(done.stdout).rstrip("\n") if done.returncode == 0 else None
+        return self.configuration.text(name)
 
     def config_bool(self, name: str, default: bool) -> bool:
         """A boolean configuration variable."""
-        done = self.git.run("config", "--type=bool", "--get", name, check=False)
-        return done.stdout.strip() == b"true" if done.returncode == 0 else default
+        return self.configuration.boolean(name, default)
 
     def config_int(self, name: str, default: int) -> int:
         """An integer configuration variable; `k`, `m` and `g` suffixes as git reads them."""
-        done = self.git.run("config", "--type=int", "--get", name, check=False)
-        return int(done.stdout) if done.returncode == 0 else default
+        return self.configuration.integer(name, default)

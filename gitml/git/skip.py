@@ -30,8 +30,7 @@ class SkipPatterns:
 
 def read_skip(repo: Repository) -> SkipPatterns:
     """The patterns that are configured; `ml.skip` may be given several times."""
-    done = repo.git.run("config", "-z", "--get-all", "ml.skip", check=False)
-    return SkipPatterns(os.fsdecode(value) for value in done.stdout.split(b"\0"))
+    return SkipPatterns(repo.configuration.all("ml.skip"))
 
 
 def wants_pointers() -> bool:

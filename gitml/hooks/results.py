@@ -8,12 +8,13 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.hooks.words import say
 from gitml.oid import Oid
+from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Surveyor, command_of
-from gitml.pipeline.trust import Trust
+from gitml.pipeline.trust import Level, Trust
 
 
 def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
@@ -22,9 +23,10 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     survey = surveyor.survey(head)
     if survey.pipeline is None:
         return
-    if own:
-        _adopt_own_commands(repo, surveyor, head, survey.statuses)
+    _adopt_commands(repo, surveyor, head, survey.statuses, own=own)
     trust = Trust(repo)
+    if trust.level is Level.NEVER:
+        return
     todo: list[StageStatus] = []
     untrusted: list[StageStatus] = []
     failed: list[StageStatus] = []
@@ -38,7 +40,8 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
             failed.append(status)
     if untrusted:
         names = ", ".join(status.stage.name for status in untrusted)
-        say(f"{names}: the command or its code came from elsewhere, nothing ran; review it, then: git ml run")
+        say(f"{names}: the command or its code came from elsewhere, nothing ran")
+        say("review it: git ml trust --show; allow it: git ml trust")
     if failed:
         names = ", ".join(status.stage.name for status in failed)
         say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
@@ -64,10 +67,16 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
 
 
-def _adopt_own_commands(repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus]) -> None:
+def _adopt_commands(
+    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], *, own: bool
+) -> None:
+    """Trust the commands that the level lets in by themselves."""
     trust = Trust(repo)
-    if any(not trust.has(command_of(status)) for status in statuses if status.state is not State.FRESH):
+    wanted = {command_of(status) for status in statuses if status.state is not State.FRESH}
+    if own and trust.adopts_own and not all(map(trust.has, wanted)):
         trust.add(surveyor.own_digests(head))
+    if trust.level is Level.SIGNED and not all(map(trust.has, wanted)) and is_vouched_for(repo, head, statuses):
+        trust.add(wanted)
 
 
 def _has_terminal() -> bool:

@@ -452,6 +452,6 @@ def remove_lfs_setup(repo: Repository, hooks: Path) -> list[str]:
             if len(words) == 2 and "git-lfs" in words[0] and words[1] == f'git lfs {name} "$@"':
                 path.unlink()
                 gone.append(name)
-    if repo.git.succeeds("config", "--local", "--remove-section", "filter.lfs"):
+    if repo.configure("--remove-section", "filter.lfs", check=False):
         gone.append("filter.lfs")
     return gone

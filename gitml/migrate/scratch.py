@@ -55,7 +55,7 @@ def scratch_repository(repo: Repository, refs: Mapping[str, Oid]) -> Iterator[Re
             shutil.copy(attributes, place / "info" / "attributes")
         scratch = Repository(git_dir=place, common_dir=place, worktree=None, format=repo.format)
         # fast-import would write few objects one by one
-        scratch.git.run("config", "fastimport.unpackLimit", "1")
+        scratch.configure("fastimport.unpackLimit", "1")
         update_refs(scratch.git, [RefUpdate(name, oid, None) for name, oid in refs.items()])
         yield scratch
     finally:

@@ -49,7 +49,7 @@ def run_in_background(where: str) -> int:
     status = 0
     # a request that comes between the last look and letting go of the lock is seen by the next turn
     while lease.requests() and not stop.is_set():
-        with lease.acquire() as mine:
+        with lease.acquire(stops=True) as mine:
             if not mine:
                 return status
             while not stop.is_set() and (branch := lease.take_request()) is not None:

@@ -138,6 +138,10 @@ class RunCache:
             return TaskResult(entry.oid, str(record["state"]), record)
         return TaskResult(empty_tree(self._odb.format), str(record["state"]), record)
 
+    def knows(self, key: str) -> bool:
+        """Whether the task is finished: `task` is not None. Reads trees only, so it is quick for many."""
+        return any(True for _ in self._get(task_path(key)))
+
     def outputs(self, key: str) -> list[Oid]:
         """The output trees that successful runs gave for a stage key."""
         found: dict[Oid, None] = {}
@@ -197,6 +201,20 @@ class RunCache:
         names = {name for snapshot in self._maps for name in snapshot.list(base)}
         found = [self._json(base + b"/" + name) for name in sorted(names)]
         return [document for document in found if document is not None]
+
+    def task_count(self, run: str) -> int:
+        """How many tasks a run executed."""
+        base = run_path(run) + b"/task"
+        return len({name for snapshot in self._maps for name in snapshot.list(base)})
+
+    def has_failed(self, run: str, key: str) -> bool:
+        """Whether the task with this key failed in a run."""
+        record = self.task_line(run, key)
+        return record is not None and record.get("state") == "failed"
+
+    def task_line(self, run: str, key: str) -> dict[str, Any] | None:
+        """What became of one task of a run, None if it is not known."""
+        return self._json(run_path(run) + f"/task/{key}.json".encode())
 
     def logs(self, run: str) -> dict[str, bytes]:
         """Task key to log text of a run."""

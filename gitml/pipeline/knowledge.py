@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError
+from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -70,9 +71,13 @@ class RepositoryKnowledge:
                 return change.record.key == key
         return False
 
+    def committed(self) -> int:
+        """When the commit was made, seconds since the epoch."""
+        return parse_commit(self._odb.read(self._commit)[1]).committer.time
+
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""
-        return self._cache.task(task_key) is not None
+        return self._cache.knows(task_key)
 
     def history(self, stage_name: str) -> list[RecordChange]:
         """The commits that changed the stage's record, newest first."""

@@ -7,6 +7,7 @@ were used again cannot mislead. Readers never take the lock.
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ class StageProgress:
     failed: int = 0
     recovered: int = 0
     reason: str = ""
+    since: float = 0.0
+    """When its datums began to run, seconds since the epoch; 0 if none did."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class RunState:
     warnings: list[str] = field(default_factory=list)
     """Sentences about results that were computed and may not be wanted."""
     stages: dict[str, StageProgress] = field(default_factory=dict)
+    asked: list[str] | None = None
+    """The stages that were named, None if all were meant."""
 
 
 def boot_id() -> str:
@@ -77,8 +82,11 @@ class Lease:
         self.log = self._dir / "runner.log"
 
     @contextmanager
-    def acquire(self) -> Iterator[bool]:
-        """Hold the lock during the block; gives False at once if another runner has it."""
+    def acquire(self, *, stops: bool = False) -> Iterator[bool]:
+        """Hold the lock during the block; gives False at once if another runner has it.
+
+        `stops` says that we end gently when we get SIGTERM: others may then find us with `runner`.
+        """
         self._dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -87,6 +95,9 @@ class Lease:
             except BlockingIOError:
                 yield False
                 return
+            os.ftruncate(descriptor, 0)
+            if stops:
+                os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
             yield True
         finally:
             os.close(descriptor)
@@ -104,6 +115,18 @@ class Lease:
         finally:
             os.close(descriptor)
         return False
+
+    def runner(self) -> int | None:
+        """The process id of the run that holds the lock, if SIGTERM ends it gently and it is on this machine.
+
+        The lock keeps the id true: who wrote it is alive as long as the lock is held.
+        """
+        try:
+            pid, _, host = self._lock.read_text().strip().partition(" ")
+        except OSError:
+            return None
+        here = pid.isdigit() and host == socket.gethostname()
+        return int(pid) if here and self.is_held() else None
 
     def note_start(self, pid: int) -> None:
         """Note the process that is on its way to become the runner."""
@@ -139,6 +162,10 @@ class Lease:
             return branch
         return None
 
+    def withdraw(self, branch: str) -> None:
+        """`branch` need not be looked at any more."""
+        (self._requests / flat_name(branch)).unlink(missing_ok=True)
+
     def park(self, branch: str) -> None:
         """Note that results for `branch` wait in the cache for a moment to be published."""
         self._parked.mkdir(parents=True, exist_ok=True)
@@ -148,15 +175,19 @@ class Lease:
         """Nothing waits for `branch` any more."""
         (self._parked / flat_name(branch)).unlink(missing_ok=True)
 
+    def parked(self) -> list[str]:
+        """The branches that results wait for."""
+        try:
+            return sorted(unflat_name(name) for name in os.listdir(self._parked))
+        except FileNotFoundError:
+            return []
+
     def request_parked(self) -> bool:
         """Ask for every branch that results wait for; whether there is one."""
-        try:
-            names = os.listdir(self._parked)
-        except FileNotFoundError:
-            return False
-        for name in names:
-            self.request(unflat_name(name))
-        return bool(names)
+        branches = self.parked()
+        for branch in branches:
+            self.request(branch)
+        return bool(branches)
 
     def run_dir(self, run: str) -> Path:
         """The directory of a run: state, logs, workspaces while it lasts."""

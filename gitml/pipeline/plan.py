@@ -13,6 +13,9 @@ I = the stage's key at this tree and O = its output there:
 | a failure | any | failed | nothing until I changes |
 | nothing | any | stale | run |
 
+Before all that: a record may say that somebody holds the output. Then the stage is held as long as the record's
+output stands there and the hold has not ended.
+
 A stage behind one that is stale, failed or missing is stale without a key: its inputs are not settled. So is
 one whose input is not in the tree. A stage with no datums has nothing to run and the empty output: stale until
 a record says so, then fresh.
@@ -20,6 +23,7 @@ a record says so, then fresh.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Protocol
 
@@ -71,6 +75,10 @@ class Knowledge(Protocol):
         """Whether the output was changed after the result for `key` was there, while the inputs stayed."""
         ...
 
+    def committed(self) -> int:
+        """When the commit that is evaluated was made, seconds since the epoch."""
+        ...
+
     def task_done(self, task_key: str) -> bool:
         """Whether the task's result is in the cache."""
         ...
@@ -103,6 +111,8 @@ class StageStatus:
     """Set if the state is failed."""
     record: Record | None = None
     """The stage's record in the tree, None if there is none that can be read."""
+    pinned: bool = False
+    """Whether the state is held because the record says so, not because the result was rolled back."""
 
     @property
     def recorded(self) -> bool:
@@ -146,9 +156,13 @@ def evaluate_stage(
         record=record,
     )
     blocked = _blocked(status, snapshot)
+    if blocked is None:
+        status = _with_keys(status, snapshot)
+    if _is_pinned(status, knowledge):
+        done = sum(map(knowledge.task_done, status.task_keys))
+        return replace(status, state=State.HELD, reason=_why_pinned(status), pinned=True, done=done)
     if blocked is not None:
         return replace(status, reason=blocked)
-    status = _with_keys(status, snapshot)
     if record is None:
         reason = unreadable or "first run"
         return _decide(status, snapshot, knowledge, reason)
@@ -232,6 +246,27 @@ def _blocked(status: StageStatus, snapshot: Snapshot) -> str | None:
     if status.waits_for:
         return "waits for " + ", ".join(f"'{printable(name)}'" for name in status.waits_for)
     return _missing_input(status.stage, snapshot)
+
+
+def _is_pinned(status: StageStatus, knowledge: Knowledge) -> bool:
+    """Whether the record holds the output that stands there, and the hold has not ended."""
+    record = status.record
+    if record is None or record.hold is None or record.output_tree != status.output:
+        return False
+    if record.hold.key and status.key is not None and record.hold.key != status.key:
+        return False
+    if not record.hold.until:
+        return True
+    end = datetime.combine(date.fromisoformat(record.hold.until), time(), UTC)
+    return knowledge.committed() < end.timestamp()
+
+
+def _why_pinned(status: StageStatus) -> str:
+    assert status.record is not None
+    assert status.record.hold is not None
+    hold = status.record.hold
+    end = f" until {hold.until}" if hold.until else " until its inputs change" if hold.key else ""
+    return f"on hold{end}" + (f": {printable(hold.reason)}" if hold.reason else "")
 
 
 def _with_keys(status: StageStatus, snapshot: Snapshot) -> StageStatus:

@@ -96,6 +96,14 @@ def _input(title: str, leaf: PfsInput, known: RecordInput, snapshot: Snapshot) -
         yield f"{title} changed ({_count(changes)})"
 
 
+def changed_files(snapshot: Snapshot, leaf: PfsInput, before: Entry) -> dict[bytes, str]:
+    """The files of an input that are not as they were in `before`, below its path: 'added', 'removed' or 'changed'.
+
+    A thousand of them at most, about. Raise `GitmlError` if what was there is not in this clone.
+    """
+    return _changes(snapshot, leaf, before, input_entry(snapshot, leaf))
+
+
 def _changes(snapshot: Snapshot, leaf: PfsInput, before: Entry, after: Entry) -> dict[bytes, str]:
     """Path to 'added', 'removed' or 'changed' of the files that the glob picks, directly or in a directory."""
     old = dict(expand_entry(snapshot, leaf.path, before, leaf.glob))

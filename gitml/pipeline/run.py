@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from gitml.git.commits import format_trailers
@@ -22,6 +22,7 @@ from gitml.git.publish import Moved, Parked, finish_interrupted, publish
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
+from gitml.pipeline.choice import Choice, datum_filter
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
@@ -29,7 +30,17 @@ from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec import Pipeline, load_pipeline
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, TaskLine, keep_result, keep_run
+from gitml.pipeline.stagerun import (
+    ALL,
+    NOTHING,
+    RECOVERED,
+    StageFailedError,
+    StageRun,
+    Tally,
+    TaskLine,
+    keep_result,
+    keep_run,
+)
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.workspace import remove_tree
@@ -39,15 +50,17 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, e
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
 
-NOT_TRUSTED = "its command or code came from elsewhere; review it, then: git ml run"
+NOT_TRUSTED = "its command or code came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What is asked of a run."""
 
-    stages: frozenset[str] | None = None
-    """Only these and what they need; None: all."""
+    choice: Choice = field(default_factory=Choice)
+    """Which stages; by default all."""
+    datums: tuple[str, ...] = ()
+    """Only datums that one of these patterns means (see `choice.datum_filter`), into the cache; none: all."""
     force: bool = False
     """Compute the named stages again although their results are known."""
     explicit: bool = False
@@ -58,6 +71,14 @@ class RunOptions:
     """Seconds to wait for a moment in which results can be published."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
+    fail_fast: bool = False
+    """Start nothing more after the first datum that fails."""
+    known_only: bool = False
+    """Compute nothing: only put results in place that are known."""
+    restore: bool = False
+    """Replace edited outputs of the chosen stages by the known result."""
+    retry_recovered: bool = False
+    """Compute recovered datums of the named stages again."""
 
 
 @dataclass(slots=True)
@@ -180,7 +201,7 @@ class Runner:
         if self._state is None and not self._options.dry_run:
             self._state = RunState(
                 run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=socket.gethostname(),
-                boot=boot_id(), started=time.time(),
+                boot=boot_id(), started=time.time(), asked=_listed(self._options.choice.stages),
             )  # fmt: skip
         if self._state is not None:
             self._state.tip = tip.hex()
@@ -190,11 +211,13 @@ class Runner:
     def _settle(self, tip: Oid, revision: str, pipeline: Pipeline, report: RunReport) -> _Settlement:
         settlement = _Settlement(tip, self._surveyor.tree_of(tip))
         knowledge = self._surveyor.knowledge(tip)
-        chosen = self._chosen(pipeline)
+        choice = self._options.choice
+        chosen = choice.of(pipeline)
         unsettled: set[str] = set()
         for stage in pipeline.stages:
             snapshot = Snapshot(self._odb, settlement.overlay)
-            status = evaluate_stage(pipeline, stage, snapshot, knowledge, unsettled)
+            as_it_stands = choice.single and choice.names(stage.name)
+            status = evaluate_stage(pipeline, stage, snapshot, knowledge, () if as_it_stands else unsettled)
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             out = self._result(status, snapshot, report, chosen)
@@ -208,29 +231,21 @@ class Runner:
             if self._stop.is_set():
                 report.stopped = True
                 break
+            if self._options.fail_fast and status.key in self._failed:
+                break
             if out is not None and self._repo.try_resolve(revision) != tip:
                 settlement.moved = True  # the user went on; what is done is in the cache
                 break
         return settlement
-
-    def _chosen(self, pipeline: Pipeline) -> frozenset[str]:
-        """The stages that may be brought up to date: all, or those named with everything they read."""
-        if self._options.stages is None:
-            return frozenset(stage.name for stage in pipeline.stages)
-        wanted = set(self._options.stages)
-        for stage in reversed(pipeline.stages):
-            if stage.name in wanted:
-                wanted |= {leaf.upstream for leaf in stage.inputs if leaf.upstream is not None}
-        return frozenset(wanted)
 
     def _result(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, chosen: Collection[str]
     ) -> Oid | None:
         """The output to put in place, None to leave what is there; computes it where that is called for."""
         line = report.stages[status.stage.name]
-        if status.key is None or status.waits_for or status.stage.name not in chosen:
+        if status.key is None or status.waits_for or status.pinned or status.stage.name not in chosen:
             return None
-        named = self._options.stages is not None and status.stage.name in self._options.stages
+        named = self._options.choice.names(status.stage.name)
         if status.key in self._computed:
             out = self._computed[status.key]
             return None if out == status.output and status.recorded else out
@@ -238,25 +253,41 @@ class Runner:
             line.state, line.reason = str(State.FAILED), self._failed[status.key].message
             return None
         if self._options.force and named:
-            return self._compute(status, snapshot, report, ignore_cache=True)
+            return self._compute(status, snapshot, report, ignore=ALL)
+        if self._options.retry_recovered and named and status.record is not None and status.record.recovered:
+            return self._compute(status, snapshot, report, ignore=RECOVERED)
         if status.state is State.FRESH and not status.recorded and not self._options.dry_run:
             return status.output  # a clone without the run cache must come to the same answer
-        if status.state is State.MISSING or (status.state is State.HELD and named):
+        restored = status.state is State.EDITED and self._options.restore
+        if restored or status.state is State.MISSING or (status.state is State.HELD and named):
             if self._options.dry_run:
                 line.reason = "would be restored from the cache"
                 return None
             return status.result
+        if self._options.known_only:
+            return None
         if status.state is State.STALE or (status.state is State.FAILED and self._options.explicit):
-            return self._compute(status, snapshot, report, ignore_cache=False)
+            return self._compute(status, snapshot, report, ignore=NOTHING)
         return None
 
-    def _compute(self, status: StageStatus, snapshot: Snapshot, report: RunReport, *, ignore_cache: bool) -> Oid | None:
-        assert status.key is not None
-        stage, line = status.stage, report.stages[status.stage.name]
+    def _compute(
+        self, status: StageStatus, snapshot: Snapshot, report: RunReport, *, ignore: Collection[str]
+    ) -> Oid | None:
+        key = status.key
+        assert key is not None
+        stage, line, whole = status.stage, report.stages[status.stage.name], len(status.datums)
+        choice = self._options.choice
+        partly = bool(self._options.datums) and (choice.stages is None or choice.names(stage.name))
+        if partly:
+            status = _limited(status, self._options.datums)
+            line.total = len(status.datums)
+            if not status.datums:
+                line.reason = f"none of its {whole} datums is asked for; git ml ls datums {stage.name} lists them"
+                return None
         if self._options.dry_run:
-            line.reason = (
-                f"would run {len(status.datums) - status.done} of {len(status.datums)} datums: {status.reason}"
-            )
+            todo = sum(not self._cache.knows(key) or self._is_ignored(key, ignore) for key in status.task_keys)
+            why = f": {status.reason}" if status.reason else ""
+            line.reason = f"would run {todo} of {whole} datums{why}"
             return None
         if self._options.explicit:
             self._trust.add([command_of(status)])
@@ -273,8 +304,9 @@ class Runner:
             directory=self._lease.run_dir(report.run),
             commit=report.tip,
             stop=self._stop,
-            ignore_cache=ignore_cache,
+            ignore=ignore,
             parallel=self._options.parallel,
+            fail_fast=self._options.fail_fast,
             progress=lambda tally: self._show_tally(line, tally),
         )
         try:
@@ -284,22 +316,29 @@ class Runner:
             if self._stop.is_set():
                 line.reason = "stopped"
                 return None
-            self._failed[status.key] = error
+            self._failed[key] = error
             line.state, line.reason = str(State.FAILED), error.message
             if not error.lasting:
                 report.notices[f"{stage.name}: {error.message}" + (f"; {error.hint}" if error.hint else "")] = None
                 return None
             with self._cache.update(f"run {report.run}: {stage.name} failed") as batch:
-                batch.put_json(stage_path(status.key) + b"/failed.json", error.document(stage.name, report.run))
+                batch.put_json(stage_path(key) + b"/failed.json", error.document(stage.name, report.run))
                 self._put_run(batch, report, "running")
             return None
         self._note(stage, run)
         report.notices.update(dict.fromkeys(run.notices))
-        self._computed[status.key] = out
+        if partly:
+            line.reason = f"{len(status.datums)} of {whole} datums asked for, kept in the cache"
+            return None
+        self._computed[key] = out
         with self._cache.update(f"run {report.run}: {stage.name}") as batch:
             keep_result(batch, status, report.run, out, run.tally.recovered)
             self._put_run(batch, report, "running")
         return out
+
+    def _is_ignored(self, key: str, ignore: Collection[str]) -> bool:
+        known = self._cache.task(key) if ignore else None
+        return known is not None and known.state in ignore
 
     def _choose_sandbox(self, report: RunReport) -> Sandbox:
         if self._sandbox is None:
@@ -426,9 +465,11 @@ class Runner:
 
     def _show_tally(self, line: StageReport, tally: Tally) -> None:
         assert self._state is not None
+        before = self._state.stages.get(line.name)
+        since = before.since if before is not None and before.since else time.time()
         self._state.stages[line.name] = StageProgress(
             state="running", total=tally.total, done=tally.succeeded + tally.recovered, cached=tally.cached,
-            failed=tally.failed, recovered=tally.recovered,
+            failed=tally.failed, recovered=tally.recovered, since=since,
         )  # fmt: skip
         self._update_state()
 
@@ -436,3 +477,14 @@ class Runner:
         assert self._state is not None
         self._lease.write_state(self._state)
         self._show(self._state)
+
+
+def _listed(stages: Collection[str] | None) -> list[str] | None:
+    return sorted(stages) if stages is not None else None
+
+
+def _limited(status: StageStatus, patterns: Collection[str]) -> StageStatus:
+    """The status with only the datums that the patterns mean."""
+    chosen = datum_filter(patterns)
+    pairs = [pair for pair in zip(status.datums, status.task_keys, strict=True) if chosen(pair[0])]
+    return replace(status, datums=tuple(datum for datum, _ in pairs), task_keys=tuple(key for _, key in pairs))

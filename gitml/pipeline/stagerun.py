@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, mer
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.limits import Allotment, Machine, Means
+from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
@@ -38,6 +39,11 @@ from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
+
+NOTHING: frozenset[str] = frozenset()
+RECOVERED = frozenset({"recovered"})
+ALL = frozenset({"success", "recovered"})
+"""Known results of datums that a run computes again, by their state."""
 
 
 @dataclass(slots=True)
@@ -138,9 +144,10 @@ class StageRun:
         directory: Path,
         commit: Oid,
         stop: Event,
-        ignore_cache: bool,
+        ignore: Collection[str],
         parallel: int | None,
         progress: Callable[[Tally], None],
+        fail_fast: bool = False,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -150,9 +157,10 @@ class StageRun:
         self._directory = directory
         self._commit = commit
         self._stop = stop
-        self._ignore_cache = ignore_cache
+        self._ignore = ignore
         self._parallel = parallel
         self._progress = progress
+        self._fail_fast = fail_fast
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._doomed = False
@@ -199,9 +207,13 @@ class StageRun:
         self.tally = Tally(len(status.datums))
         todo: dict[str, _Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
-            known = None if self._ignore_cache else self._cache.task(key)
+            known = self._cache.task(key)
             # a stage that computes every datum still goes on with a run that was killed
-            if known is not None and (not status.stage.every_job or known.record.get("run") == self._run):
+            if (
+                known is not None
+                and known.state not in self._ignore
+                and (not status.stage.every_job or known.record.get("run") == self._run)
+            ):
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
@@ -226,6 +238,7 @@ class StageRun:
 
             def start(task: _Task) -> _Ended:
                 log = self._directory / "log" / f"{task.key}.log"
+                note_task(log, stage.name, task.datum.label)
 
                 def make() -> Workspace:
                     return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
@@ -262,7 +275,7 @@ class StageRun:
                 yield [future.result() for future in done]
 
     def _is_over(self) -> bool:
-        """Whether no further task may start: told to stop, or the outputs can never become one tree."""
+        """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
         return self._halt.is_set() or self._doomed
 
     def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
@@ -352,6 +365,7 @@ class StageRun:
             self.tally.recovered += 1
         else:
             self.tally.failed += 1
+            self._doomed |= self._fail_fast
 
     def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
         """Two datums must not write one path: said as soon as the second one has."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Survey, command_of
-from gitml.pipeline.trust import Trust
+from gitml.pipeline.trust import Level, Trust
 
 RUNNING = "running"
 LOST = "lost"
@@ -54,7 +54,7 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
             total, done, failed = progress.total, progress.done + progress.cached, progress.failed
         elif not alive and progress.state in (RUNNING, "waiting"):
             state = LOST
-            reason = f"run {run.run} ended without a word; 'git ml run' goes on where it stopped"
+            reason = f"run {run.run} ended without a word; 'git ml resume' goes on where it stopped"
             total = total or progress.total
     return Standing(
         name=name,
@@ -70,4 +70,5 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
 
 def needs_review(status: StageStatus, trust: Trust) -> bool:
     """Whether only the missing review of its command keeps hooks from running a stage."""
-    return status.state is State.STALE and status.key is not None and not trust.has(command_of(status))
+    waits = status.state is State.STALE and status.key is not None and trust.level is not Level.NEVER
+    return waits and not trust.has(command_of(status))

@@ -32,28 +32,28 @@ class Surveyor:
 
     def __init__(self, repo: Repository, odb: GitOdb, cache: RunCache) -> None:
         self._repo = repo
-        self._odb = odb
+        self.odb = odb
         self.cache = cache
         self._key_at = lru_cache(maxsize=1000)(self._compute_key_at)
 
     def tree_of(self, commit: Oid) -> Oid:
         """The tree of a commit."""
-        return parse_commit(self._odb.read(commit)[1]).tree
+        return parse_commit(self.odb.read(commit)[1]).tree
 
     def knowledge(self, commit: Oid) -> RepositoryKnowledge:
         """What is known of earlier runs, as seen from `commit`."""
-        return RepositoryKnowledge(self._repo, self._odb, self.cache, commit, self._key_at)
+        return RepositoryKnowledge(self._repo, self.odb, self.cache, commit, self._key_at)
 
     def survey(self, commit: Oid) -> Survey:
         """Evaluate `commit`; raise `SpecError` if its pipeline cannot be read."""
-        snapshot = Snapshot(self._odb, self.tree_of(commit))
+        snapshot = Snapshot(self.odb, self.tree_of(commit))
         pipeline = load_pipeline(snapshot)
         statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
         return Survey(commit, snapshot, pipeline, statuses)
 
     def command_digests(self, commit: Oid) -> dict[str, str]:
         """Stage name to the digest of its command and code at `commit`; empty if its pipeline cannot be read."""
-        snapshot = Snapshot(self._odb, self.tree_of(commit))
+        snapshot = Snapshot(self.odb, self.tree_of(commit))
         try:
             pipeline = load_pipeline(snapshot)
             if pipeline is None:
@@ -68,12 +68,12 @@ class Surveyor:
     def own_digests(self, commit: Oid) -> set[str]:
         """The commands that `commit` itself brought in: those that none of its parents has for that stage."""
         here = self.command_digests(commit)
-        parents = parse_commit(self._odb.read(commit)[1]).parents
-        before = [self.command_digests(parent) for parent in parents if self._odb.lookup(parent.hex()) is not None]
+        parents = parse_commit(self.odb.read(commit)[1]).parents
+        before = [self.command_digests(parent) for parent in parents if self.odb.lookup(parent.hex()) is not None]
         return {digest for name, digest in here.items() if all(there.get(name) != digest for there in before)}
 
     def _compute_key_at(self, commit: Oid, stage_name: str) -> str | None:
-        snapshot = Snapshot(self._odb, self.tree_of(commit))
+        snapshot = Snapshot(self.odb, self.tree_of(commit))
         try:
             pipeline = load_pipeline(snapshot)
         except GitmlError:

@@ -19,7 +19,7 @@ from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import State, evaluate_stage
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec.model import Pipeline, Stage
-from gitml.pipeline.stagerun import StageFailedError, StageRun, Tally, keep_result, keep_run
+from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally, keep_result, keep_run
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.workspace import remove_tree
@@ -84,7 +84,7 @@ class Trials:
         run_id = hashlib.sha256(b"gitml/trial/1\n" + snapshot.root).hexdigest()[:12]
         run = StageRun(
             repo=self.repo, odb=self.odb, cache=cache, sandbox=self._choose(), run=run_id,
-            directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore_cache=False,
+            directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore=NOTHING,
             parallel=self.parallel, progress=self._tell,
         )  # fmt: skip
         try:

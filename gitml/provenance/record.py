@@ -8,6 +8,7 @@ parameters, specification), so a later evaluation can name what changed.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, NamedTuple, TypeVar
 
 from gitml.errors import CorruptError
@@ -50,6 +51,17 @@ class RecordCode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordHold:
+    """Somebody decided that the output stays as it is, whatever becomes of its inputs."""
+
+    reason: str = ""
+    until: str = ""
+    """A day, `YYYY-MM-DD`: the first commit of that day (UTC) or a later one ends it. Empty: none does."""
+    key: str = ""
+    """The stage key at that time, if the hold ends as soon as it is another one; else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What made the output of a stage."""
 
@@ -70,6 +82,9 @@ class Record:
     """Datums of the stage."""
     recovered: int
     """Datums of which `err_cmd` succeeded in place of `cmd`; they gave no output."""
+    accepted: str | None = None
+    """Why somebody declared an output the result that no run made (may be empty); None if a run made it."""
+    hold: RecordHold | None = None
 
 
 def record_path(stage_name: str) -> bytes:
@@ -101,8 +116,16 @@ def _part(part: bytes, *, folder: bool) -> bytes:
 
 def format_record(record: Record) -> bytes:
     """The record's file: canonical JSON, one member a line."""
+    decisions: dict[str, Json] = {}
+    if record.accepted is not None:
+        decisions["accepted"] = {"reason": record.accepted}
+    if record.hold is not None:
+        hold = record.hold
+        given = {"reason": hold.reason, "until": hold.until, "key": hold.key}
+        decisions["hold"] = {name: value for name, value in given.items() if value}
     return pretty(
         {
+            **decisions,
             "schema": SCHEMA,
             "stage": record.stage,
             "key": record.key,
@@ -156,7 +179,16 @@ def _parse(value: dict[str, Any]) -> Record:
         spec=_object(value["spec"]),
         total=_count(value["datums"]["total"]),
         recovered=_count(value["datums"]["recovered"]),
+        accepted=_text(_object(value["accepted"])["reason"]) if "accepted" in value else None,
+        hold=_parse_hold(_object(value["hold"])) if "hold" in value else None,
     )
+
+
+def _parse_hold(value: dict[str, Any]) -> RecordHold:
+    until, key = _text(value.get("until", "")), _text(value.get("key", ""))
+    if until and date.fromisoformat(until).isoformat() != until:
+        raise ValueError("the end of a hold is not a day")
+    return RecordHold(reason=_text(value.get("reason", "")), until=until, key=_digest(key) if key else "")
 
 
 _T = TypeVar("_T")

@@ -372,10 +372,7 @@ def _is_most(index: StoredIndex, ranges: Iterable[Range]) -> bool:
 
 def _checks_objects(repo: Repository) -> bool:
     """Whether the user wants objects looked at that come (git-config: `fetch.fsckObjects`, `transfer.fsckObjects`)."""
-    names = r"^(fetch|transfer)\.fsckobjects$"
-    lines = repo.git.run("config", "--type=bool", "--get-regexp", names, check=False).stdout.splitlines()
-    found = dict(line.split() for line in lines if len(line.split()) == 2)
-    return found.get(b"fetch.fsckobjects", found.get(b"transfer.fsckobjects")) == b"true"
+    return repo.config_bool("fetch.fsckObjects", repo.config_bool("transfer.fsckObjects", False))
 
 
 def _blob_limit(filters: str | None) -> int | None:

@@ -291,16 +291,10 @@ def settings_of(repo: Repository | None, remote: str) -> dict[str, str]:
     """
     if repo is None or "://" in remote:
         return {}
-    prefix = f"remote.{remote}."
-    done = repo.git.run("config", "-z", "--get-regexp", r"^remote\..*\.ml", check=False)
     settings = {}
-    for line in os.fsdecode(done.stdout).split("\0"):
-        key, _, value = line.partition("\n")
-        if not key.startswith(prefix):
-            continue
-        name = key.removeprefix(prefix)
+    for name, value in repo.configuration.below(f"remote.{remote}."):
         if name == "mloption":
-            option, _, value = value.partition("=")
+            option, _, value = value.partition("=")  # noqa: PLW2901 - what stands behind its name
             settings[option.strip()] = value.strip()
         elif name in _SETTINGS:
             settings[_SETTINGS[name]] = value

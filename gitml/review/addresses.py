@@ -31,10 +31,7 @@ def addresses(remote: str, kind: str | None = None) -> Callable[[str, bytes], st
     `kind` is that of the forge, one of `forge.KINDS`, where it does not show in the name of its host.
     """
     base = _base(remote)
-    if base is None:
-        return None
-    host = urlsplit(base).hostname or ""
-    known = kind or next((each for word, each in _HOSTS.items() if word in host), None)
+    known = None if base is None else _kind(base, kind)
     if known is None:
         return None
 
@@ -42,6 +39,20 @@ def addresses(remote: str, kind: str | None = None) -> Callable[[str, bytes], st
         return _FORMS[known].format(base=base, commit=commit, path=quote(path))
 
     return address
+
+
+def shows_svg(remote: str, kind: str | None = None) -> bool:
+    """Whether the forge of `remote` gives SVG files a type with which browsers show them as images.
+
+    GitHub, GitLab, Gitea and Forgejo do, as an image can do nothing. Of Bitbucket that is not known.
+    """
+    base = _base(remote)
+    return base is not None and _kind(base, kind) in ("github", "gitlab", "gitea")
+
+
+def _kind(base: str, kind: str | None) -> str | None:
+    host = urlsplit(base).hostname or ""
+    return kind or next((each for word, each in _HOSTS.items() if word in host), None)
 
 
 def _base(remote: str) -> str | None:

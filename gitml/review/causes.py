@@ -18,12 +18,13 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.key import spec_fields
 from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.params import read_params
+from gitml.pipeline.places import line_of
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import shown
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.survey import Survey
-from gitml.provenance.codec import text_of
+from gitml.provenance.codec import bytes_of, text_of
 from gitml.store.tree import Snapshot
 
 _MOST_COMMITS = 500
@@ -51,6 +52,8 @@ class Cause:
     name: str
     value: str = ""
     """Of a parameter."""
+    line: int | None = None
+    """Of a parameter: where it stood in its file, from 1; None if that cannot be told."""
     changed_by: Change | None = None
     """The commit that last changed it; None if history here does not reach it, or a stage made it."""
     made: "Made | None" = None
@@ -68,6 +71,8 @@ class Made:
     result: Change
     run: str | None
     edited: bool
+    accepted: str | None
+    """Why somebody declared it to be the result though no run made it; None if a run did."""
     causes: tuple[Cause, ...]
     """Empty where this was told already."""
     told: bool = False
@@ -113,6 +118,22 @@ class Causes:
         if self._survey.snapshot.get(path) is None:
             raise UserError(f"there is no '{os.fsdecode(path)}' in commit {self._survey.commit.hex()[:10]}")
         return self._last_change(self._survey.commit, path)
+
+    def last_change(self, path: bytes) -> Change | None:
+        """The commit that last changed a path; None if history here does not reach it."""
+        return self._last_change(self._survey.commit, path)
+
+    def parameter(self, stage: Stage, file: str, key: str) -> Change | None:
+        """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it."""
+        while True:
+            change = self._parameter(self._survey.commit, stage, file, key)
+            if change is not None or not key:
+                return change or self.last_change(os.fsencode(file))
+            key = key.rpartition(".")[0]
+
+    def specification(self, stage_name: str) -> Change | None:
+        """The commit that gave a stage its fields, None as for `last_change`."""
+        return self._specification(self._survey.commit, stage_name)
 
     def is_output(self, path: bytes) -> bool:
         """Whether a stage makes it."""
@@ -166,6 +187,7 @@ class Causes:
             result=self.change(origin.result),
             run=str(origin.run["run"]) if origin.run is not None else None,
             edited=origin.edited,
+            accepted=origin.record.accepted,
             causes=() if told else tuple(self._causes(origin)),
             told=told,
         )
@@ -193,6 +215,7 @@ class Causes:
                     kind="parameter",
                     name=f"{name}{':' + key if key else ''}",
                     value=shown(value),
+                    line=_line(base, name, key),
                     changed_by=self._parameter(origin.result, stage, name, key),
                 )
         yield Cause(
@@ -298,6 +321,12 @@ def _stage_of(pipeline: Pipeline | None, name: str) -> Stage | None:
         return None
 
 
+def _line(snapshot: Snapshot, name: str, key: str) -> int | None:
+    path = bytes_of(name)
+    entry = snapshot.get(path)
+    return line_of(path, snapshot.read(path), key) if key and entry is not None and entry.is_file else None
+
+
 def _literal(path: bytes) -> str:
     return f":(top,literal){os.fsdecode(path)}"
 
@@ -319,12 +348,14 @@ def as_json(made: Made) -> dict[str, object]:
         "result": change_as_json(made.result),
         "run": made.run,
         "edited": made.edited,
+        "accepted": made.accepted,
         "told": made.told,
         "causes": [
             {
                 "kind": cause.kind,
                 "name": cause.name,
                 "value": cause.value or None,
+                "line": cause.line,
                 "changed_by": change_as_json(cause.changed_by),
                 "made": None if cause.made is None else as_json(cause.made),
             }

@@ -1,6 +1,6 @@
 """Comparing two commits: reads both, runs nothing."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gitml.errors import GitmlError
@@ -80,11 +80,14 @@ def compare(
     code = {file.source for seen in (before, now) for status in seen.statuses.values() for file in status.code}
     files = file_changes(repo, before.snapshot.root, now.snapshot.root, both, code, pathspecs)
     trees = (old.commit, before.snapshot.root), (new.commit, now.snapshot.root)
-    tables = table_changes(repo, *trees, files, key=key, masked=masked) if "tables" in look_into else []
     leakage = _leakage(repo, before, now, masked) if "tables" in look_into else []
     predictions = _predictions(repo, before, now, masked) if "predictions" in look_into else []
     models = model_changes(repo, *trees, files) if "model" in look_into else []
     plots = _plots(repo, before, now) if "plots" in look_into else []
+    # what is shown example by example, or drawn, is not shown row by row as well
+    shown = _shown(predictions, plots)
+    others = [file for file in files if file.path not in shown]
+    tables = table_changes(repo, *trees, others, key=key, masked=masked) if "tables" in look_into else []
     pictures = _pictures(repo, before, now, forge) if "plots" in look_into else []
     stages = tuple(_stages(surveyor.cache, before, now))
     return Comparison(
@@ -198,6 +201,13 @@ def _leakage(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str])
 def _predictions(repo: Repository, before: _Seen, now: _Seen, masked: Sequence[str]) -> list[PredictionChange]:
     old, new = (before.side.commit, before.snapshot), (now.side.commit, now.snapshot)
     return prediction_changes(repo, old, new, _paired(before, now), masked=masked)
+
+
+def _shown(predictions: Iterable[PredictionChange], plots: Iterable[PlotChange]) -> set[bytes]:
+    """The tables of which both versions were read as predictions or as lines."""
+    compared = {each.path for each in predictions if each.diff is not None and not each.diff.opaque}
+    drawn = {each.path for each in plots if all(side is not None and not side.opaque for side in (each.old, each.new))}
+    return compared | drawn
 
 
 def _plots(repo: Repository, before: _Seen, now: _Seen) -> list[PlotChange]:

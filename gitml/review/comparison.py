@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gitml.formats.compare import ModelDiff
+from gitml.formats.pixels import PixelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
 from gitml.tables.diff import FileDiff, Overlap
@@ -193,6 +194,8 @@ class PlotChange:
     new: SeriesFile | None
     fresh: bool = True
     """Whether the new one belongs to the inputs of its commit."""
+    address: str = ""
+    """Where a forge shows it drawn; empty if nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +221,10 @@ class PictureChange:
     path: bytes
     old: Picture | None
     new: Picture | None
+    difference: PixelDiff | None = None
+    """None where not both sides can be shown."""
+    difference_address: str = ""
+    """Where a forge shows that drawn; empty if nowhere."""
     fresh: bool = True
     """Whether the new one belongs to the inputs of its commit."""
 

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from gitml.provenance.codec import Json, harmless, text_of
-from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Picture, Side, Verdict
+from gitml.review.comparison import Comparison, Cost, Graph, MetricChange, Picture, PictureChange, Side, Verdict
 from gitml.review.lineage import around
 
 
@@ -73,6 +73,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "plots": [
             {
                 "stage": each.stage, "path": text_of(each.path), "title": each.title, "x": each.x, "fresh": each.fresh,
+                "address": each.address or None,
                 "old": None if each.old is None else each.old.as_json(),
                 "new": None if each.new is None else each.new.as_json(),
             }
@@ -81,7 +82,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "images": [
             {
                 "stage": each.stage, "path": text_of(each.path), "fresh": each.fresh,
-                "old": _picture(each.old), "new": _picture(each.new),
+                "old": _picture(each.old), "new": _picture(each.new), "difference": _pixels(each),
             }
             for each in comparison.pictures
         ],
@@ -141,6 +142,18 @@ def _picture(picture: Picture | None) -> dict[str, Json] | None:
     return {
         "size": picture.size, "media": picture.media or None, "address": picture.address or None,
         "problem": picture.problem or None,
+    }  # fmt: skip
+
+
+def _pixels(change: PictureChange) -> dict[str, Json] | None:
+    found = change.difference
+    if found is None:
+        return None
+    return {
+        "old_size": None if found.old_size is None else [*found.old_size],
+        "new_size": None if found.new_size is None else [*found.new_size],
+        "changed": found.changed, "share": found.share, "largest": found.largest,
+        "address": change.difference_address or None, "problem": found.problem or None,
     }  # fmt: skip
 
 

@@ -5,10 +5,10 @@ those of GitHub Flavored Markdown, details fold with `<details>`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gitml.provenance.codec import harmless
-from gitml.review.comparison import Graph, Picture
+from gitml.review.comparison import Graph, Picture, PlotChange
 from gitml.review.report import Block, Cell, Report, Tone
 
 _MARKS = {Tone.GOOD: "✅ ", Tone.BAD: "❌ "}
@@ -53,10 +53,10 @@ def _block(block: Block) -> str:
     if block.graph is not None:
         body += [*_diagram(block.graph), ""]
     elif block.rows:
-        body += [_row([escaped(column) for column in block.columns]), _row(["---"] * len(block.columns))]
-        body += [_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows]
-        body.append("")
-    if any(picture is not None and picture.address for picture in block.pictures):
+        body += [*_plot(block.plot), ""] if block.plot is not None and block.plot.address else []
+        body += [*_table(block), ""]
+        body += ["</details>", ""] if block.plot is not None and block.plot.address else []
+    if any(picture is not None and picture.address for picture in block.pictures.values()):
         body += [*_images(block.pictures), ""]
     if block.text:
         body += [_fenced(block.text), ""]
@@ -66,16 +66,26 @@ def _block(block: Block) -> str:
     return f"### {escaped(block.title)}\n\n{text}"
 
 
-def _images(pictures: Sequence[Picture | None]) -> Iterator[str]:
-    """Two images beside each other; addresses are quoted, so nothing in them is Markdown."""
-    yield _row(["before", "now"])
-    yield _row(["---", "---"])
-    yield _row(
-        [
-            f"![{when}](<{picture.address}>)" if picture is not None and picture.address else "-"
-            for when, picture in zip(("before", "now"), pictures, strict=True)
-        ]
-    )
+def _table(block: Block) -> Iterator[str]:
+    yield _row([escaped(column) for column in block.columns])
+    yield _row(["---"] * len(block.columns))
+    yield from (_row([_MARKS.get(cell.tone, "") + _cell(cell) for cell in row]) for row in block.rows)
+
+
+def _plot(plot: PlotChange) -> Iterator[str]:
+    """What is drawn, and the beginning of what is folded then: the same as a table."""
+    yield f"![{escaped(plot.title)}, before and now](<{plot.address}>)"
+    yield ""
+    yield "<details><summary>as a table</summary>"
+
+
+def _images(pictures: Mapping[str, Picture | None]) -> Iterator[str]:
+    """Images beside each other; addresses are quoted, so nothing in them is Markdown."""
+    # a difference is in no commit unless somebody put it there
+    shown = {what: each for what, each in pictures.items() if what != "difference" or (each and each.address)}
+    yield _row(list(shown))
+    yield _row(["---"] * len(shown))
+    yield _row([f"![{what}](<{each.address}>)" if each and each.address else "-" for what, each in shown.items()])
 
 
 def _row(cells: Sequence[str]) -> str:

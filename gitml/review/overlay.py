@@ -7,9 +7,10 @@ does not know which of both it stands on.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from gitml.provenance.codec import text_of
-from gitml.review.comparison import PictureChange, PlotChange
+from gitml.review.comparison import Comparison, PictureChange, PlotChange
 from gitml.review.drawing import px, short, span_of, text
 from gitml.tables.series import Series, SeriesFile
 
@@ -22,23 +23,52 @@ _MOST = 10
 _WIDTH = 480
 _PLOT = (58, 12, 470, 208)
 """Left, top, right and bottom of the lines."""
+_DRAWN, _DIFFERENCE = ".svg", "-difference.png"
+"""How names of files end."""
 _LEGEND = 18
 """Height of a line of the legend."""
 
 
 def plot_files(plots: Sequence[PlotChange], pictures: Sequence[PictureChange]) -> Iterator[tuple[str, bytes]]:
     """A name and content for a file of each plot and each image; every file system takes these names."""
-    for number, plot in enumerate(plots, 1):
-        yield f"{number:02}-{_plain(plot.path)}.svg", f"{draw_overlay(plot)}\n".encode()
+    yield from drawn_files(plots, pictures)
     for number, change in enumerate(pictures, len(plots) + 1):
         for when, picture in (("before", change.old), ("now", change.new)):
             if picture is not None and picture.data:
                 suffix = "png" if picture.media == "image/png" else "jpg"
-                yield f"{number:02}-{_plain(change.path)}-{when}.{suffix}", picture.data
+                yield _name(number, change.path, f"-{when}.{suffix}"), picture.data
 
 
-def _plain(path: bytes) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text_of(path)).strip("-")[:80]
+def drawn_files(plots: Sequence[PlotChange], pictures: Sequence[PictureChange]) -> Iterator[tuple[str, bytes]]:
+    """As `plot_files`, without the images that are in commits themselves."""
+    for number, plot in enumerate(plots, 1):
+        yield _name(number, plot.path, _DRAWN), f"{draw_overlay(plot)}\n".encode()
+    for number, change in enumerate(pictures, len(plots) + 1):
+        if change.difference is not None and change.difference.drawn:
+            yield _name(number, change.path, _DIFFERENCE), change.difference.drawn
+
+
+def with_addresses(comparison: Comparison, address_of: Callable[[bytes], str]) -> Comparison:
+    """The comparison with an address for each of its `drawn_files`, by their names."""
+    plots, pictures = comparison.plots, comparison.pictures
+    return replace(
+        comparison,
+        plots=tuple(
+            replace(plot, address=address_of(_name(number, plot.path, _DRAWN).encode()))
+            for number, plot in enumerate(plots, 1)
+        ),
+        pictures=tuple(
+            replace(change, difference_address=address_of(_name(number, change.path, _DIFFERENCE).encode()))
+            if change.difference is not None and change.difference.drawn
+            else change
+            for number, change in enumerate(pictures, len(plots) + 1)
+        ),
+    )
+
+
+def _name(number: int, path: bytes, end: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text_of(path)).strip("-")[:80]
+    return f"{number:02}-{plain}{end}"
 
 
 def draw_overlay(plot: PlotChange) -> str:

@@ -142,8 +142,10 @@ def _fitted(blocks: Sequence[Block], rendered: list[str], room: int, command: st
 
 
 def _shortened(block: Block, room: int, command: str) -> str:
-    """As much of a block as fits, with a line that says so; without its picture if that leaves nothing else."""
-    for whole in (block, replace(block, graph=None, history=None, plot=None, pictures=())):
+    """As much of a block as fits, with a line that says so; without its pictures if that leaves nothing else."""
+    sides = {what: picture for what, picture in block.pictures.items() if what != "difference"}
+    bare = replace(block, graph=None, history=None, plot=None, pictures={})
+    for whole in (block, replace(block, pictures=sides), bare):
         best = ""
         low, high = 0, max(len(whole.rows), len(whole.text), len(whole.notes))
         while low <= high:
@@ -217,21 +219,21 @@ def _picture(block: Block) -> Iterator[str]:
         yield f"{draw_graph(block.graph, label)}</div>"
     if block.history is not None:
         yield draw_history(block.history)
-    if any(picture is not None and picture.data for picture in block.pictures):
-        yield '<div class="sides">'
-        for when, picture in zip(("before", "now"), block.pictures, strict=True):
-            yield f"<figure><figcaption>{when}</figcaption>{_image(picture, title, when)}</figure>"
+    if any(picture is not None and picture.data for picture in block.pictures.values()):
+        yield f'<div class="sides{" three" if len(block.pictures) > 2 else ""}">'
+        for what, picture in block.pictures.items():
+            yield f"<figure><figcaption>{what}</figcaption>{_image(picture, title, what)}</figure>"
         yield "</div>"
     if block.plot is not None:
         yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a plot">'
         yield f"{draw_overlay(block.plot)}</div>"
 
 
-def _image(picture: Picture | None, title: str, when: str) -> str:
+def _image(picture: Picture | None, title: str, what: str) -> str:
     if picture is None or not picture.data:
         return "-"
     data = b64encode(picture.data).decode()
-    return f'<img src="data:{picture.media};base64,{data}" alt="{text(title)}, {when}">'
+    return f'<img src="data:{picture.media};base64,{data}" alt="{text(title)}, {what}">'
 
 
 def _body(block: Block) -> Iterator[str]:

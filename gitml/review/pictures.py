@@ -1,8 +1,15 @@
-"""Declared images that changed, with what can show them: their bytes, or where their forge shows them."""
+"""Declared images that changed, with what can show them: their bytes, or where their forge shows them.
 
+A child with limits compares their pixels, as images come from anybody.
+"""
+
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from gitml.errors import GitmlError
+from gitml.formats.child import compare_images
+from gitml.formats.pixels import NO_PILLOW, PixelDiff, has_pillow
 from gitml.git.repository import Repository
 from gitml.pipeline.spec.model import Stage
 from gitml.reading.source import Source
@@ -68,9 +75,22 @@ def picture_changes(
     try:
         return [
             PictureChange(
-                stage=stage.name, path=paths[1], old=picture(*old, paths[0]), new=picture(*new, paths[1]), fresh=fresh
+                stage=stage.name, path=paths[1], old=before, new=now, difference=_difference(before, now), fresh=fresh
             )
             for stage, fresh, paths in found[:_MOST]
+            for before, now in [(picture(*old, paths[0]), picture(*new, paths[1]))]
         ]
     finally:
         source.close()
+
+
+def _difference(old: Picture | None, new: Picture | None) -> PixelDiff | None:
+    if old is None or new is None or not old.data or not new.data:
+        return None
+    if not has_pillow():
+        return PixelDiff(problem=NO_PILLOW)
+    with tempfile.TemporaryDirectory(prefix="gitml-review-") as temporary:
+        places = Path(temporary) / "old", Path(temporary) / "new"
+        for place, picture in zip(places, (old, new), strict=True):
+            place.write_bytes(picture.data)
+        return compare_images(*places)

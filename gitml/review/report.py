@@ -1,11 +1,12 @@
 """A comparison in words: blocks of title, table and notes, the most important first. Every renderer shows these."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gitml.formats.compare import ModelDiff, TensorChange
+from gitml.formats.pixels import NO_PILLOW, PixelDiff
 from gitml.formats.summary import Scalar
 from gitml.meter import format_size
 from gitml.pipeline.reason import shown
@@ -90,8 +91,8 @@ class Block:
     """As `graph`."""
     plot: PlotChange | None = None
     """As `graph`."""
-    pictures: tuple[Picture | None, ...] = ()
-    """What was before and what is now, to be shown beside each other."""
+    pictures: Mapping[str, Picture | None] = field(default_factory=dict)
+    """What is shown beside each other, each with what it is called: before, now, difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -555,6 +556,7 @@ def _lines(comparison: Comparison) -> Iterator[Block]:
 
 
 def _pictures(comparison: Comparison) -> Iterator[Block]:
+    lacks_pillow = False
     for change in comparison.pictures:
         notes = [] if change.fresh else [Cell("stale: not that of this commit's inputs", tone=Tone.BAD)]
         for when, picture in (("before", change.old), ("now", change.new)):
@@ -563,9 +565,28 @@ def _pictures(comparison: Comparison) -> Iterator[Block]:
             else:
                 kind = picture.problem or picture.media.removeprefix("image/").upper()
                 notes.append(Cell(f"{when}: {kind}, {format_size(picture.size)}"))
-        yield Block(
-            key="plots", title=f"Image: {text_of(change.path)}", notes=tuple(notes), pictures=(change.old, change.new)
-        )
+        pictures = {"before": change.old, "now": change.new}
+        if change.difference is not None and not (lacks_pillow and change.difference.problem == NO_PILLOW):
+            notes.append(_difference(change.difference))
+            lacks_pillow = change.difference.problem == NO_PILLOW
+            if change.difference.drawn:
+                data = change.difference.drawn
+                address = change.difference_address
+                pictures["difference"] = Picture(size=len(data), media="image/png", data=data, address=address)
+        yield Block(key="plots", title=f"Image: {text_of(change.path)}", notes=tuple(notes), pictures=pictures)
+
+
+def _difference(found: PixelDiff) -> Cell:
+    """What became of the pixels, in words."""
+    if found.problem or found.old_size is None or found.new_size is None:
+        return Cell(found.problem, name=found.problem != NO_PILLOW, tone=Tone.QUIET)
+    if found.changed is None or found.share is None:
+        before, now = (f"{width} × {height}" for width, height in (found.old_size, found.new_size))
+        return Cell(f"{before} pixels before, {now} now: no difference is drawn of two sizes")
+    if not found.changed:
+        return Cell("no pixel changed")
+    pixels = f"{found.changed:,} of {found.new_size[0] * found.new_size[1]:,}"
+    return Cell(f"{100 * found.share:.3g} % of the pixels changed ({pixels}), by at most {found.largest} of 255")
 
 
 def _ends(series: Series) -> tuple[float | None, ...]:

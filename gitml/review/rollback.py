@@ -358,3 +358,27 @@ def roll_back(repo: Repository, plan: Plan, mainline: int | None = None) -> tupl
         raise UserError("nothing is to be done: what these commits changed is reverted already", hint="git ml log")
     last = (said.splitlines() or ["git revert failed"])[0]
     raise GitmlError(f"git revert failed: {printable(last)}; nothing was changed", hint="git status")
+
+
+def take_off(repo: Repository, result: Oid) -> Oid:
+    """Take a result off the branch, which goes back to the commit before it; give the new HEAD.
+
+    Raise `UserError` unless it is the last commit, no remote is known to have it and nothing of the user's is in the
+    way.
+    """
+    short = result.hex()[:10]
+    if repo.worktree is None:
+        raise UserError("a bare repository has nothing to reset", hint="do it in a clone")
+    under_way = sequence_under_way(repo.git_dir)
+    if under_way is not None:
+        raise UserError(f"{under_way} is under way", hint="end it first: git status says how")
+    if repo.resolve("HEAD^{commit}") != result:
+        raise UserError(f"{short} is not the last commit", hint="without --reset it is reverted")
+    pushed = repo.git.lines("for-each-ref", "--format=%(refname:short)", f"--contains={result.hex()}", "refs/remotes")
+    if pushed:
+        raise UserError(f"{short} was pushed, '{pushed[0]}' has it", hint="without --reset it is reverted")
+    done = repo.git.run("reset", "--keep", f"{result.hex()}^", check=False, env=_LOUD, apart=True)
+    if done.returncode != 0:
+        said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["git reset failed"])[0]
+        raise UserError(f"{printable(said)}; nothing was changed", hint="commit or stash your changes: git stash")
+    return repo.resolve("HEAD^{commit}")

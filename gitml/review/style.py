@@ -28,6 +28,7 @@ h1{margin:0 0 20px;font-size:28px;line-height:1.2;font-weight:650;letter-spacing
 h2{margin:0 0 12px;font-size:18px;line-height:1.3;font-weight:650}
 h3{margin:0 0 8px;font-size:15px;font-weight:600;overflow-wrap:anywhere}
 .sides{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin:0 0 16px}
+.three{grid-template-columns:1fr 1fr 1fr}
 .sides>div{min-width:0;padding:12px 16px;background:var(--card);border:1px solid var(--line);border-radius:12px}
 dt{color:var(--quiet);font-size:13px}
 dd{margin:0;overflow-wrap:anywhere;color:var(--quiet)}

@@ -1,30 +1,20 @@
 """Comparing tables in a process of its own, with limits: what is compared may come from anybody's pull request.
 
-Memory, processor time and files are limited by the system, and the answer is JSON of limited length. Whatever goes
-wrong there, the caller gets a difference that is opaque and says which limit it was.
+It is `confined`. Whatever goes wrong there, the caller gets a difference that is opaque and says which limit it was.
 """
 
 import gc
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gitml import confined
 from gitml.tables.diff import FileDiff, Overlap
 from gitml.tables.outcome import PredictionDiff, Version
 from gitml.tables.series import SeriesFile, read_series
-
-_NO_MEMORY = 77
-_SIGNS = (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror", b"start new thread")
-"""What code says that ran out of memory and could not raise, or had none for the stack of a thread."""
-_HEARD = 16
-"""Blocks of what is said that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,85 +81,33 @@ def series_in_child(
 
 def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
     """The answer of a child, or why there is none."""
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    # -I: neither the current directory nor the environment of the user chooses what is imported
-    command = [sys.executable, "-I", "-m", "gitml.tables", str(limits.memory), str(limits.seconds), json.dumps(request)]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
-        expired = threading.Event()
-
-        def end() -> None:
-            expired.set()
-            process.kill()
-
-        said: list[bytes] = []
-        timer = threading.Timer(limits.seconds, end)
-        listener = threading.Thread(target=_listen, args=(process.stderr, said))
-        timer.start()
-        listener.start()
-        try:
-            data = process.stdout.read(limits.answer + 1)
-            if len(data) > limits.answer:
-                process.kill()
-                return f"the difference takes more than {limits.answer} bytes"
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            timer.cancel()
-            listener.join()
-    if status == 0:
-        try:
-            return json.loads(data)  # type: ignore[no-any-return]
-        except ValueError:
-            return "the comparison gave no answer"
-    if expired.is_set():
-        return f"comparing takes more than {limits.seconds} s"
-    if status in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"comparing takes more than {2 * limits.seconds} s of processor time"
-    if status == _NO_MEMORY or _is_about_memory(b"".join(said)):
-        return f"comparing takes more than {limits.memory} bytes of memory"
-    return f"the comparison ended with {status}"
-
-
-def _listen(stream: Any, said: list[bytes]) -> None:
-    """Read all that is said, and keep its beginning."""
-    while data := stream.read(4096):
-        if len(said) < _HEARD:
-            said.append(data)
-
-
-def _is_about_memory(said: bytes) -> bool:
-    text = said.lower()
-    return any(each in text for each in _SIGNS)
+    given = [str(limits.memory), str(limits.seconds), json.dumps(request)]
+    answer = confined.ask("gitml.tables.child", given, clock=limits.seconds, answer=limits.answer)
+    if not isinstance(answer, confined.Failure):
+        return answer  # type: ignore[no-any-return]
+    reasons = {
+        confined.Cause.CLOCK: f"comparing takes more than {limits.seconds} s",
+        confined.Cause.PROCESSOR: f"comparing takes more than {2 * limits.seconds} s of processor time",
+        confined.Cause.MEMORY: f"comparing takes more than {limits.memory} bytes of memory",
+        confined.Cause.LENGTH: f"the difference takes more than {limits.answer} bytes",
+        confined.Cause.KILLED: "the comparison was killed",
+        confined.Cause.UNENDING: "the comparison does not end",
+        confined.Cause.NONSENSE: "the comparison gave no answer",
+    }
+    return reasons.get(answer.cause, f"the comparison ended with {answer.status}")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Be the child: limit this process, compare, answer on standard output."""
-    import resource
-
     memory, seconds = int(arguments[0]), int(arguments[1])
-    resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # libraries that find no memory while they load fail in as many ways as there are libraries
+    confined.limit(2 * seconds)
     request = json.loads(arguments[2])
     if request["what"] == "predictions":
         gc.disable()  # millions of small objects, none in a cycle: looking for some takes half of the time
+    # libraries that find no memory while they load fail in as many ways as there are libraries
     _load(with_statistics=request["what"] == "predictions")
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    try:
-        answer = json.dumps(_answer(request))
-    except MemoryError:
-        return _NO_MEMORY
-    sys.stdout.write(answer)
-    sys.stdout.flush()
-    return 0
+    confined.limit_memory(memory)
+    return confined.give(lambda: _answer(request))
 
 
 def _load(*, with_statistics: bool) -> None:

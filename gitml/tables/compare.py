@@ -11,7 +11,6 @@ import fnmatch
 import math
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,7 +75,7 @@ def overlap(
         for each in chosen:
             if each not in one.names or each not in two.names:
                 raise TableError(f"there is no column {each!a} in both tables")
-        _scan(tables, chosen, ())
+        engine.scan((one, two), chosen, ())
         count, rows = engine.shared(one, two, samples)
         return Overlap(
             rows=(one.rows, two.rows), columns=chosen, shared=count,
@@ -188,7 +187,7 @@ def _compare_tables(old: Any, new: Any, options: Options) -> TableDiff:
         if name not in compared:
             raise TableError(f"there is no column {name!a} in both versions to be the key")
     keys = [options.key] if options.key else [(name,) for name in _candidates(old, new, compared)]
-    _scan((old, new), compared, keys)
+    engine.scan((old, new), compared, keys)
     number = 0 if options.key else _first_unique(old, new, keys)
     key = () if number is None else keys[number]
     found: Match = engine.match(old, new, number)
@@ -215,13 +214,6 @@ def _compare_tables(old: Any, new: Any, options: Options) -> TableDiff:
         ),
         warnings=_warnings(old, new),
     )  # fmt: skip
-
-
-def _scan(tables: Sequence[Any], compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
-    """Scan both at once: polars and numpy mostly leave a second processor idle."""
-    with ThreadPoolExecutor(len(tables)) as threads:
-        for _ in threads.map(lambda table: table.scan(compared, keys), tables):
-            pass
 
 
 def _candidates(old: Any, new: Any, compared: Sequence[str]) -> list[str]:

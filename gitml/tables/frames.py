@@ -1,8 +1,8 @@
 """Tables of every format as polars frames, a batch of rows at a time.
 
 Hides how a file is cut into batches, and that memory does not grow with the file: nothing is mapped or read as a whole.
-CSV is cut here, with knowledge of quotes. Batches that are regular go to polars; any other goes to the `csv` module, so
-both give the records of `delimited`. Cells of formats with types become text: a number in the shortest form that reads
+CSV that `cutting` finds to be regular goes to polars; any other goes to the `csv` module, so both give the records of
+`delimited`. Cells of formats with types become text: a number in the shortest form that reads
 back as it is, without a fraction if it has none, so that a column of integers that became one of floats did not change;
 bytes as hexadecimal digits; lists and structs as JSON. There an empty text is a cell, and only null is missing.
 """
@@ -10,7 +10,7 @@ bytes as hexadecimal digits; lists and structs as JSON. There an empty text is a
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import escape
@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gitml.tables.cutting import Cutter
 from gitml.tables.delimited import DelimitedFile, column_names, fitted
 from gitml.tables.diff import Cell, TableError
 from gitml.tables.table import Rows
@@ -25,7 +26,7 @@ from gitml.tables.table import Rows
 if TYPE_CHECKING:
     import polars
 
-_BLOCK = 24 << 20
+_BLOCK = 8 << 20
 """Bytes of CSV in a batch."""
 _LINES = 4 << 20
 """Bytes of JSON lines in a batch; as Python objects they are many times as much."""
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     def types(self) -> dict[str, str]:
         """The type of each column; of those that are to be inferred, none."""
+        ...
+
+    def dtypes(self) -> dict[str, Any]:
+        """How polars holds the columns whose cells come as they are; cells of others come as text."""
         ...
 
 
@@ -82,6 +87,10 @@ class DelimitedSource:
         """None: they are inferred."""
         return {}
 
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
         if not self.names:
@@ -109,33 +118,29 @@ class DelimitedSource:
     def _cut(self, file: Any) -> Iterator[tuple[_Piece, bytes]]:
         self._pieces.clear()
         self.ragged, self._irregular = 0, None
+        cutter = Cutter(self._file.delimiter, len(self.names))
         at, size, row = self._file.start, _BLOCK, 0
         while True:
             file.seek(at)
             data = file.read(size)
             if not data:
                 return
-            is_last = len(data) < size
-            quotes = _positions(data, b'"')
-            end = len(data) if is_last else _last_end(data, quotes)
-            if not _is_well_quoted(data, quotes, end, self._file.delimiter) or (is_last and len(quotes) % 2):
+            found = cutter.cut(data, is_last=len(data) < size)
+            if found is None:
                 self._irregular = at, row
                 return
-            if end == 0:
+            if found.end == 0:
                 size *= 2  # one record is longer than the block
                 continue
-            data, quotes = data[:end], quotes[: quotes.searchsorted(end)]
-            rows = _regular_rows(data, quotes, self._file.delimiter, len(self.names))
+            data, rows, end = data[: found.end], found.rows, at + found.end
             if rows is None:
                 records = list(self._records(data))
                 rows = len(records)
                 self.ragged += sum(len(record) != len(self.names) for record in records)
-                piece = _Piece(at, at + end, rows, False)
-            else:
-                piece = _Piece(at, at + end, rows, True)
+            piece = _Piece(at, end, rows, found.rows is not None)
             self._pieces.append(piece)
             yield piece, data
-            at, size, row = at + end, _BLOCK, row + rows
+            at, size, row = end, _BLOCK, row + rows
 
     def _parse(self, data: bytes, columns: Sequence[str], *, regular: bool) -> "polars.DataFrame":
         import polars as pl
@@ -189,7 +194,7 @@ class ScannedSource:
 
         self._scan = pl.scan_parquet(path, glob=False) if format == "parquet" else pl.scan_ipc(escape(str(path)))
         schema = self._scan.collect_schema()
-        self._types = {name: str(dtype).lower() for name, dtype in schema.items()}
+        self._dtypes = schema.dtypes()
         self._given = tuple(schema.names())
         self.names, self.warnings = column_names(self._given)
         self._rows = int(self._scan.select(pl.len()).collect().item()) if self.names else 0
@@ -197,7 +202,11 @@ class ScannedSource:
 
     def types(self) -> dict[str, str]:
         """As polars calls them."""
-        return dict(zip(self.names, self._types.values(), strict=True))
+        return {name: str(dtype).lower() for name, dtype in self.dtypes().items()}
+
+    def dtypes(self) -> dict[str, Any]:
+        """Of all columns."""
+        return dict(zip(self.names, self._dtypes, strict=True))
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
@@ -232,6 +241,10 @@ class LinesSource:
     def types(self) -> dict[str, str]:
         """The kinds of values, with bars between them."""
         return self._kinds
+
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
@@ -287,6 +300,10 @@ class DatabaseSource:
         """The storage classes of the cells that were read, with bars between them."""
         return {name: _kinds(self._kinds.get(name, set())) for name in self.names}
 
+    def dtypes(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
     def batches(self, columns: Sequence[str], wanted: Rows | None = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """See `Source`."""
         import polars as pl
@@ -325,14 +342,31 @@ def database_tables(path: Path) -> dict[str, bool]:
         }
 
 
-def as_text(frame: "polars.DataFrame") -> "polars.DataFrame":
-    """The cells of a frame as text."""
+def as_text(frame: "polars.DataFrame", as_they_are: Collection[str] = ()) -> "polars.DataFrame":
+    """The cells of a frame as text, but for these columns."""
     import polars as pl
 
-    return pl.DataFrame([_series_as_text(series) for series in frame])
+    return pl.DataFrame([series if series.name in as_they_are else series_as_text(series) for series in frame])
 
 
-def _series_as_text(series: "polars.Series") -> "polars.Series":
+def is_one_to_one(dtype: Any) -> bool:
+    """Whether cells of a column that polars holds so are equal exactly if they are as text."""
+    import polars as pl
+
+    # NaN is equal to itself, and 0 to -0, for polars and as text
+    return bool(dtype.is_integer() or dtype.is_float() or dtype in (pl.String, pl.Boolean, pl.Date, pl.Datetime))
+
+
+def is_plain_number(dtype: Any) -> bool:
+    """Whether the text of every number of this type, read as a double, is what the number is as a double."""
+    import polars as pl
+
+    # a Float32 is read as what its digits say, not as what it was
+    return bool(dtype == pl.Float64 or (dtype.is_integer() and "128" not in str(dtype)))
+
+
+def series_as_text(series: "polars.Series") -> "polars.Series":
+    """The cells of a column as text."""
     import polars as pl
 
     dtype = series.dtype
@@ -355,7 +389,9 @@ def _series_as_text(series: "polars.Series") -> "polars.Series":
 
 def _open(path: Path) -> sqlite3.Connection:
     # immutable: a journal beside the file is none of its content, and nothing is written
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    # threads take turns in reading on
+    database = sqlite3.connect(uri, uri=True, check_same_thread=False)
     database.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
     database.execute("PRAGMA trusted_schema = OFF")
     return database
@@ -406,71 +442,3 @@ def _encodable(text: str) -> str:
 
 def _any_between(wanted: Rows, start: int, end: int) -> bool:
     return bool(wanted.searchsorted(start) < wanted.searchsorted(end))
-
-
-def _positions(data: bytes, what: bytes) -> Rows:
-    import numpy as np
-
-    if what not in data:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(np.frombuffer(data, np.uint8) == what[0])
-
-
-def _last_end(data: bytes, quotes: Rows) -> int:
-    """Where the last line ends that does not end in quotes; 0 if none does."""
-    at = len(data)
-    while (at := data.rfind(b"\n", 0, at)) >= 0:
-        before = int(quotes.searchsorted(at))
-        if before % 2 == 0:
-            return at + 1
-        # nothing between the opening quote and here ends a record
-        at = int(quotes[before - 1])
-    return 0
-
-
-def _is_well_quoted(data: bytes, quotes: Rows, end: int, delimiter: str) -> bool:
-    """Whether quotes up to `end` stand only around cells, and double in them; then they tell what is inside."""
-    import numpy as np
-
-    if not len(quotes):
-        return True
-    around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-    before, after = around[quotes], around[quotes + 2]
-    opens, closes = quotes[0::2], quotes[1::2]
-    good = np.isin(before[0::2], list(b"\n" + delimiter.encode()))
-    good[1:] |= opens[1:] == closes[: len(opens) - 1] + 1
-    if not good[: opens.searchsorted(end)].all():
-        return False
-    good = np.isin(after[1::2], list(b"\r\n" + delimiter.encode()))
-    again = min(len(closes), len(opens) - 1)
-    good[:again] |= opens[1 : again + 1] == closes[:again] + 1
-    return bool(good[: closes.searchsorted(end)].all())
-
-
-def _outside(positions: Rows, quotes: Rows) -> Rows:
-    """Those positions that are not inside of quotes."""
-    opens, closes = quotes[0::2], quotes[1::2]
-    wide = closes > opens + 1
-    opens, closes = opens[wide], closes[wide]
-    if len(opens) and (positions.searchsorted(closes) > positions.searchsorted(opens)).any():
-        return positions[quotes.searchsorted(positions) % 2 == 0]
-    return positions
-
-
-def _regular_rows(data: bytes, quotes: Rows, delimiter: str, width: int) -> int | None:
-    """How many rows these whole, well quoted records are; None if they are not all alike, and simple."""
-    if data.startswith((b"\n", b"\r")) or b"\n\n" in data or b"\n\r" in data or b"\0" in data:
-        return None
-    if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
-        return None
-    if not data.endswith(b"\n"):
-        data += b"\n"
-    ends, between = _positions(data, b"\n"), _positions(data, delimiter.encode())
-    ends, between = _outside(ends, quotes), _outside(between, quotes)
-    if len(between) != len(ends) * (width - 1):
-        return None
-    if width > 1:
-        first, last = between[:: width - 1], between[width - 2 :: width - 1]
-        if not ((first[1:] > ends[:-1]).all() and (last < ends).all()):
-            return None
-    return len(ends)

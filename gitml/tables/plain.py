@@ -98,6 +98,12 @@ class PlainTable:
         return [self.names.index(name) for name in names]
 
 
+def scan(tables: tuple[PlainTable, PlainTable], compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
+    """Read both files once: profiles, and the hashes of rows in the compared columns and in each of these keys."""
+    for table in tables:
+        table.scan(compared, keys)
+
+
 def match(old: PlainTable, new: PlainTable, key: int | None) -> Match:
     """Which rows of two scanned tables belong together: by a key they were scanned for, or by content."""
     if key is None:

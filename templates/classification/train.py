@@ -45,6 +45,16 @@ def main(training, out):
     (inner, outer), (inner_bias, outer_bias) = model.coefs_, model.intercepts_
     np.savez(Path(out, "model.npz"), inner=inner, inner_bias=inner_bias, outer=outer, outer_bias=outer_bias)
     Path(out, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    # what `git ml diff` compares example by example, and draws
+    named = [example for example, held in zip(table.examples(training), held_out, strict=True) if held]
+    sure = model.predict_proba(pixels[held_out] / table.WHITE).max(axis=1)
+    rows_out = [
+        (name, file, digit, found, f"{chance:.3f}")
+        for (name, file), digit, found, chance in zip(named, truth, guess, sure, strict=True)
+    ]
+    table.write(Path(out, "held_out.csv"), ["example", "file", "truth", "digit", "confidence"], rows_out)
+    losses = [(epoch, f"{loss:.4f}") for epoch, loss in enumerate(model.loss_curve_, start=1)]
+    table.write(Path(out, "loss.csv"), ["epoch", "loss"], losses)
     Path(out, "confusion.svg").write_text(plot.confusion(confusion_matrix(truth, guess, labels=range(10))))
     print(f"trained on {sum(~held_out)} rows, accuracy {metrics['accuracy']} on {sum(held_out)} others")
 

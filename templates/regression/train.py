@@ -41,6 +41,13 @@ def main(training, out):
     }
     Path(out, "model.json").write_text(json.dumps(linear, indent=2) + "\n")
     Path(out, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    # what `git ml diff` compares example by example
+    named = [example for example, held in zip(table.examples(training), held_out, strict=True) if held]
+    rows_out = [
+        (name, file, f"{true:g}", f"{found:.1f}")
+        for (name, file), true, found in zip(named, truth, guess, strict=True)
+    ]
+    table.write(Path(out, "held_out.csv"), ["patient", "file", "truth", "progression"], rows_out)
     Path(out, "predicted.svg").write_text(plot.scatter(truth, guess))
     print(f"trained on {sum(~held_out)} rows, r2 {metrics['r2']} on {sum(held_out)} others")
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from gitml.formats import child
+from gitml import confined
 from gitml.formats.child import Limits, compare, summarize
 from gitml.formats.detect import summarize as summarize_here
 from gitml.formats.summary import Summary
@@ -381,7 +381,7 @@ def test_a_reader_that_answers_and_stays(tmp_path: Path, monkeypatch: pytest.Mon
     program.write_text("#!/bin/sh\necho '{}'\nexec >&-\nexec sleep 60\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    monkeypatch.setattr(child, "_ENDING", 0.2)
+    monkeypatch.setattr(confined, "_ENDING", 0.2)
     assert summarize(tmp_path / "m.pkl").opaque == "the reader does not end"
 
 

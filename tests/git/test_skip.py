@@ -57,9 +57,9 @@ def test_several_patterns_and_none() -> None:
 
 
 def test_they_come_from_the_configuration(repo: Path) -> None:
-    repository = Repository.discover(repo)
-    assert not read_skip(repository)
+    assert not read_skip(Repository.discover(repo))
     run_git(repo, "config", "--add", "ml.skip", "*.csv")
     run_git(repo, "config", "--add", "ml.skip", "odd \n name")
+    repository = Repository.discover(repo)
     assert read_skip(repository).match(b"x/b.csv")
     assert read_skip(repository).match(b"odd \n name")

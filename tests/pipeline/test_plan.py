@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.plan import StageStatus, State, build_record, evaluate, evaluate_stage, key_at
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
-from gitml.provenance.record import Record, RecordEntry, format_record, parse_record, record_path
+from gitml.provenance.record import Record, RecordEntry, RecordHold, format_record, parse_record, record_path
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
 
@@ -28,6 +29,7 @@ class Known:
     back: set[str] = field(default_factory=set)
     tasks: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    when: int = 0
 
     def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
         self.calls.append("outputs")
@@ -44,6 +46,10 @@ class Known:
     def rolled_back(self, stage_name: str, key: str) -> bool:
         self.calls.append("rolled_back")
         return key in self.back
+
+    def committed(self) -> int:
+        self.calls.append("committed")
+        return self.when
 
     def task_done(self, task_key: str) -> bool:
         self.calls.append("task_done")
@@ -285,6 +291,59 @@ def test_an_upstream_that_is_held_counts_as_it_is(chain: Pipeline, tree: MakeTre
     model, inference = evaluate(chain, back, Known(by_key={key: [done.oid_at(b"model")]}, back={key}, older={older}))
     assert model.state is State.HELD
     assert (inference.state, inference.reason) == (State.STALE, "input 'model' changed (1 file added, 1 removed)")
+
+
+# --- decisions in the record ---
+
+
+def decided(status: StageStatus, snapshot: Snapshot, **members: Any) -> Snapshot:
+    assert status.record is not None
+    return place(status, snapshot, status.output, replace(status.record, **members))
+
+
+def test_a_hold_keeps_the_output_whatever_changes(model: Stage, tip: Snapshot, tree: MakeTree) -> None:
+    recorded = publish(one(model, tip), tip, "m1")
+    held = decided(one(model, recorded), recorded, hold=RecordHold(reason="the\nfreeze"))
+    status = one(model, held)
+    assert (status.state, status.pinned) == (State.HELD, True)
+    assert status.reason == "on hold: the\\nfreeze"
+    other = tree({"training/a.csv": "9"}, held)
+    assert one(model, other).state is State.HELD
+    assert one(model, tree({"training": None}, held)).reason.startswith("on hold")
+    edited = tree({"model/result": "by hand"}, held)
+    assert one(model, edited, Known(by_key={status.key or "": [status.output]})).state is State.EDITED
+
+
+def test_a_hold_ends_with_the_day_or_with_other_inputs(model: Stage, tip: Snapshot, tree: MakeTree) -> None:
+    recorded = publish(one(model, tip), tip, "m1")
+    day = decided(one(model, recorded), recorded, hold=RecordHold(until="2027-01-31"))
+    end = 1_801_353_600  # date -u -d 2027-01-31 +%s
+    assert one(model, day, Known(when=end - 1)).reason == "on hold until 2027-01-31"
+    assert one(model, day, Known(when=end)).state is State.FRESH
+    key = one(model, recorded).key
+    assert key is not None
+    same = decided(one(model, recorded), recorded, hold=RecordHold(key=key))
+    assert one(model, same).reason == "on hold until its inputs change"
+    assert one(model, tree({"training/a.csv": "9"}, same)).state is State.STALE
+
+
+def test_what_is_held_is_settled_for_later_stages(
+    model: Stage, tip: Snapshot, pfs_input: MakeInput, tree: MakeTree
+) -> None:
+    recorded = publish(one(model, tip), tip, "m1")
+    held = decided(one(model, recorded), recorded, hold=RecordHold())
+    after = stage("after", pfs_input("model", upstream="model"))
+    first, second = evaluate(pipeline(model, after), tree({"training/a.csv": "9"}, held), Known())
+    assert (first.state, second.state, second.waits_for) == (State.HELD, State.STALE, ())
+
+
+def test_an_accepted_output_is_fresh_by_its_record(model: Stage, tip: Snapshot, tree: MakeTree) -> None:
+    recorded = publish(one(model, tip), tip, "m1")
+    edited = tree({"model/result": "by hand"}, recorded)
+    status = one(model, edited, Known(by_key={one(model, recorded).key or "": [recorded.oid_at(b"model")]}))
+    assert status.state is State.EDITED
+    record = replace(build_record(status, edited, status.output, 0), accepted="better so")
+    assert one(model, place(status, edited, status.output, record), Unasked()).state is State.FRESH
 
 
 # --- missing inputs, no datums ---

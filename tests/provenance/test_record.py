@@ -11,6 +11,7 @@ from gitml.provenance.record import (
     Record,
     RecordCode,
     RecordEntry,
+    RecordHold,
     RecordInput,
     format_record,
     parse_record,
@@ -103,6 +104,14 @@ _RECORDS = st.builds(
     spec=st.dictionaries(st.text(), _JSON, max_size=3),
     total=st.integers(0, 10**9),
     recovered=st.integers(0, 10**9),
+    accepted=st.none() | st.text(),
+    hold=st.none()
+    | st.builds(
+        RecordHold,
+        reason=st.text(),
+        until=st.just("") | st.dates().map(lambda day: day.isoformat()),
+        key=st.just("") | st.binary(min_size=32, max_size=32).map(bytes.hex),
+    ),
 )
 
 
@@ -147,6 +156,13 @@ def edited(**changes: object) -> bytes:
         edited(spec=None),
         edited(datums={"total": -1, "recovered": 0}),
         edited(datums={"total": True, "recovered": 0}),
+        edited(accepted="by me"),
+        edited(accepted={}),
+        edited(hold={"until": "tomorrow"}),
+        edited(hold={"until": "2027-1-31"}),
+        edited(hold={"key": "ab"}),
+        edited(hold={"reason": ""}),
+        edited(hold={"for": "ever"}),
     ],
 )
 def test_anything_else_is_corrupt(data: bytes) -> None:

@@ -169,3 +169,45 @@ def test_hostile_names_do_not_reach_the_terminal(project: Project) -> None:
     said = project.ml("why", "--reaches", "input").stdout + project.ml("why", "input/\x1b[31mred").stdout
     assert "red" in said
     assert "\x1b" not in said
+
+
+def test_which_lines_and_files_made_a_stage_stale(project: Project) -> None:
+    project.git("config", "ml.auto", "false")
+    project.write("training/c.csv", "7\n")
+    project.write("params.json", '{\n  "other": 5,\n  "alpha": 9\n}\n')
+    project.commit("numbers", wait=False)
+    project.write("train.sh", project.read("train.sh").replace("| sort", "| sort -n"))
+    pipeline = json.loads(project.read("pipeline.json"))
+    pipeline["stages"][0]["transform"]["env"] = {"A": "1"}
+    project.write("pipeline.json", json.dumps(pipeline, indent=1))
+    project.commit("code and field", wait=False)
+    said = why(project, "model")
+    found = {(each["kind"], each["name"]): each for each in said["differences"]["model"]}
+    assert list(found) == [
+        ("input", "training/c.csv"), ("code", "train.sh"), ("parameter", "alpha"), ("specification", "env"),
+    ]  # fmt: skip
+    assert found["input", "training/c.csv"]["what"] == "added"
+    assert found["input", "training/c.csv"]["changed_by"]["subject"] == "numbers"
+    code = found["code", "train.sh"]
+    assert (code["line"], code["lines"]) == (2, {"new": 1, "gone": 1})
+    assert code["text"] == "cat pfs/training/* | sort -n > pfs/out/model.txt"
+    alpha = found["parameter", "alpha"]
+    assert (alpha["file"], alpha["line"], alpha["what"]) == ("params.json", 3, "3 → 9")
+    assert alpha["changed_by"]["subject"] == "numbers"
+    env = found["specification", "env"]
+    line = next(n for n, text in enumerate(project.read("pipeline.json").splitlines(), 1) if '"env"' in text)
+    assert (env["file"], env["line"], env["what"]) == ("pipeline.json", line, '{"A":"1"} is new')
+    assert env["changed_by"]["subject"] == "code and field"
+    # the stage after it waits, and says what for
+    shown = project.ml("why", "inference").stdout
+    assert "inference is stale: waits for 'model'" in shown
+    assert "model is stale, as this is not what its result was made from:" in shown
+    words = " ".join(shown.split())
+    assert "code train.sh:2 changed (+1 -1): cat pfs/training/* | sort -n" in words
+    assert "parameter params.json:3 alpha 3 → 9" in words
+    project.ml("run")
+    said = why(project, "model")
+    assert said["differences"] == {}
+    (alpha,) = [cause for cause in said["made"]["causes"] if cause["kind"] == "parameter"]
+    assert (alpha["name"], alpha["value"], alpha["line"]) == ("params.json:alpha", "9", 3)
+    assert "params.json:alpha = 9 (line 3)" in project.ml("why", "model").stdout

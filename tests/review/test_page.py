@@ -329,6 +329,10 @@ def test_the_command(project: Project, tmp_path: Path) -> None:
     ranged = project.ml("report", "first..HEAD", "--html", "-").stdout
     assert project.head("first")[:10] in ranged
     assert 'class="chart"' in ranged
+    assert "worse</li>" in html
+    assert "worse</li>" not in project.ml("report", "--html", "-", "--tolerance", "accuracy=0.5").stdout
+    refused = project.ml("report", "--html", str(target), "--tolerance", "accuracy=much", check=False)
+    assert "'accuracy=much' is no tolerance" in refused.stderr
     earlier = project.ml("report", "first", "--html", "-").stdout
     assert 'class="chart"' not in earlier
     # files are replaced, links stay, nothing is left behind

@@ -2,18 +2,23 @@
 
 import json
 import math
+import re
 import struct
 import zlib
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from gitml.formats.pixels import NO_PILLOW, PixelDiff
+from gitml.oid import Oid
 from gitml.review.addresses import addresses
-from gitml.review.comparison import PlotChange
+from gitml.review.comparison import Comparison, Picture, PictureChange, PlotChange, Side
 from gitml.review.overlay import draw_overlay, plot_files
+from gitml.review.report import report
 from gitml.tables.series import Series, SeriesFile, read_series
 from tests.end_to_end.project import Project
 
@@ -136,12 +141,74 @@ def test_images_in_markdown_are_those_of_the_commits(pictures: Project) -> None:
     assert found["model/big.png"]["new"] == {
         "size": len(png(200)) + 70_004, "media": "image/png", "address": None, "problem": None,
     }  # fmt: skip
+    assert found["model/big.png"]["difference"] == {
+        "old_size": [8, 8], "new_size": [8, 8], "changed": 64, "share": 1.0, "largest": 190,
+        "address": None, "problem": None,
+    }  # fmt: skip
     assert pictures.json("diff", "four..four")["images"] == []
+
+
+def test_plots_are_pushed_and_shown_by_their_commit(
+    pictures: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITLAB_CI", "BITBUCKET_BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    server = tmp_path / "server.git"
+    pictures.git("init", "-q", "--bare", str(server))
+    pictures.write("pipeline.json", pipeline("a b).png", {"path": "loss.csv", "y": ["train"], "title": "[x](y) @all"}))
+    pictures.write("made/loss.csv", "train\n2\n1\n")
+    commit(pictures, "five")
+    pictures.write("made/loss.csv", "train\n3\n1\n")
+    pictures.write("made/a b).png", png(11))
+    commit(pictures, "six")
+    arguments = ("diff", "five..six", "--only", "plots", "--md")
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "'origin' is on no forge that is known" in refused.stderr
+    pictures.git("remote", "add", "origin", "https://bitbucket.org/o/n.git")
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "does not show SVG" in refused.stderr
+    pictures.git("remote", "set-url", "origin", "https://github.com/o/n.git")
+    pictures.git("remote", "set-url", "--push", "origin", str(server / "gone"))
+    refused = pictures.ml(*arguments, "--push-plots", "pull-7", check=False)
+    assert "cannot push pictures to 'origin'" in refused.stderr
+    assert "is no name of a ref" in pictures.ml(*arguments, "--push-plots", "a..b", check=False).stderr
+    assert "--push-plots" in pictures.ml("diff", "five..six", "--push-plots", "a", check=False).stderr
+
+    pictures.git("remote", "set-url", "--push", "origin", str(server))
+    text = pictures.ml(*arguments, "--push-plots", "pull-7").stdout
+    (line,) = pictures.git("ls-remote", str(server)).splitlines()
+    pushed, name = line.split()
+    assert name == "refs/gitml/pictures/pull-7"
+    base = f"https://github.com/o/n/blob/{pushed}"
+    assert (
+        f"![\\[x\\](y) &#64;all, before and now](<{base}/01-model-loss-csv.svg?raw=true>)\n\n"
+        "<details><summary>as a table</summary>\n\n| line |  | first | last | least | greatest |\n"
+    ) in text
+    assert "| `train` | now | 3 | 1 | 1 | 3 |\n\n</details>\n" in text
+    assert f"| ![difference](<{base}/02-model-a-b-png-difference.png?raw=true>) |" in text
+    assert "| before | now | difference |" in text
+    files = pictures.git("--git-dir", str(server), "ls-tree", "-r", "--name-only", pushed).splitlines()
+    assert files == ["01-model-loss-csv.svg", "02-model-a-b-png-difference.png"]
+    svg = pictures.git("--git-dir", str(server), "cat-file", "-p", f"{pushed}:{files[0]}")
+    assert {each.tag for each in ElementTree.fromstring(svg).iter()} >= {f"{SVG}polyline"}
+    assert pictures.git("--git-dir", str(server), "fsck", "--strict", "--no-dangling") == ""
+    found = pictures.json("diff", "five..six", "--only", "plots", "--push-plots", "pull-7")
+    assert found["plots"][0]["address"] == f"{base}/01-model-loss-csv.svg?raw=true"
+    assert found["images"][0]["difference"]["address"].startswith(base)
+    # nothing is left here, and what is not asked for is as before
+    assert "pictures" not in pictures.git("for-each-ref")
+    again = pictures.ml(*arguments).stdout
+    assert "| before | now |\n" in again
+    assert "svg" not in again
+    assert "as a table" not in again
 
 
 def test_without_a_forge_there_are_words(pictures: Project) -> None:
     said = pictures.ml("diff", "three..four", "--only", "plots").stdout
-    assert f"Image: model/a b).png\n  before: PNG, {len(png(10))} B\n  now: PNG, {len(png(200))} B\n" in said
+    assert (
+        f"Image: model/a b).png\n  before: PNG, {len(png(10))} B\n  now: PNG, {len(png(200))} B\n"
+        "  100 % of the pixels changed (64 of 64), by at most 190 of 255\n"
+    ) in said
     assert "![" not in pictures.ml("diff", "three..four", "--only", "plots", "--md").stdout
 
 
@@ -150,10 +217,13 @@ def test_images_on_the_page_and_as_files(pictures: Project) -> None:
     text = pictures.read("page.html")
     for shade in (10, 200):
         assert f'src="data:image/png;base64,{b64encode(png(shade)).decode()}"' in text
+    assert re.findall("<figcaption>([a-z]+)</figcaption>", text) == ["before", "now", "difference"] * 2
     written = {each.name: each.read_bytes() for each in (pictures.path / "out").iterdir()}
+    drawn = written["01-model-a-b-png-difference.png"]
+    assert f'src="data:image/png;base64,{b64encode(drawn).decode()}"' in text
     assert written["01-model-a-b-png-before.png"] == png(10)
     assert written["01-model-a-b-png-now.png"] == png(200)
-    assert len(written) == 4
+    assert len(written) == 6
 
 
 def test_what_is_no_image_is_said(pictures: Project) -> None:
@@ -163,8 +233,37 @@ def test_what_is_no_image_is_said(pictures: Project) -> None:
     said = pictures.ml("diff", "four..five", "--only", "plots").stdout
     assert "now: it is neither PNG nor JPEG, 24 B\n" in said
     assert "now: it is not there\n" in said
+    assert "pixel" not in said
     pictures.ml("diff", "four..five", "--html", "page.html")
     assert "onload" not in pictures.read("page.html")
+
+
+def test_differences_in_words() -> None:
+    def said(*differences: PixelDiff) -> list[list[str]]:
+        picture = Picture(size=4, media="image/png", data=b"\x89PNG")
+        changes = tuple(
+            PictureChange(stage="model", path=b"a.png", old=picture, new=picture, difference=each)
+            for each in differences
+        )
+        side = Side(name="a", commit=Oid(bytes(20)), subject="", when=0)
+        found = report(Comparison(old=side, new=side, stages_total=1, pictures=changes), "git ml diff")
+        return [[note.text for note in block.notes[2:]] for block in found.blocks if block.key == "plots"]
+
+    missing = PixelDiff(problem=NO_PILLOW)
+    # how to get Pillow is said once
+    assert said(missing, missing, PixelDiff(problem="now: the image cannot be decoded")) == [
+        ["differences of images are not drawn without Pillow: pip install 'gitml[data]'"],
+        [],
+        ["now: the image cannot be decoded"],
+    ]
+    assert said(PixelDiff(old_size=(4, 3), new_size=(4, 4))) == [
+        ["4 × 3 pixels before, 4 × 4 now: no difference is drawn of two sizes"]
+    ]
+    few = PixelDiff(old_size=(100, 80), new_size=(100, 80), changed=1, largest=3, drawn=b"\x89PNG")
+    assert said(few, replace(few, changed=0, largest=0, drawn=b"")) == [
+        ["0.0125 % of the pixels changed (1 of 8,000), by at most 3 of 255"],
+        ["no pixel changed"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +305,8 @@ def test_on_the_page(project: Project) -> None:
 
 
 def test_what_cannot_be_drawn_is_said(project: Project) -> None:
+    tables = [each["path"] for each in project.json("diff", "one..two")["tables"]]
+    assert "model/loss.csv" not in tables, "what is drawn is not shown row by row as well"
     project.write("made/loss.csv", "step,train\na,1\nb,2\n")
     project.git("rm", "-q", "made/rate.csv")
     commit(project, "three")
@@ -216,6 +317,7 @@ def test_what_cannot_be_drawn_is_said(project: Project) -> None:
     project.write("made/loss.csv", b"\0\1" * 20)
     commit(project, "four")
     assert "now: it is binary\n" in project.ml("diff", "two..four", "--only", "plots").stdout
+    assert "model/loss.csv" in [each["path"] for each in project.json("diff", "two..four")["tables"]]
 
 
 def test_many_rows_are_thinned_and_keep_their_peaks(tmp_path: Path) -> None:

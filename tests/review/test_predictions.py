@@ -121,6 +121,18 @@ def test_as_json(project: Project) -> None:
     assert project.json("diff", "two..two")["predictions"] == []
 
 
+def test_they_are_not_shown_row_by_row_as_well(project: Project) -> None:
+    def tables(*arguments: str) -> list[str]:
+        return [each["path"] for each in project.json("diff", *arguments)["tables"]]
+
+    assert tables("one..two") == ["made/out.csv"]
+    assert tables("one..two", "--only", "tables") == ["guess/out.csv", "made/out.csv"]
+    # what could not be compared by example is still a table
+    project.write("made/out.csv", "x,y\n1,2\n")
+    commit(project, "three")
+    assert tables("two..three") == ["guess/out.csv", "made/out.csv"]
+
+
 def test_declaring_them_computes_nothing(project: Project) -> None:
     project.write("pipeline.json", pipeline(score=None, slices=[]))
     project.git("commit", "-q", "-am", "declare less")

@@ -1,0 +1,102 @@
+"""A run in the foreground, as several commands have it: wait for one's turn, show progress, say what was done."""
+
+from gitml.cli.context import Context
+from gitml.cli.interrupt import stopping
+from gitml.cli.output import count, safe, show, show_json, talk
+from gitml.cli.progress import Display, follow
+from gitml.errors import BusyError, ExitCode
+from gitml.pipeline.background import run_branch
+from gitml.pipeline.launch import start_runner
+from gitml.pipeline.run import RunOptions, RunReport, StageReport
+
+
+def perform(context: Context, options: RunOptions, branch: str | None = None) -> RunReport:
+    """Run `branch` (a full ref name), by default what is checked out here; waits for a run that is under way."""
+    waited = False
+    while True:
+        with context.lease.acquire(stops=True) as mine:
+            if mine:
+                context.cache.refresh()  # what the other run left
+                report = _run(context, options, branch)
+                break
+        if options.dry_run:
+            raise BusyError("a run is under way", hint="git ml wait")
+        if not waited:
+            talk("gitml: waiting for the run that is under way")
+            waited = True
+        follow(context.lease, None)
+    if context.lease.requests() and not report.stopped:
+        start_runner(context.repo)  # a commit was made meanwhile, and its hook relied on us
+    return report
+
+
+def _run(context: Context, options: RunOptions, branch: str | None) -> RunReport:
+    display = Display()
+    try:
+        with stopping("finished datums are kept") as stop:
+            return run_branch(
+                context.repo, context.odb, context.lease, options, report=display.draw, stop=stop, branch=branch
+            )
+    finally:
+        display.close()
+
+
+def conclude(report: RunReport, *, json: bool, dry_run: bool = False) -> int:
+    """Say what a run did; give the exit code."""
+    if json:
+        show_json(_as_json(report))
+    else:
+        _print(report, dry_run=dry_run)
+    if report.stopped:
+        return ExitCode.INTERRUPTED
+    return ExitCode.STAGE_FAILED if report.failed else ExitCode.OK
+
+
+def _as_json(report: RunReport) -> dict[str, object]:
+    return {
+        "schema": "gitml/run/1",
+        "run": report.run,
+        "published": report.published.hex() if report.published is not None else None,
+        "parked": report.parked or None,
+        "stages": [
+            {
+                "name": stage.name,
+                "state": stage.state,
+                "ran": stage.ran,
+                "cached": stage.cached,
+                "failed": stage.failed,
+                "recovered": stage.recovered,
+            }
+            for stage in report.stages.values()
+        ],
+    }
+
+
+def _print(report: RunReport, *, dry_run: bool) -> None:
+    for notice in report.notices:
+        talk(f"note: {safe(notice)}")
+    for stage in report.stages.values():
+        show(_line(stage))
+    if report.published is not None:
+        show(f"results committed as {report.published.hex()[:10]}")
+    elif report.parked:
+        talk(f"not committed yet: {safe(report.parked)}; the next commit or 'git ml publish' does it")
+    elif not dry_run and not report.failed and not report.stopped:
+        show("nothing to commit")
+    for path in report.kept:
+        talk(f"warning: '{safe(path.decode('utf-8', 'replace'))}' has changes of yours and was left as it is")
+
+
+def _line(stage: StageReport) -> str:
+    parts = []
+    if stage.ran:
+        parts.append(f"{count(stage.ran, 'datum')} run")
+    if stage.cached:
+        parts.append(f"{stage.cached} from cache")
+    if stage.failed:
+        parts.append(f"{stage.failed} failed")
+    if stage.recovered:
+        parts.append(f"{stage.recovered} recovered")
+    if stage.reason:
+        parts.append(safe(stage.reason))
+    return f"  {safe(stage.name)}: {stage.state}" + (f" ({', '.join(parts)})" if parts else "")
