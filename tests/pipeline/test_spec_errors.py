@@ -509,6 +509,9 @@ def test_what_a_later_version_brings_says_so() -> None:
     assert all("with a later version" in field.about for field in later)
     assert {key for _, key, field in REFUSED if field.disposition is Disposition.NEVER} == {
         "pod_spec",
+        "s3_out",
+        "service",
+        "spout",
         "determined",
         "tf_job",
     }

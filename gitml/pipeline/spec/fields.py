@@ -157,10 +157,14 @@ _STAGE = {
         "take it out; results go to the branch that was committed to",
         "master",
     ),
-    "s3_out": _later("S3 gateways come with a later version", "write to /pfs/out"),
-    "service": _later("services come with a later version", "take the stage out; start the server by hand"),
-    "spout": _later(
-        "spouts come with a later version", "let the producer commit files to a path, and read that as 'input.pfs'"
+    "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
+    "service": _never(
+        "not supported: a run ends, a server does not",
+        "take the stage out; start the server by hand, on the files of the branch",
+    ),
+    "spout": _never(
+        "not supported: a run ends, a producer does not",
+        "let the producer commit files to a path, and read that as 'input.pfs'",
     ),
     "job_timeout": Field(kind=Kind.DURATION, about='Time after which a run of the stage is stopped: "2h".'),
     "reprocess_spec": Field(
