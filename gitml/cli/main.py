@@ -50,6 +50,7 @@ COMMANDS = {
     "fetch": ("fetch", "Bring content and runs here"),
     "pull": ("pull", "Bring content here and fill in files"),
     "remote": ("remote", "Look after repositories in object storage"),
+    "secret": ("secret", "Keep secrets for stages, in this clone alone"),
     "ls": ("ls", "List large files, runs, stages, datums, outputs"),
     "cat": ("cat", "Print a file of any commit"),
     "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),

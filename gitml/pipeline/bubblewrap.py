@@ -67,19 +67,21 @@ class Bubblewrap:
 
     def view(self, workspace: Workspace) -> "BubblewrapView":
         """How a task sees `workspace`."""
-        return BubblewrapView(self, workspace.work, workspace.tmp, workspace.mounts)
+        return BubblewrapView(self, workspace.work, workspace.tmp, workspace.mounts, workspace.shown)
 
     def is_hidden(self, path: Path) -> bool:
         """Whether a path of the host cannot be seen inside."""
         return _is_below(path, [*self._hidden, Path(_TMP)]) and not _is_below(path, self._shown)
 
-    def options(self, work: Path, tmp: Path, mounts: Mapping[str, Path]) -> list[str]:
-        """The options that build the file system and the namespaces for one workspace."""
+    def options(
+        self, work: Path, tmp: Path, mounts: Mapping[str, Path], shown: Mapping[str, Path] | None = None
+    ) -> list[str]:
+        """The options that build the file system and the namespaces for one workspace; `shown` is read-only inside."""
         result = [self._program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
         result += ["--unshare-uts", "--cap-drop", "ALL"]
         if not self._network:
             result.append("--unshare-net")
-        targets = [Path(target) for target in mounts]
+        targets = [Path(target) for target in [*mounts, *(shown or {})]]
         for entry in sorted(os.listdir("/")):
             if entry not in _OWN:
                 result += _bind(Path("/", entry), targets)
@@ -92,6 +94,8 @@ class Bubblewrap:
             result += ["--ro-bind", str(path), str(path)]
         for target, source in mounts.items():
             result += ["--bind", str(source), target]
+        for target, source in (shown or {}).items():
+            result += ["--ro-bind", str(source), target]
         for path in covered:
             result += ["--remount-ro", str(path)]
         return result
@@ -116,11 +120,14 @@ class Bubblewrap:
 class BubblewrapView:
     """A workspace at `/workspace`, its inputs at `/pfs`."""
 
-    def __init__(self, sandbox: Bubblewrap, work: Path, tmp: Path, mounts: Mapping[str, Path]) -> None:
+    def __init__(
+        self, sandbox: Bubblewrap, work: Path, tmp: Path, mounts: Mapping[str, Path], shown: Mapping[str, Path]
+    ) -> None:
         self._sandbox = sandbox
         self._work = work
         self._tmp = tmp
         self._mounts = mounts
+        self._read_only = shown
         self.tmp = _TMP
         self.home = f"{_TMP}/home"
 
@@ -135,7 +142,7 @@ class BubblewrapView:
     def host(self, path: str) -> Path | None:
         """What `path` is outside, None if it cannot be seen inside."""
         asked = Path(os.path.normpath(path))
-        places = {**self._mounts, "/pfs": self._work / "pfs", WORKSPACE: self._work}
+        places = {**self._mounts, **self._read_only, "/pfs": self._work / "pfs", WORKSPACE: self._work}
         for place, source in sorted(places.items(), key=lambda item: -len(item[0])):
             if asked.is_relative_to(place):
                 return source / asked.relative_to(place)
@@ -145,7 +152,7 @@ class BubblewrapView:
 
     def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:
         """The invocation of bwrap."""
-        result = self._sandbox.options(self._work, self._tmp, self._mounts)
+        result = self._sandbox.options(self._work, self._tmp, self._mounts, self._read_only)
         if status_fd is not None:
             result += ["--json-status-fd", str(status_fd)]
         return [*result, "--chdir", directory, "--", *command]

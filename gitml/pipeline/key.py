@@ -35,6 +35,7 @@ def spec_fields(stage: Stage) -> dict[str, Json]:
         "err_stdin": list(transform.err_stdin),
         "image": transform.image,
         "salt": stage.salt,
+        "secrets": [[each.name, each.mount_path, each.env_var, each.key] for each in transform.secrets],
         "stdin": list(transform.stdin),
         "working_dir": transform.working_dir,
     }

@@ -27,6 +27,7 @@ from gitml.pipeline.environment import task_environment
 from gitml.pipeline.likeness import unlike
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.sandbox import Sandbox
+from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.task import TaskOutcome, run_task
 from gitml.pipeline.workspace import Workspaces
 from gitml.store.content import read_content
@@ -165,6 +166,7 @@ class Recomputation:
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
         commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
+        granted = SecretStore(self._repo.state_dir / "secrets").grant(stage)
         job = hashlib.sha256(b"gitml/run/1\n" + self._commit).hexdigest()[:12]
 
         def start(key: str, datum: Datum) -> _Ended:
@@ -179,6 +181,7 @@ class Recomputation:
                     sandbox=self._sandbox,
                     environment=environment,
                     log=log,
+                    granted=granted,
                     stop=self._stop,
                 )
             except GitmlError as error:

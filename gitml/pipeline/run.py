@@ -323,6 +323,9 @@ class Runner:
                 return None
             self._failed[key] = error
             line.state, line.reason = str(State.FAILED), error.message
+            if not error.lasting:
+                report.notices[f"{stage.name}: {error.message}" + (f"; {error.hint}" if error.hint else "")] = None
+                return None
             with self._cache.update(f"run {report.run}: {stage.name} failed") as batch:
                 batch.put_json(stage_path(key) + b"/failed.json", error.document(stage.name, report.run))
                 self._put_run(batch, report, "running")

@@ -90,6 +90,7 @@ class StandInView:
         places = {"/pfs": self._work + "/pfs"}
         for target in workspace.mounts:
             places[target] = str(workspace.alias / "mounts") + target
+        places |= {target: str(source) for target, source in workspace.shown.items()}
         self._places = places
         longest_first = sorted(places, key=len, reverse=True)
         self._pattern = re.compile("(" + "|".join(map(re.escape, longest_first)) + r")(?![\w.-])")

@@ -32,6 +32,7 @@ from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
+from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
 from gitml.pipeline.workspace import Workspace, Workspaces
@@ -77,13 +78,26 @@ class TaskLine:
 
 
 class StageFailedError(UserError):
-    """A stage failed; `datum` names the first datum that did (empty if it was none's), `last_lines` end its log."""
+    """A stage failed; `datum` names the first datum that did (empty if it was none's), `last_lines` end its log.
 
-    def __init__(self, message: str, *, hint: str | None, datum: str, failed: int, last_lines: tuple[str, ...]) -> None:
+    `lasting`: the same inputs would fail again elsewhere, so the run cache is told.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None,
+        datum: str,
+        failed: int,
+        last_lines: tuple[str, ...],
+        lasting: bool = True,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.datum = datum
         self.failed = failed
         self.last_lines = last_lines
+        self.lasting = lasting
 
     def document(self, stage: str, run: str) -> dict[str, Any]:
         """The failure as the run cache keeps it."""
@@ -153,6 +167,7 @@ class StageRun:
         """The first datum that wrote below each directory."""
         self._doomed = False
         self._halt = Halt(stop, None)
+        self._granted = Granted()
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
@@ -167,6 +182,8 @@ class StageRun:
         stage = status.stage
         self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
+        if todo:
+            self._granted = self._grant(stage)
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
@@ -179,6 +196,14 @@ class StageRun:
                     self._progress(self.tally)
         self._raise_failure(status)
         return self._merge(status)
+
+    def _grant(self, stage: Stage) -> Granted:
+        try:
+            return SecretStore(self._repo.state_dir / "secrets").grant(stage)
+        except UserError as error:
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
+            ) from None
 
     def _plan(self, status: StageStatus) -> list[_Task]:
         self.tally = Tally(len(status.datums))
@@ -234,6 +259,7 @@ class StageRun:
                             environment=environment,
                             log=log,
                             share=share,
+                            granted=self._granted,
                             stop=self._halt,
                         )
                 except GitmlError as error:

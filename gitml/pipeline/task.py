@@ -21,6 +21,7 @@ from gitml.errors import ExitCode, GitmlError
 from gitml.pipeline.limits import MemoryGroup, Share, groups_at, limiting_files, size_below
 from gitml.pipeline.process import Command, Ended, Stop, run_process
 from gitml.pipeline.sandbox import Sandbox, View
+from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.tasklog import LIMIT, TaskLog
 from gitml.pipeline.workspace import Workspace
@@ -96,23 +97,26 @@ def run_task(
     environment: Mapping[str, str],
     log: Path,
     share: Share = Share(),  # noqa: B008 - a frozen value
+    granted: Granted = Granted(),  # noqa: B008 - a frozen value
     stop: Stop | None = None,
     grace: float = 5.0,
     log_limit: int = LIMIT,
 ) -> TaskOutcome:
     """Run `stage` in workspaces that `make` builds, up to `datum_tries` times, and say how it went.
 
-    `environment` is as of `task_environment`, `share` the part of the machine that the task gets; output of all
-    attempts goes to the file `log`. Commands that must end get SIGTERM, and SIGKILL after `grace` seconds. Raise
-    `TaskStoppedError` once `stop` is set, and what `make` raises. May be called from many threads at once.
+    `environment` is as of `task_environment`, `share` the part of the machine that the task gets, `granted` its
+    secrets; output of all attempts goes to the file `log`, without these. Commands that must end get SIGTERM, and
+    SIGKILL after `grace` seconds. Raise `TaskStoppedError` once `stop` is set, and what `make` raises. May be called
+    from many threads at once.
     """
-    with TaskLog(log, log_limit) as writer:
+    with TaskLog(log, log_limit, Mask(granted.hidden())) as writer:
         task = _Task(
             stage=stage,
             sandbox=sandbox,
             environment=environment,
             log=writer,
             share=share,
+            granted=granted,
             stop=stop or threading.Event(),
             grace=grace,
         )
@@ -128,6 +132,7 @@ class _Task:
     environment: Mapping[str, str]
     log: TaskLog
     share: Share
+    granted: Granted
     stop: Stop
     grace: float
     seconds: float = 0.0
@@ -144,6 +149,7 @@ class _Task:
                 raise TaskStoppedError
             self.log.note(f"attempt {attempt} of {tries}: {shlex.join(self.stage.transform.cmd)}")
             workspace = make()
+            workspace.shown = self.granted.directories
             kept = False
             try:
                 found = self._attempt(workspace)
@@ -182,6 +188,14 @@ class _Task:
                 ended.status,
                 hint="large inputs are shared and read-only: write to /pfs/out, or copy the file first",
             )
+        leaked = self.granted.leaked(workspace.out) if isinstance(ended, Ended) else None
+        if isinstance(ended, Ended) and leaked is not None:
+            return _Failure(
+                f"output '{printable(leaked[0])}' holds the value of secret '{leaked[1]}'",
+                ended.status,
+                hint="results are committed and pushed: leave it out of them",
+                permanent=True,
+            )
         return ended
 
     def _recover(self, workspace: Workspace, failure: _Failure) -> bool:
@@ -206,6 +220,7 @@ class _Task:
         directory = view.directory(transform.working_dir)
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
+        environment |= self.granted.variables
         fault = _check_start(view, arguments[0], directory, environment["PATH"])
         if fault is not None:
             return fault

@@ -91,7 +91,7 @@ class Trials:
             trial.output = run.execute(status, snapshot)
         except StageFailedError as error:
             trial.error, trial.last_lines = error.message, error.last_lines
-            if not self.stop.is_set():
+            if error.lasting and not self.stop.is_set():
                 with cache.update(f"run {run_id}: {stage.name} failed") as batch:
                     batch.put_json(stage_path(status.key) + b"/failed.json", error.document(stage.name, run_id))
         trial.ran = run.tally.succeeded + run.tally.recovered + run.tally.failed

@@ -111,6 +111,8 @@ class Workspace:
     mounts: Mapping[str, Path]
     """Absolute place of code inside the sandbox, and the directory or file that stands for it."""
     _owner: "Workspaces"
+    shown: Mapping[str, Path] = field(default_factory=dict)
+    """Directories of the host, by the absolute place at which the task sees them, read-only."""
     _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
     """Every input file by its path below `pfs`."""
     _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)

@@ -69,3 +69,26 @@ def test_a_datum_that_a_limit_ended_says_which(tmp_path: Path) -> None:
     run = (project.path / ".git/ml/latest").read_text()
     shown = " ".join(project.ml("show", run).stdout.split())
     assert "limits big: cpu by affinity, disk by RLIMIT_FSIZE, sum of sizes" in shown
+
+
+def test_a_secret_that_is_missing_fails_the_stage_here_only(tmp_path: Path) -> None:
+    needy = stage("needy", COPY + 'echo "got $TOKEN"', transform={"secrets": [
+        {"name": "api", "env_var": "TOKEN", "key": "token"}
+    ]})  # fmt: skip
+    project = project_with(tmp_path / "project", needy)
+    project.commit("first")
+    assert project.executions() == 0
+    said = project.ml("run", check=False)
+    assert said.returncode == 2
+    assert "secret 'api' has no key 'token' here" in said.stdout
+    assert "git ml secret set api token" in said.stderr
+    project.run("git", "ml", "secret", "set", "api", "token", stdin=b"s3cr3t-value\n")
+    assert project.json("secret", "ls")["secrets"] == {"api": ["token"]}
+    assert project.ml("secret", "ls").stdout == "api  token\n"
+    project.ml("run")
+    assert project.states() == {"needy": "fresh"}
+    everything = project.git("cat-file", "--batch-all-objects", "--batch", "--buffer")
+    assert "got ***" in everything
+    assert "s3cr3t-value" not in everything
+    project.ml("secret", "rm", "api")
+    assert project.ml("secret", "rm", "api", check=False).returncode == 128

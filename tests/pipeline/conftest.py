@@ -58,7 +58,17 @@ def make_stage() -> Callable[..., Stage]:
     def make(name: str, cmd: list[str] | None = None, input: Input | None = None, **fields: Any) -> Stage:  # noqa: A002
         of_transform = {
             field: fields.pop(field)
-            for field in ("stdin", "err_cmd", "err_stdin", "env", "accept_return_code", "working_dir", "image", "debug")
+            for field in (
+                "stdin",
+                "err_cmd",
+                "err_stdin",
+                "env",
+                "accept_return_code",
+                "working_dir",
+                "image",
+                "debug",
+                "secrets",
+            )
             if field in fields
         }
         fields.setdefault("output", name.encode())

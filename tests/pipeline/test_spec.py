@@ -25,6 +25,7 @@ from gitml.pipeline.spec.model import (
     Plot,
     Predictions,
     Resources,
+    Secret,
     Transform,
     UnionInput,
 )
@@ -91,6 +92,10 @@ EVERYTHING = {
                 "memory_volume": True,
                 "user": "nobody",
                 "debug": True,
+                "secrets": [
+                    {"name": "db", "env_var": "TOKEN", "key": "token"},
+                    {"name": "s", "mount_path": "/etc//s/"},
+                ],
             },
             "input": {
                 "cross": [
@@ -202,6 +207,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
     assert inference.input == CrossInput(

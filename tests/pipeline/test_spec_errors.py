@@ -193,6 +193,22 @@ FIELDS = [
     ),
     Case(stage(autoscaling="yes"), PLACE + "autoscaling: expected true or false, got a string", None, True),
     Case(stage(resource_limits={"cpus": 1}), PLACE + "resource_limits.cpus: unknown field", "'cpu'", True),
+    Case(runs(secrets=[{"name": "a"}]), PLACE + "transform.secrets[0]: a secret that goes nowhere", "mount_path"),
+    Case(runs(secrets=[{"name": "a", "env_var": "A"}]), PLACE + "transform.secrets[0]: 'env_var' without 'key'", "key"),
+    Case(
+        runs(secrets=[{"name": "../a", "env_var": "A", "key": "b"}]),
+        PLACE + "transform.secrets[0].name: '../a' cannot name a secret",
+        "letters",
+    ),
+    Case(
+        runs(secrets=[{"name": "a", "env_var": "PATH", "key": "b"}]),
+        PLACE + "transform.secrets[0].env_var: 'PATH' cannot be the variable of a secret",
+    ),
+    Case(
+        runs(secrets=[{"name": "a", "mountPath": "/pfs/a"}]),
+        PLACE + "transform.secrets[0].mountPath: a secret cannot be mounted at '/pfs/a'",
+        "/etc",
+    ),
     Case(stage(resource_limits={"memory": "many"}), PLACE + "resource_limits.memory: expected a size such", "Gi"),
     Case(stage(resource_requests={"cpu": -1}), PLACE + "resource_requests.cpu: less than 0", None, True),
     Case({"stages": [], "defaults": {"salt": 1}}, PLACE + "defaults.salt: expected a string", '"..."', True),
@@ -498,6 +514,9 @@ def test_what_a_later_version_brings_says_so() -> None:
     assert all("with a later version" in field.about for field in later)
     assert {key for _, key, field in REFUSED if field.disposition is Disposition.NEVER} == {
         "pod_spec",
+        "s3_out",
+        "service",
+        "spout",
         "determined",
         "tf_job",
     }

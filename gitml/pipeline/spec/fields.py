@@ -157,10 +157,14 @@ _STAGE = {
         "take it out; results go to the branch that was committed to",
         "master",
     ),
-    "s3_out": _later("S3 gateways come with a later version", "write to /pfs/out"),
-    "service": _later("services come with a later version", "take the stage out; start the server by hand"),
-    "spout": _later(
-        "spouts come with a later version", "let the producer commit files to a path, and read that as 'input.pfs'"
+    "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
+    "service": _never(
+        "not supported: a run ends, a server does not",
+        "take the stage out; start the server by hand, on the files of the branch",
+    ),
+    "spout": _never(
+        "not supported: a run ends, a producer does not",
+        "let the producer commit files to a path, and read that as 'input.pfs'",
     ),
     "job_timeout": Field(kind=Kind.DURATION, about='Time after which a run of the stage is stopped: "2h".'),
     "reprocess_spec": Field(
@@ -219,7 +223,9 @@ _TRANSFORM = {
     "working_dir": Field(
         kind=Kind.STRING, about="Directory in which the command runs; the top of the workspace unless told."
     ),
-    "secrets": _later("secrets come with a later version", "take them out; tasks get no secrets until then"),
+    "secrets": Field(
+        kind=Kind.OBJECTS, object="secret", about="Secrets of this clone that the command gets: git ml secret set."
+    ),
     "datum_batching": _later(
         "batching comes with a later version", "take it out, and let the command end after the files of one datum"
     ),
@@ -402,6 +408,12 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
         "type": Field(kind=Kind.STRING, about="Kind of device."),
         "number": Field(kind=Kind.INTEGER, about="How many."),
     },
+    "secret": {
+        "name": Field(kind=Kind.STRING, about="Name of the secret."),
+        "mount_path": Field(kind=Kind.STRING, about="Directory in which the command finds a file for each key."),
+        "env_var": Field(kind=Kind.STRING, about="Environment variable that holds the value of 'key'."),
+        "key": Field(kind=Kind.STRING, about="Key of the secret."),
+    },
     "datum_set_spec": {
         "number": Field(kind=Kind.INTEGER, about="Datums in a set."),
         "size_bytes": Field(kind=Kind.INTEGER, about="Bytes in a set."),
@@ -429,6 +441,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("name",),
     "pfs": ("repo", "glob"),
     "cron": ("name", "spec"),
+    "secret": ("name",),
     "metric": ("path",),
     "predictions": ("path", "id", "prediction"),
     "labels": ("path",),

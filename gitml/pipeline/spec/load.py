@@ -20,7 +20,7 @@ from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, resources, seconds
+from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -266,6 +266,7 @@ def _transform(stage: Node, around: Surroundings, images: Images) -> tuple[Trans
         accept_return_code=_codes(node.nodes("accept_return_code")),
         working_dir=working_dir(directory),
         image=image.value if image is not None else None,
+        secrets=secrets(node.nodes("secrets")),
         debug=flag(node, "debug"),
     )
     return transform, code(mounted, around) if mounted is not None else None

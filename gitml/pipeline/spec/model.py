@@ -120,6 +120,18 @@ def leaves(node: Input) -> Iterator[PfsInput]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret of the clone, and where a command finds it; empty texts: not there."""
+
+    name: str
+    mount_path: str = ""
+    """Absolute; a directory with a file for each key."""
+    env_var: str = ""
+    key: str = ""
+    """Whose value `env_var` has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
     """How a stage runs its code."""
 
@@ -135,6 +147,7 @@ class Transform:
     """Relative to the top of the workspace, or absolute where the code is mounted; None: the top."""
     image: str | None = None
     """The image the specification names, part of the key; `images` said what stands for it here."""
+    secrets: tuple[Secret, ...] = ()
     debug: bool = False
     """Whether the log tells how commands were started."""
 

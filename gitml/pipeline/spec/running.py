@@ -4,7 +4,7 @@ import math
 import re
 
 from gitml.pipeline.spec.error import SpecError, did_you_mean, quoted
-from gitml.pipeline.spec.model import Resources
+from gitml.pipeline.spec.model import Resources, Secret
 from gitml.pipeline.spec.reading import Node
 
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([0-9]{1,2})|(m|k|[KMGTPE]i?)?B?)")
@@ -14,6 +14,10 @@ _UNIT = {"": 1.0, "m": 1e-3, "k": 1e3} | {
     for suffix, base in (("", 1000), ("i", 1024))
 }
 """Units of Kubernetes' quantities."""
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TAKEN_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "PWD", "LD_LIBRARY_PATH", "LD_PRELOAD"})
+_TAKEN_PLACES = ("/pfs", "/proc", "/sys", "/dev", "/workspace")
 _REPROCESS = ("until_success", "every_job")
 
 
@@ -70,3 +74,35 @@ def _bytes(node: Node | None) -> int | None:
         )
     factor = 10.0 ** int(match[2]) if match[2] else _UNIT[match[3] or ""]
     return math.ceil(float(match[1]) * factor) or None
+
+
+def secrets(nodes: list[Node]) -> tuple[Secret, ...]:
+    """The secrets that a field `secrets` names, in order; raise `SpecError`."""
+    return tuple(_secret(node) for node in nodes)
+
+
+def _secret(node: Node) -> Secret:
+    name, variable, key, mount = node.require("name"), node.get("env_var"), node.get("key"), node.get("mount_path")
+    for given in (name, key):
+        if given is not None and given.value and not _NAME.fullmatch(given.value):
+            raise SpecError(
+                given.place, f"{quoted(given.value)} cannot name a secret", hint="use letters, digits, '_', '-' and '.'"
+            )
+    if not name.value or not (node.text("env_var") or node.text("mount_path")):
+        raise SpecError(
+            node.place, "a secret that goes nowhere", hint="give 'name', and 'mount_path' or 'env_var' with 'key'"
+        )
+    if variable is not None and variable.value:
+        if not _VARIABLE.fullmatch(variable.value) or variable.value in _TAKEN_VARIABLES:
+            raise SpecError(variable.place, f"{quoted(variable.value)} cannot be the variable of a secret")
+        if not node.text("key"):
+            raise SpecError(node.place, "'env_var' without 'key'", hint="'key' says which value of the secret it gets")
+    place = ""
+    if mount is not None and mount.value:
+        place = "/" + "/".join(part for part in mount.value.split("/") if part not in {"", "."})
+        taken = any(place == each or place.startswith(each + "/") for each in _TAKEN_PLACES)
+        if not mount.value.startswith("/") or place == "/" or ".." in place.split("/") or taken:
+            raise SpecError(
+                mount.place, f"a secret cannot be mounted at {quoted(mount.value)}", hint='write "/etc/credentials"'
+            )
+    return Secret(name=name.value, mount_path=place, env_var=node.text("env_var"), key=node.text("key"))
