@@ -288,3 +288,14 @@ def test_lists_of_runs_stages_datums_and_outputs(project: Project) -> None:
         assert project.ml("ls", *reached).stdout == ""  # no large files there
     assert "needs one stage" in project.ml("ls", "datums", check=False).stderr
     assert "is no state of a datum" in project.ml("ls", "datums", "model", "--state", "x", check=False).stderr
+
+
+def test_a_command_is_told_and_its_failure_is_only_noted(project: Project) -> None:
+    told = project.path.parent / "told"
+    project.git("config", "ml.notify", f"cat >> '{told}'; exit 7")
+    change(project, training__b_csv="3\n")
+    done = project.ml("run")
+    assert "note: the command of ml.notify failed: it ended with exit status 7" in done.stderr
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    assert lines[0]["status"] == "running"
+    assert (lines[-1]["status"], lines[-1]["published"]) == ("published", project.head())
