@@ -31,7 +31,7 @@ def run_branch(
 
     The caller holds the lease.
     """
-    if branch is None:
+    if branch is None and options.at is None:
         branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() or None
     with Notifier(repo) as notifier:
         try:
