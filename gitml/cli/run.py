@@ -1,15 +1,21 @@
 """`git ml run`."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from gitml.cli.context import open_context
+from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
+from gitml.cli.output import safe, show, table
 from gitml.cli.running import conclude, perform
 from gitml.errors import UserError
+from gitml.git.refs import RefMovedError, RefUpdate, update_refs
 from gitml.pipeline.choice import Choice
-from gitml.pipeline.run import RunOptions
+from gitml.pipeline.journal import read_metrics
+from gitml.pipeline.override import Override, commit_with
+from gitml.pipeline.run import RunOptions, RunReport
+from gitml.store.tree import Snapshot
 
 
 def run(
@@ -41,6 +47,13 @@ def run(
     no_publish: Annotated[
         bool, typer.Option("--no-publish", help="Keep results in the cache, commit nothing.")
     ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-S", "--set", metavar="FILE:KEY=VALUE", help="With another value, into the cache; repeatable."),
+    ] = None,
+    new_branch: Annotated[
+        str | None, typer.Option("--branch", metavar="NAME", help="With -S: commit it on this new branch.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Bring results up to date now and commit them; what is known comes from the cache.
@@ -57,6 +70,10 @@ def run(
         downstream=downstream,
         until=frozenset(until) if until else None,
     )
+    if new_branch is not None and (not settings or dry_run or no_publish or datums):
+        raise UserError(
+            "--branch is for results with -S that are committed", hint="git ml run -S FILE:KEY=VALUE --branch NAME"
+        )
     with open_context() as context:
         choice.check(context.survey()[1])
         options = RunOptions(
@@ -70,5 +87,52 @@ def run(
             parallel=jobs,
             fail_fast=not keep_going,
         )
+        if settings:
+            return _try(context, replace(options, publish=new_branch is not None), settings, new_branch, json=json)
         report = perform(context, options)
     return conclude(report, json=json, dry_run=dry_run)
+
+
+def _try(context: Context, options: RunOptions, settings: list[str], new_branch: str | None, *, json: bool) -> int:
+    """Run HEAD with other parameters: into the cache, or on a new branch."""
+    overrides = [Override.parse(each) for each in settings]
+    tip = context.commit()
+    commit = commit_with(context.repo, context.odb, tip, context.surveyor.tree_of(tip), overrides)
+    if new_branch is None:
+        report = perform(context, replace(options, at=commit))
+        report.parked = ""
+    else:
+        if not context.repo.git.succeeds("check-ref-format", "--branch", new_branch):
+            raise UserError(f"'{new_branch}' cannot be the name of a branch", hint="git check-ref-format --branch NAME")
+        branch = f"refs/heads/{new_branch}"
+        try:
+            update_refs(context.repo.git, [RefUpdate(branch, commit, None)], message="gitml: run -S")
+        except RefMovedError:
+            raise UserError(
+                f"there is a branch '{new_branch}'", hint="take another name, or git branch -D it"
+            ) from None
+        report = perform(context, options, branch)
+    code = conclude(report, json=json, dry_run=True)
+    if not json and not options.dry_run:
+        for line in _metrics(context, report):
+            show(line)
+        if new_branch is None:
+            show("kept in the run cache, nothing is committed; --branch NAME commits it")
+    return code
+
+
+def _metrics(context: Context, report: RunReport) -> list[str]:
+    """The metrics at HEAD and here."""
+    if report.tree is None:
+        return []
+    _, pipeline = context.survey()
+    here = context.surveyor.tree_of(context.commit())
+    before, after = (Snapshot(context.odb, tree) for tree in (here, report.tree))
+    rows = []
+    for stage in pipeline.stages:
+        old, new = (read_metrics(side, stage.output, stage.metrics) for side in (before, after))
+        rows += [
+            (safe(stage.name), safe(name), f"{old[name]:.6g}" if name in old else "-", "→", f"{new[name]:.6g}")
+            for name in new
+        ]
+    return table(rows)

@@ -58,6 +58,7 @@ def _as_json(report: RunReport) -> dict[str, object]:
         "run": report.run,
         "published": report.published.hex() if report.published is not None else None,
         "parked": report.parked or None,
+        "tree": report.tree.hex() if report.tree is not None else None,
         "stages": [
             {
                 "name": stage.name,

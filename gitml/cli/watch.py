@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -15,6 +15,7 @@ from gitml.cli.output import GLYPHS, count, paint, safe, show, talk
 from gitml.cli.progress import summarise
 from gitml.errors import ExitCode
 from gitml.pipeline.lease import RunState, StageProgress
+from gitml.pipeline.notify import document
 
 _PAUSE = 0.25
 _START_GRACE = 2.0
@@ -86,7 +87,7 @@ def watch(
                 over = not alive and not waiting
                 if state is not None and (alive or over) and (state != last or not json):
                     if json:
-                        show(text.dumps(_as_json(state)))
+                        show(text.dumps({"schema": "gitml/watch/1", **document(state)}))
                         sys.stdout.flush()
                     else:
                         board.draw(_head(state), progress_lines(state, time.time()))
@@ -153,18 +154,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 else "")
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _as_json(state: RunState) -> dict[str, object]:
-    return {
-        "schema": "gitml/watch/1",
-        "run": state.run,
-        "branch": state.branch,
-        "tip": state.tip,
-        "status": state.status,
-        "message": state.message,
-        "published": state.published,
-        "started": state.started,
-        "updated": state.updated,
-        "stages": [{"name": name, **asdict(progress)} for name, progress in state.stages.items()],
-    }

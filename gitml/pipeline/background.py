@@ -14,6 +14,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.followers import readers
 from gitml.pipeline.lease import Lease, RunState
+from gitml.pipeline.notify import Notifier
 from gitml.pipeline.run import Runner, RunOptions, RunReport
 
 
@@ -31,9 +32,20 @@ def run_branch(
 
     The caller holds the lease.
     """
-    if branch is None:
+    if branch is None and options.at is None:
         branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() or None
-    return Runner(repo, odb, lease, options, report=report, stop=stop).run(branch)
+    with Notifier(repo) as notifier:
+        try:
+            done = Runner(repo, odb, lease, options, report=notifier.reporting(report), stop=stop).run(branch)
+        except Exception as error:
+            state = lease.read_state()
+            if state is not None and state.status == "running":
+                state.status, state.message = "error", str(error)
+                notifier.tell(state)
+            raise
+    if notifier.problem:
+        done.notices[f"the command of ml.notify failed: {notifier.problem}"] = None
+    return done
 
 
 def run_in_background(where: str) -> int:

@@ -143,6 +143,19 @@ def _parse(stage: Stage, ref: ParamRef, snapshot: Snapshot) -> Any:
         raise UserError(f"cannot read parameter file '{name}': {_one_line(error)}") from None
 
 
+def parse_text(path: bytes, data: bytes) -> Any:
+    """What a parameter file with this content holds; raise `UserError` if it cannot be read."""
+    name, parse = printable(path), _PARSERS.get(_suffix(path))
+    if parse is None:
+        raise UserError(f"'{name}' is not JSON, YAML or TOML")
+    try:
+        return parse(data)
+    except UserError as error:
+        raise UserError(f"cannot read parameter file '{name}': {error.message}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"cannot read parameter file '{name}': {_one_line(error)}") from None
+
+
 def _one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()))
 

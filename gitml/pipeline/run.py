@@ -59,6 +59,8 @@ class RunOptions:
 
     choice: Choice = field(default_factory=Choice)
     """Which stages; by default all."""
+    at: Oid | None = None
+    """A commit that is not on a branch, instead of one: results go into the cache."""
     datums: tuple[str, ...] = ()
     """Only datums that one of these patterns means (see `choice.datum_filter`), into the cache; none: all."""
     force: bool = False
@@ -110,6 +112,8 @@ class RunReport:
     notices: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
     stopped: bool = False
+    tree: Oid | None = None
+    """The tree of the commit with all results in place."""
 
     @property
     def failed(self) -> bool:
@@ -173,7 +177,7 @@ class Runner:
         end_leftovers(leftovers)
         for directory in leftovers:
             remove_tree(directory)
-        revision = f"{branch or 'HEAD'}^{{commit}}"
+        revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         for _ in range(_MAX_ROUNDS):
             tip = self._repo.resolve(revision)
@@ -182,6 +186,7 @@ class Runner:
                 break
             self._begin_round(report, branch, tip, pipeline)
             settlement = self._settle(tip, revision, pipeline, report)
+            report.tree = settlement.overlay
             if settlement.moved or self._publish(branch, settlement, report):
                 continue
             break

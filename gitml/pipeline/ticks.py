@@ -11,8 +11,9 @@ from gitml.errors import BusyError, GitmlError, UserError
 from gitml.git.commits import Signature, parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
-from gitml.git.publish import COMMITTER, Published, finish_interrupted, publish
+from gitml.git.publish import Published, finish_interrupted, publish
 from gitml.git.repository import Repository
+from gitml.git.signing import COMMITTER
 from gitml.oid import Oid
 from gitml.pipeline.schedule import due, last_tick, parse_moment, parse_schedule, tick_name
 from gitml.pipeline.spec import Pipeline, load_pipeline

@@ -288,3 +288,45 @@ def test_lists_of_runs_stages_datums_and_outputs(project: Project) -> None:
         assert project.ml("ls", *reached).stdout == ""  # no large files there
     assert "needs one stage" in project.ml("ls", "datums", check=False).stderr
     assert "is no state of a datum" in project.ml("ls", "datums", "model", "--state", "x", check=False).stderr
+
+
+def test_a_command_is_told_and_its_failure_is_only_noted(project: Project) -> None:
+    told = project.path.parent / "told"
+    project.git("config", "ml.notify", f"cat >> '{told}'; exit 7")
+    change(project, training__b_csv="3\n")
+    done = project.ml("run")
+    assert "note: the command of ml.notify failed: it ended with exit status 7" in done.stderr
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    assert lines[0]["status"] == "running"
+    assert (lines[-1]["status"], lines[-1]["published"]) == ("published", project.head())
+
+
+def test_another_parameter_in_the_cache_and_on_a_branch(project: Project) -> None:
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"][0]["params"] = ["params.yaml:rows"]
+    project.write("pipeline.json", json.dumps(pipeline))
+    project.write("params.yaml", "rows: 1 # how many\nother: 2\n")
+    rows = "$(sed -n 's/rows: *//p' params.yaml)"
+    project.write("train.sh", f'head -n {rows} pfs/training/a.csv > pfs/out/model.txt\n'
+                  f'printf \'{{"rows": %d}}\\n\' {rows} > pfs/out/metrics.json\n')  # fmt: skip
+    project.commit("rows", wait=False)
+    project.ml("run")
+    head = project.head()
+    said = project.ml("run", "-S", "params.yaml:rows=2").stdout
+    assert "model  rows  1  →  2" in said
+    assert "nothing is committed" in said
+    assert project.head() == head
+    assert project.is_clean()
+    assert project.read("params.yaml").startswith("rows: 1")
+    before = project.executions()
+    project.ml("run", "-S", "params.yaml:rows=2", "--branch", "two")
+    assert project.executions() == before
+    assert project.git("show", "two:params.yaml") == "rows: 2 # how many\nother: 2"
+    assert project.git("show", "two:model/metrics.json") == '{"rows": 2}'
+    assert project.git("log", "--format=%s", "two").splitlines()[:2] == [
+        "gitml: restore model, inference", "try params.yaml:rows=2",
+    ]  # fmt: skip
+    assert project.head() == head
+    refused = project.ml("run", "-S", "params.yaml:rows=2", "--branch", "two", check=False)
+    assert "there is a branch 'two'" in refused.stderr
+    assert "there is no file 'nothing.yaml'" in project.ml("run", "-S", "nothing.yaml:a=1", check=False).stderr
