@@ -87,4 +87,4 @@ def first_rows(cells: Iterable[tuple[Cell, ...]], total: int, most: int = _MOST_
 
 def count(number_of: int, noun: str) -> str:
     """A number with its noun: `1 row`, `3 rows`."""
-    return f"{number_of} {noun}" if number_of == 1 else f"{number_of} {noun}s"
+    return f"1 {noun}" if number_of == 1 else f"{number_of:,} {noun}s"

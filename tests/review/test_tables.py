@@ -38,7 +38,7 @@ def test_rows_columns_and_categories(project: Project) -> None:
     assert (big["rows"], big["added"], big["removed"], big["changed"]) == ([20000, 20001], 1, 0, 1)
     said = project.ml("diff", "HEAD~1..HEAD").stdout
     assert "Table: big.csv" in said
-    assert "20,000 → 20001 rows: 1 added, 1 changed" in said
+    assert "20,000 → 20,001 rows: 1 added, 1 changed" in said
     assert "new: blue; gone: green" in said
     assert "- id=3, colour=red, size=3.5" in said
     assert "+ id=4, colour=red, size=4.5, extra=c" in said
