@@ -484,7 +484,10 @@ def set_value(name: str, key: str, value: Any) -> dict[str, Any]:
         "pfs": made["input"]["pfs"],
         "parallelism_spec": made.setdefault("parallelism_spec", {}),
     }
-    homes[name][key] = value
+    if name == "cron":
+        made["input"] = {"cron": {"name": "tick", "spec": "@daily", key: value}}
+    else:
+        homes[name][key] = value
     return made
 
 

@@ -1,0 +1,254 @@
+"""What evaluating and running pipelines costs, beside DVC and the bare commands.
+
+    python -m benchmarks.pipelines [--only PART] [--stages N] [--chain N] [--datums N] [--unchanged N] [--size MIB]
+                                   [--runs N] [--dvc COMMAND]
+
+Parts: `commit` (what our hooks add to `git commit` in a pipeline of many stages of which none is affected), `chain`
+(stages one after the other that copy a file: first run, and again when nothing changed; peer: `dvc repro`, `dvc
+status`), `datums` (what one datum costs beside its bare command, without and with the sandbox), `unchanged` (many
+datums that are known and one that is new: time until its command starts, and the memory of the runner), `revert` (how
+long the hook keeps git when a revert brings a large output back from the cache).
+
+Everything lies in one temporary directory. Times are medians unless it says otherwise; those of us and of the peer
+alternate where both are repeated. DVC is not installed with gitml: give its command, by default `dvc`, or do without.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.lab import ENVIRONMENT, Peak
+
+MIB = 1 << 20
+
+
+def run(where: Path, *command: str, **extra: str) -> float:
+    """Run a command to its end; give the wall time in seconds."""
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=where, env=ENVIRONMENT | extra, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.decode()}{done.stdout.decode()}")
+    return time.perf_counter() - started
+
+
+def row(what: str, ours: str, peer: str = "", ratio: float | None = None, bound: str = "") -> None:
+    """A line of the table."""
+    print(f"{what:<64} {ours:>14} {peer:>14} {'' if ratio is None else f'{ratio:.3f}':>8}  {bound}", flush=True)
+
+
+def project(where: Path, stages: Iterable[dict[str, object]], **fields: object) -> None:
+    """A repository with a pipeline, installed, not committed."""
+    where.mkdir()
+    run(where, "git", "init", "-q", "-b", "main")
+    run(where, "git", "ml", "install")
+    (where / "pipeline.json").write_text(json.dumps({"stages": list(stages), **fields}))
+
+
+def commit(where: Path, message: str, **extra: str) -> float:
+    """Commit everything; give the seconds that `git commit` took."""
+    run(where, "git", "add", "-A")
+    return run(where, "git", "commit", "-q", "-m", message, **extra)
+
+
+def stage(name: str, script: str, repo: str, glob: str = "/", **fields: object) -> dict[str, object]:
+    """A stage that runs a line of shell."""
+    return {
+        "pipeline": {"name": name},
+        "transform": {"cmd": ["sh", "-c", script]},
+        "input": {"pfs": {"repo": repo, "name": "in", "glob": glob}},
+        **fields,
+    }
+
+
+def of_commit(top: Path, options: argparse.Namespace) -> None:
+    """What our hooks add to a commit that affects nothing."""
+    where = top / "commit"
+    project(
+        where, (stage(f"s{number}", "cp /pfs/in/* /pfs/out/", f"data/{number}") for number in range(options.stages))
+    )
+    for number in range(options.stages):
+        (where / "data" / str(number)).mkdir(parents=True)
+        (where / "data" / str(number) / "file").write_text(f"{number}\n")
+    commit(where, "all", CI="1")
+    run(where, "git", "ml", "run")
+    ours: list[float] = []
+    plain: list[float] = []
+    for number in range(options.runs):
+        for kind in (ours, plain):
+            (where / "notes").write_text(f"{number} {kind is ours}\n")
+            extra = {} if kind is ours else {"GITML_ACTIVE": "1"}
+            kind.append(commit(where, "notes", GITML_DETACH="1", **extra))
+    added = statistics.median(ours) - statistics.median(plain)
+    row(
+        f"{options.stages} stages, none affected: added to git commit; commit without",
+        f"{added * 1000:.0f} ms", f"{statistics.median(plain) * 1000:.0f} ms", None, "<= 150 ms",
+    )  # fmt: skip
+
+
+def of_chain(top: Path, options: argparse.Namespace) -> None:
+    """A chain of stages that copy a file, run for the first time and again."""
+    where = top / "chain"
+    names = ["data", *(f"s{number}" for number in range(options.chain))]
+    project(
+        where,
+        (stage(after, "cp /pfs/in/file /pfs/out/file", before) for before, after in itertools.pairwise(names)),
+    )
+    (where / "data").mkdir()
+    (where / "data" / "file").write_text("content\n")
+    commit(where, "all", CI="1")
+    first = run(where, "git", "ml", "run")
+    again, status = [], []
+    for _ in range(options.runs):
+        again.append(run(where, "git", "ml", "run"))
+        status.append(run(where, "git", "ml", "status"))
+    dvc = shutil.which(options.dvc)
+    title = f"chain of {options.chain} stages"
+    if dvc is None:
+        row(f"{title}: first run (no dvc)", f"{first:.2f} s")
+        row(f"{title}: nothing changed, run", f"{statistics.median(again):.2f} s")
+        return
+    other = top / "dvc"
+    other.mkdir()
+    run(other, "git", "init", "-q", "-b", "main")
+    run(other, dvc, "init", "-q")
+    run(other, dvc, "config", "core.analytics", "false")
+    lines = ["stages:"]
+    for before, after in itertools.pairwise(names):
+        lines += [
+            f"  {after}:",
+            f"    cmd: cp {before}.txt {after}.txt",
+            f"    deps: [{before}.txt]",
+            f"    outs: [{after}.txt]",
+        ]
+    (other / "dvc.yaml").write_text("\n".join(lines) + "\n")
+    (other / "data.txt").write_text("content\n")
+    theirs = run(other, dvc, "repro", "-q")
+    their_again, their_status = [], []
+    for _ in range(min(3, options.runs)):
+        their_again.append(run(other, dvc, "repro", "-q"))
+        their_status.append(run(other, dvc, "status", "-q"))
+    for what, mine, yours in (
+        ("first run; dvc repro", first, theirs),
+        ("nothing changed, run; dvc repro", statistics.median(again), statistics.median(their_again)),
+        ("nothing changed, status; dvc status", statistics.median(status), statistics.median(their_status)),
+    ):
+        row(f"{title}: {what}", f"{mine:.2f} s", f"{yours:.2f} s", mine / yours, "<= 0.1")
+
+
+def many_datums(where: Path, count: int) -> None:
+    """Files for as many datums, a thousand in a directory."""
+    for number in range(count):
+        folder = where / "data" / f"{number // 1000:04d}"
+        if number % 1000 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"{number:06d}").write_text(f"{number}\n")
+
+
+def of_datums(top: Path, options: argparse.Namespace) -> None:
+    """What a datum costs beside its bare command, one after the other."""
+    count = options.datums
+    bare = []
+    for _ in range(min(count, 500)):
+        started = time.perf_counter()
+        subprocess.run(["/bin/true"], check=True)
+        bare.append(time.perf_counter() - started)
+    for sandbox, bound in (("none", "<= 5 ms"), ("bwrap", "<= 12 ms")):
+        where = top / f"datums-{sandbox}"
+        project(where, [{**stage("s", "", "data", "/*/*"), "transform": {"cmd": ["/bin/true"]}}])
+        run(where, "git", "config", "ml.sandbox", sandbox)
+        many_datums(where, count)
+        commit(where, "all", CI="1")
+        whole = run(where, "git", "ml", "run")
+        each = whole / count - statistics.mean(bare)
+        row(
+            f"{count} datums of /bin/true, sandbox {sandbox}: added to each; bare", f"{each * 1000:.1f} ms",
+            f"{statistics.mean(bare) * 1000:.1f} ms", None, bound,
+        )  # fmt: skip
+
+
+def of_unchanged(top: Path, options: argparse.Namespace) -> None:
+    """Many datums that are known and a new one: when its command starts."""
+    where, mark = top / "unchanged", top / "mark"
+    # the command that is timed leaves a mark; all others share one result, so that preparing takes no hours
+    project(
+        where, [{**stage("s", f"test ! -e /pfs/in/*/new || date +%s.%N > {mark}", "data", "/*/*"), "datum_tries": 1}]
+    )
+    run(where, "git", "config", "ml.sandbox", "none")
+    many_datums(where, options.unchanged)
+    commit(where, "all", CI="1")
+    print(f"    preparing {options.unchanged} datums", flush=True)
+    run(where, "git", "ml", "run")
+    (where / "data" / "0000" / "new").write_text("new\n")
+    commit(where, "one more", CI="1")
+    started = time.time()
+    process = subprocess.Popen(["git", "ml", "run"], cwd=where, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    peak = Peak(process.pid)
+    process.wait()
+    memory = max(peak.stop().values())
+    row(
+        f"{options.unchanged} datums known, one new: until it starts",
+        f"{float(mark.read_text()) - started:.2f} s",
+        "",
+        None,
+        "<= 2 s",
+    )
+    row("    the whole run", f"{time.time() - started:.2f} s")
+    row("    memory of the runner", f"{memory / 1e6:.0f} MB", "", None, "<= 400 MB")
+
+
+def of_revert(top: Path, options: argparse.Namespace) -> None:
+    """A revert that brings a large output back: how long git is kept."""
+    where = top / "revert"
+    noise = "openssl enc -aes-128-ctr -pass file:/pfs/in/file -nosalt"
+    script = f"head -c {options.size * MIB} /dev/zero | {noise} > /pfs/out/model 2>/dev/null"
+    project(where, [stage("s", script, "data")])
+    run(where, "git", "ml", "track", "s")
+    (where / "data").mkdir()
+    for content in ("one", "two"):
+        (where / "data" / "file").write_text(content)
+        commit(where, content, CI="1")
+        run(where, "git", "ml", "run")
+    took = run(where, "git", "revert", "--no-edit", "HEAD~1", GITML_DETACH="1")
+    row(f"revert that restores {options.size} MiB: git revert", f"{took:.2f} s", "", None, "<= 1 s")
+    run(where, "git", "ml", "wait", "--timeout", "120")
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "commit": of_commit,
+    "chain": of_chain,
+    "datums": of_datums,
+    "unchanged": of_unchanged,
+    "revert": of_revert,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS, help="only these parts; may be repeated")
+    parser.add_argument("--stages", type=int, default=1000)
+    parser.add_argument("--chain", type=int, default=200)
+    parser.add_argument("--datums", type=int, default=10_000)
+    parser.add_argument("--unchanged", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the output that is restored")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--dvc", default="dvc", help="the command of the peer")
+    options = parser.parse_args()
+    ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
+    ENVIRONMENT.pop("CI", None)
+    row("what; peer", "gitml", "peer", None, "bound")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        for name in options.only or PARTS:
+            PARTS[name](Path(temporary), options)
+
+
+if __name__ == "__main__":
+    main()
