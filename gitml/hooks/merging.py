@@ -5,6 +5,7 @@ where git would write its markers into pointers. Everything else is merged line 
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, PointerError, parse_p
 from gitml.store.tree import Snapshot
 
 _CONFLICT = 1
+_ANCESTORS = 4
+"""Processes between git and us: a shell, and where it is started by name, git again."""
 _FAILED = 255
 """Git takes a driver that ends above 128 for broken and stops the merge."""
 
@@ -38,9 +41,12 @@ def merge_file(arguments: Sequence[str]) -> int:
             return 0
         mine, other = _pointer(Path(ours)), _pointer(Path(theirs))
         if mine is not None or other is not None:
-            return _conflict(path, mine, other)
+            favoured = favoured_side(repo.git_dir)
+            if favoured == "theirs":
+                shutil.copyfile(theirs, ours)
+            return 0 if favoured else _conflict(path, mine, other)
         done = repo.git.run(
-            "merge-file", "-L", "ours", "-L", "base", "-L", "theirs",
+            "merge-file", *_favour(repo.git_dir), "-L", "ours", "-L", "base", "-L", "theirs",
             *(os.fspath(Path(name).absolute()) for name in (ours, base, theirs)), check=False,
         )  # fmt: skip
         # above 127 it could not: binary content, of which ours stays
@@ -48,6 +54,40 @@ def merge_file(arguments: Sequence[str]) -> int:
     except GitmlError as error:
         say(f"'{path}' was not merged: {error.message}")
         return _CONFLICT
+
+
+def favoured_side(git_dir: Path) -> str:
+    """Which side the user gave conflicts to, with `-X ours` or `-X theirs`; empty: none.
+
+    Git does not tell drivers (ll-merge.c): a rebase leaves it in a file, any other command in its arguments, which only
+    Linux shows.
+    """
+    with suppress(OSError):
+        return _side_in((git_dir / "rebase-merge" / "strategy_opts").read_text().split())
+    pid = os.getppid()
+    with suppress(OSError, ValueError):
+        for _ in range(_ANCESTORS):
+            words = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0")
+            if Path(words[0]).name == "git" and {"merge", "pull", "cherry-pick", "revert", "stash"} & set(words):
+                return _side_in(words)
+            # the name of the program is in parentheses, and may hold anything
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return ""
+
+
+def _side_in(words: Sequence[str]) -> str:
+    """The last of `--theirs`, `-Xtheirs`, `-X theirs`, `--strategy-option=theirs`, and so for ours."""
+    side = ""
+    for before, word in zip(("", *words), words, strict=False):
+        value = word.removeprefix("--strategy-option=").removeprefix("-X").removeprefix("--")
+        if value in ("ours", "theirs") and (value != word or before in ("-X", "--strategy-option")):
+            side = value
+    return side
+
+
+def _favour(git_dir: Path) -> list[str]:
+    side = favoured_side(git_dir)
+    return [f"--{side}"] if side else []
 
 
 def _is_result(repo: Repository, path: bytes) -> bool:

@@ -15,7 +15,7 @@ CLAIMS = {
     1: ["the model was trained, and each of three files predicted: four executions"],
     2: ["the bucket has the branch, the data and the record of all runs"],
     3: [
-        "the clone has every file, 11 of them, byte for byte",
+        "the clone has every file, 13 of them, byte for byte",
         "every stage is fresh there, and nothing was computed again",
     ],
     4: [
