@@ -10,7 +10,7 @@ import ast
 import re
 import shlex
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from gitml.errors import UserError
@@ -49,11 +49,16 @@ def code_files(stage: Stage, snapshot: Snapshot, outputs: Collection[bytes]) -> 
     return tuple(found[target] for target in sorted(found))
 
 
-def _within(path: bytes, data: Collection[bytes]) -> bool:
-    return any(path == root or path.startswith(root + b"/") for root in data)
+def _within(path: bytes, data: Set[bytes]) -> bool:
+    """Whether `path` is one of `data` or below it. A pipeline may have thousands of outputs, a path has few parts."""
+    while path:
+        if path in data:
+            return True
+        path = _folder(path)
+    return False
 
 
-def _files(snapshot: Snapshot, path: bytes, entry: Entry, data: Collection[bytes]) -> Iterator[tuple[bytes, Entry]]:
+def _files(snapshot: Snapshot, path: bytes, entry: Entry, data: Set[bytes]) -> Iterator[tuple[bytes, Entry]]:
     """The files at and below `path`, without submodules and without what is below a path of `data`."""
     if entry.mode == MODE_GITLINK:
         return
@@ -67,7 +72,7 @@ def _files(snapshot: Snapshot, path: bytes, entry: Entry, data: Collection[bytes
 
 
 def _declared(
-    stage: Stage, mounts: Iterable[CodeMount], snapshot: Snapshot, data: Collection[bytes]
+    stage: Stage, mounts: Iterable[CodeMount], snapshot: Snapshot, data: Set[bytes]
 ) -> dict[str, CodeFile]:
     found: dict[str, CodeFile] = {}
     for mount in mounts:
@@ -94,7 +99,7 @@ def _declared(
 # --- code that commands name ---
 
 
-def _named(stage: Stage, snapshot: Snapshot, data: Collection[bytes]) -> Iterable[tuple[bytes, Entry]]:
+def _named(stage: Stage, snapshot: Snapshot, data: Set[bytes]) -> Iterable[tuple[bytes, Entry]]:
     transform = stage.transform
     base = b""
     if transform.working_dir is not None and not transform.working_dir.startswith("/"):
@@ -156,7 +161,7 @@ def _shell_words(script: str) -> list[str]:
 class _Finder:
     """Collects files, and the Python files whose imports are still to be followed."""
 
-    def __init__(self, snapshot: Snapshot, data: Collection[bytes], base: bytes) -> None:
+    def __init__(self, snapshot: Snapshot, data: Set[bytes], base: bytes) -> None:
         self.found: dict[bytes, Entry] = {}
         self._snapshot = snapshot
         self._data = data
