@@ -383,7 +383,9 @@ def _unlike_known(status: StageStatus, knowledge: Knowledge, empty: Oid) -> Stag
     if not is_result:
         where = printable(status.stage.output)
         return replace(status, state=State.EDITED, reason=f"'{where}' was changed by something other than a run")
-    if knowledge.rolled_back(name, status.key):
+    # a directory of another name is empty because nothing was put there yet
+    moved = output == empty and record is not None and record.output_path != status.stage.output
+    if not moved and knowledge.rolled_back(name, status.key):
         what = "to nothing" if output == empty else "to an earlier result"
         return replace(status, state=State.HELD, reason=f"rolled back {what}")
     return replace(status, state=State.MISSING, reason="the result for these inputs is known and not in the tree")

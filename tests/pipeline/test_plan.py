@@ -226,7 +226,11 @@ def test_a_file_where_the_output_should_be_is_an_edit(model: Stage, tip: Snapsho
 
 def test_a_new_output_directory_is_filled_from_what_is_known(model: Stage, tip: Snapshot) -> None:
     moved = replace(model, output=b"elsewhere")
-    assert one(moved, tip).state is State.MISSING
+    status = one(moved, tip)
+    assert status.state is State.MISSING
+    # to history it looks as if the output had been taken out
+    assert status.key is not None
+    assert one(moved, tip, Known(back={status.key})).state is State.MISSING
 
 
 # --- stages behind others ---
