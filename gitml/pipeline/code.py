@@ -71,9 +71,7 @@ def _files(snapshot: Snapshot, path: bytes, entry: Entry, data: Set[bytes]) -> I
             yield from _files(snapshot, below, child, data)
 
 
-def _declared(
-    stage: Stage, mounts: Iterable[CodeMount], snapshot: Snapshot, data: Set[bytes]
-) -> dict[str, CodeFile]:
+def _declared(stage: Stage, mounts: Iterable[CodeMount], snapshot: Snapshot, data: Set[bytes]) -> dict[str, CodeFile]:
     found: dict[str, CodeFile] = {}
     for mount in mounts:
         entry = snapshot.get(mount.source)

@@ -68,15 +68,19 @@ class RepositoryKnowledge:
             change.record is not None and change.record.output_tree == oid for change in self.history(stage_name)
         )
 
-    def rolled_back(self, stage_name: str, key: str) -> bool:
-        """Whether the output was changed after the result for `key` had been committed, the inputs staying.
+    def rolled_back(self, stage_name: str, key: str, output: bytes) -> bool:
+        """Whether what stands at `output` was changed after the result for `key` was committed, the inputs staying.
 
         The newest genuine change of the record decides, one whose key is the stage key of its own commit: a
-        revert or a cherry-pick of a result brings a record that belongs to other inputs.
+        revert or a cherry-pick of a result brings a record that belongs to other inputs. Where nothing was ever put,
+        as the output got another place, nothing was taken out.
         """
         for change in self.history(stage_name):
-            if change.record is not None and self._key_at(change.commit, stage_name) == change.record.key:
-                return change.record.key == key
+            record = change.record
+            if record is None or record.output_path != output:
+                continue
+            if self._key_at(change.commit, stage_name) == record.key:
+                return record.key == key
         return False
 
     def committed(self) -> int:

@@ -74,8 +74,8 @@ class Knowledge(Protocol):
         """Whether `oid` is an output of any recorded run of the stage."""
         ...
 
-    def rolled_back(self, stage_name: str, key: str) -> bool:
-        """Whether the output was changed after the result for `key` was there, while the inputs stayed."""
+    def rolled_back(self, stage_name: str, key: str, output: bytes) -> bool:
+        """Whether what stands at `output` was changed after the result for `key` was there, the inputs staying."""
         ...
 
     def committed(self) -> int:
@@ -356,7 +356,7 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
     known = [] if recorded is None else [recorded]
     if status.datums:
         known += knowledge.outputs(name, key)
-    elif recorded is None and knowledge.rolled_back(name, key):
+    elif recorded is None and knowledge.rolled_back(name, key, status.stage.output):
         known = [empty]  # without datums the result is known without a run
     if output in known:
         return replace(status, state=State.FRESH, result=output, done=len(status.datums))
@@ -383,9 +383,7 @@ def _unlike_known(status: StageStatus, knowledge: Knowledge, empty: Oid) -> Stag
     if not is_result:
         where = printable(status.stage.output)
         return replace(status, state=State.EDITED, reason=f"'{where}' was changed by something other than a run")
-    # a directory of another name is empty because nothing was put there yet
-    moved = output == empty and record is not None and record.output_path != status.stage.output
-    if not moved and knowledge.rolled_back(name, status.key):
+    if knowledge.rolled_back(name, status.key, status.stage.output):
         what = "to nothing" if output == empty else "to an earlier result"
         return replace(status, state=State.HELD, reason=f"rolled back {what}")
     return replace(status, state=State.MISSING, reason="the result for these inputs is known and not in the tree")
