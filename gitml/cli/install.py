@@ -11,8 +11,8 @@ from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.meter import Meter
-from gitml.pipeline.background import publishes_beside
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.launch import publishes_beside
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.trust import Level, Trust
 

@@ -8,7 +8,7 @@ from typing import Self
 from gitml.cli.output import GLYPHS, count, paint, safe, talk
 from gitml.pipeline.lease import Lease, RunState, StageProgress
 
-_START_GRACE = 2.0
+START_GRACE = 2.0
 """Seconds for a runner that was asked for to appear among the processes."""
 _PLAIN_INTERVAL = 30.0
 """Seconds between lines where there is no terminal."""
@@ -92,6 +92,12 @@ def _did_something(progress: StageProgress) -> bool:
     return bool(progress.done or progress.failed or progress.reason)
 
 
+def counts(progress: StageProgress) -> list[str]:
+    """What became of datums besides those that were run, in words."""
+    numbers = {"from cache": progress.cached, "failed": progress.failed, "recovered": progress.recovered}
+    return [f"{number} {what}" for what, number in numbers.items() if number]
+
+
 def describe(name: str, progress: StageProgress) -> str:
     """One stage of a run in one line."""
     glyph, colour = GLYPHS.get(progress.state, ("·", ""))
@@ -101,12 +107,7 @@ def describe(name: str, progress: StageProgress) -> str:
         parts.append(f"{progress.done + progress.cached + progress.failed}/{count(progress.total, 'datum')}")
     elif progress.done:
         parts.append(f"{count(progress.done, 'datum')} run")
-    if progress.cached:
-        parts.append(f"{progress.cached} from cache")
-    if progress.failed:
-        parts.append(f"{progress.failed} failed")
-    if progress.recovered:
-        parts.append(f"{progress.recovered} recovered")
+    parts += counts(progress)
     if progress.reason:
         parts.append(safe(progress.reason))
     return f"{head}  {', '.join(parts)}".rstrip()
@@ -128,7 +129,7 @@ def follow(lease: Lease, end: float | None) -> bool:
                 return True
             if alive or lease.is_starting():
                 idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > _START_GRACE:
+            elif time.monotonic() - idle_since > START_GRACE:
                 return True  # asked for, but nobody came: status and doctor say more
             if end is not None and time.monotonic() >= end:
                 return False

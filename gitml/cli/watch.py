@@ -12,13 +12,13 @@ import typer
 
 from gitml.cli.context import open_context
 from gitml.cli.output import GLYPHS, count, paint, safe, show, talk
-from gitml.cli.progress import summarise
+from gitml.cli.progress import START_GRACE, counts, summarise
 from gitml.errors import ExitCode
 from gitml.pipeline.lease import RunState, StageProgress
 from gitml.pipeline.notify import document
 
 _PAUSE = 0.25
-_START_GRACE = 2.0
+"""Seconds between looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def watch(
                 state = lease.read_state()
                 if alive or lease.is_starting():
                     idle_since = time.monotonic()
-                waiting = bool(lease.requests()) and time.monotonic() - idle_since < _START_GRACE
+                waiting = bool(lease.requests()) and time.monotonic() - idle_since < START_GRACE
                 over = not alive and not waiting
                 if state is not None and (alive or over) and (state != last or not json):
                     if json:
@@ -129,12 +129,7 @@ def progress_text(progress: StageProgress, now: float) -> str:
         parts.append(count(progress.total, "datum"))
     if progress.done:
         parts.append(f"{progress.done} done")
-    if progress.cached:
-        parts.append(f"{progress.cached} from cache")
-    if progress.failed:
-        parts.append(f"{progress.failed} failed")
-    if progress.recovered:
-        parts.append(f"{progress.recovered} recovered")
+    parts += counts(progress)
     if progress.state == "running" and executed and now > progress.since > 0:
         rate = executed / (now - progress.since)
         parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")

@@ -172,6 +172,6 @@ def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
 
 def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
     # a checkout or a push need not read what evaluates pipelines
-    from gitml.hooks.results import look  # noqa: PLC0415
+    from gitml.hooks.results import look  # noqa: PLC0415 - as said above
 
     look(repo, odb, head, own=own, may_attach=may_attach)

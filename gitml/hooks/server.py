@@ -12,8 +12,7 @@ import sys
 from gitml.git.refs import RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.hooks.words import say
-from gitml.pipeline.background import publishes_beside, results_of
-from gitml.pipeline.launch import runs_by_itself, start_runner
+from gitml.pipeline.launch import publishes_beside, results_of, runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 
 _BRANCHES = "refs/heads/"

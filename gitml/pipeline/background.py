@@ -9,10 +9,11 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
-from gitml.errors import GitmlError, MachineError, UserError
+from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.followers import readers
+from gitml.pipeline.launch import publishes_beside, results_of
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.notify import Notifier
 from gitml.pipeline.run import Runner, RunOptions, RunReport
@@ -96,19 +97,6 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: s
         traceback.print_exc(file=sys.stderr)
         _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")
     return 1
-
-
-def results_of(branch: str) -> str:
-    """The ref that has the results of `branch` (a full ref name) where they are not to go onto the branch itself."""
-    return "refs/ml/results/" + branch.removeprefix("refs/heads/")
-
-
-def publishes_beside(repo: Repository) -> bool:
-    """Whether a server leaves branches to those who push, and has results at refs of their own; raise `UserError`."""
-    policy = repo.config("ml.serverPublish") or "ref"
-    if policy not in ("ref", "branch"):
-        raise UserError(f"ml.serverPublish is '{policy}'", hint="it is one of: ref, branch")
-    return policy == "ref"
 
 
 def _note_error(lease: Lease, message: str) -> None:

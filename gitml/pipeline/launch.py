@@ -1,10 +1,11 @@
-"""Starting the runner as a process of its own."""
+"""Starting the runner as a process of its own, and where a server has it put results: what hooks need to know of it."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from gitml.errors import UserError
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
 from gitml.pipeline.lease import Lease
@@ -44,3 +45,16 @@ def _runner_environment(repo: Repository) -> dict[str, str]:
         # started by a graphical client: its PATH is not the one the user works with
         environment["PATH"] = recorded
     return environment
+
+
+def results_of(branch: str) -> str:
+    """The ref that has the results of `branch` (a full ref name) where they are not to go onto the branch itself."""
+    return "refs/ml/results/" + branch.removeprefix("refs/heads/")
+
+
+def publishes_beside(repo: Repository) -> bool:
+    """Whether a server leaves branches to those who push, and has results at refs of their own; raise `UserError`."""
+    policy = repo.config("ml.serverPublish") or "ref"
+    if policy not in ("ref", "branch"):
+        raise UserError(f"ml.serverPublish is '{policy}'", hint="it is one of: ref, branch")
+    return policy == "ref"
