@@ -57,7 +57,8 @@ def _ask(arguments: Sequence[str], paths: Sequence[Path], limits: Limits) -> Map
     given = [str(limits.memory), str(limits.seconds), *arguments, *map(str, paths)]
     answer = confined.ask("gitml.formats.child", given, clock=2 * limits.seconds, answer=limits.answer)
     if not isinstance(answer, confined.Failure):
-        return answer  # type: ignore[no-any-return]
+        found: Mapping[str, Any] = answer
+        return found
     ended = f"with exit code {answer.status}" if answer.status >= 0 else f"by signal {-answer.status}"
     reasons = {
         confined.Cause.CLOCK: f"reading it takes more than {2 * limits.seconds} s",

@@ -84,7 +84,8 @@ def _ask(request: Mapping[str, Any], limits: Limits) -> Mapping[str, Any] | str:
     given = [str(limits.memory), str(limits.seconds), json.dumps(request)]
     answer = confined.ask("gitml.tables.child", given, clock=limits.seconds, answer=limits.answer)
     if not isinstance(answer, confined.Failure):
-        return answer  # type: ignore[no-any-return]
+        found: Mapping[str, Any] = answer
+        return found
     reasons = {
         confined.Cause.CLOCK: f"comparing takes more than {limits.seconds} s",
         confined.Cause.PROCESSOR: f"comparing takes more than {2 * limits.seconds} s of processor time",
