@@ -171,8 +171,35 @@ FIELDS = [
     Case({"transform": {"cmd": ["a"]}}, PLACE + "'pipeline' is missing", None, True),
     Case(stage(pipeline={}), PLACE + "pipeline: 'name' is missing", None, True),
     Case(
-        stage(pipeline={"name": "a", "project": {"name": "p"}}), PLACE + "pipeline.project.name: projects", "name", True
+        stage(pipeline={"name": "a", "project": {"name": "p/q"}}),
+        PLACE + "pipeline.project.name: 'p/q' is not a name for a project",
+        "letters",
+        True,
     ),
+    Case(
+        stage(input=reads("training", project="-p")),
+        PLACE + "input.pfs.project: '-p' is not a name for a project",
+        "letters",
+    ),
+    Case(
+        stage(input=reads("training", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        "commit a file there",
+    ),
+    Case(
+        stage(input=reads("training", repo_type="meta")),
+        PLACE + "input.pfs.repo_type: not supported: there are no repositories of specifications and of datums",
+        "git ml ls datums",
+        True,
+    ),
+    Case(
+        stage(tolerations=[{"operator": "EXIST"}]),
+        PLACE + "tolerations[0].operator: expected one of EMPTY, EXISTS, EQUAL, got 'EXIST'",
+        "did you mean 'EXISTS'?",
+        True,
+    ),
+    Case(stage(tolerations=[{"effect": 4}]), PLACE + "tolerations[0].effect: expected one of ALL_EFFECTS", None, True),
+    Case(stage(datum_tries=1.5), PLACE + "datum_tries: expected an integer, got '1.5'", None, True),
     Case(stage("-a"), PLACE + "pipeline.name: '-a' is not a name for a stage", "letters", True),
     Case(stage("a//b"), PLACE + "pipeline.name: 'a//b' is not a name", "letters", True),
     Case(stage("a/../b"), PLACE + "pipeline.name: 'a/../b' is not a name", "letters", True),
@@ -522,6 +549,7 @@ def test_what_a_later_version_brings_says_so() -> None:
         "spout",
         "determined",
         "tf_job",
+        "repo_type",
     }
 
 

@@ -15,8 +15,8 @@ from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader, check_glob
-from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
+from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
+from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
@@ -37,6 +37,8 @@ class _Draft:
 
     node: Node
     name: Node
+    """With the project before it."""
+    project: str
     output: bytes
     output_place: Place
 
@@ -63,7 +65,9 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     around = Surroundings(snapshot, outputs)
     directories = {draft.name.value: draft.output for draft in drafts}
     stages = {draft.name.value: _stage(draft, directories, around, table) for draft in drafts}
-    return Pipeline(stages=_in_order(drafts, stages), notices=ignored.notices())
+    ordered = _in_order(drafts, stages)
+    remarks = [text for stage in ordered for text in _keyless(stage)]
+    return Pipeline(stages=ordered, notices=(*ignored.notices(), *remarks))
 
 
 class _Listing:
@@ -145,7 +149,10 @@ def _specifications(
 
 
 def _draft(node: Node) -> _Draft:
-    name = node.require("pipeline").require("name")
+    pipeline = node.require("pipeline")
+    name, project = pipeline.require("name"), pipeline.get("project")
+    within = project_name(project.get("name")) if project is not None else ""
+    name = Node(f"{within}/{name.value}", name.place) if within else name
     if not _NAME.fullmatch(name.value) or len(name.value) > LONGEST_NAME:
         raise SpecError(
             name.place,
@@ -158,7 +165,7 @@ def _draft(node: Node) -> _Draft:
     path = repository_path(output.value if output is not None else name.value, place)
     if not path:
         raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
-    return _Draft(node, name, path, place)
+    return _Draft(node, name, within, path, place)
 
 
 def _check_apart(drafts: list[_Draft]) -> None:
@@ -214,9 +221,12 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
     tries = node.get("datum_tries")
     return Stage(
         name=draft.name.value,
+        project=draft.project,
         description=node.text("description"),
         transform=transform,
-        input=InputReader(draft.name.value, directories, around).read(source) if source is not None else None,
+        input=InputReader(draft.name.value, draft.project, directories, around).read(source)
+        if source is not None
+        else None,
         output=draft.output,
         code=mounts,
         params=params(node.nodes("params"), around),
@@ -234,6 +244,13 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         salt=node.text("salt"),
         where=str(node.place),
     )
+
+
+def _keyless(stage: Stage) -> Iterator[str]:
+    """One sentence for each input of a join or group that names no key: allowed, and hardly ever meant."""
+    if stage.input is not None:
+        for leaf, field in keyless(stage.input):
+            yield f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches ({stage.where})"
 
 
 def _count(node: Node | None) -> int:
