@@ -345,7 +345,8 @@ ADDITIONS = [
         stage(code=["model/x.py"]), PLACE + "code[0]: 'model/x.py' lies in the output of stage 'model'", "as an input"
     ),
     Case(stage(code=["link"]), PLACE + "code[0]: 'link' is a symbolic link, expected a file or a directory"),
-    Case(stage(code={"/": "src"}), PLACE + "code[\"/\"]: code cannot be mounted at '/'", "'/code'"),
+    Case(stage(code={"/pfs": "src"}), PLACE + "code[\"/pfs\"]: code cannot be mounted at '/pfs'", "'/code'"),
+    Case(stage(code={"/": "params.yaml"}), PLACE + "code[\"/\"]: 'params.yaml' is a file, expected a directory"),
     Case(stage(code={"/pfs/x": "src"}), PLACE + "code[\"/pfs/x\"]: code cannot be mounted at '/pfs/x'", "'/code'"),
     Case(stage(code={"pfs": "src"}), PLACE + "code.pfs: code cannot be mounted at 'pfs'"),
     Case(stage(code={"../x": "src"}), PLACE + "code[\"../x\"]: '../x' leaves the workspace", "'..'"),

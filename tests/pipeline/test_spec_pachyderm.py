@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from gitml.pipeline.datum import datums
 from gitml.pipeline.environment import task_environment
-from gitml.pipeline.spec import Pipeline, load_pipeline
+from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
+from gitml.pipeline.standin import stand_in
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot, edit_tree, empty_tree
 
@@ -130,3 +133,41 @@ def test_a_join_without_keys_matches_everything_and_says_so() -> None:
         "input 'pictures' has no 'join_on', so that each of its files matches (pipeline.json: stages[0])",
         "input 'images' has no 'group_by', so that each of its files matches (pipeline.json: stages[2])",
     )
+
+
+def test_a_directory_may_be_laid_over_the_root() -> None:
+    around = {"i:1": {"code": {"/": "image"}}}
+    text = {
+        "stages": [{**stage("a", reads("images")), "transform": {"image": "i:1", "cmd": ["python3", "/edges.py"]}}],
+        "images": around,
+    }
+    more = dict.fromkeys(("image/edges.py", "image/lib2/x.py", "image/usr/local/bin/app", "image/etc/a/b"), "")
+    pipeline = load_pipeline(tree_with({**DATA, **more, "pipeline.json": json.dumps(text)}))
+    assert pipeline is not None
+    mounts = pipeline.stage("a").code
+    assert mounts is not None
+    assert sorted((each.target, each.source) for each in mounts) == [
+        ("/edges.py", b"image/edges.py"),
+        ("/etc/a/b", b"image/etc/a/b"),
+        ("/lib2", b"image/lib2"),
+        ("/usr/local/bin/app", b"image/usr/local/bin/app"),
+    ]
+    with pytest.raises(SpecError, match="code cannot be mounted at '/pfs'"):
+        load_pipeline(tree_with({**DATA, **more, "image/pfs/x": "", "pipeline.json": json.dumps(text)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "found"),
+    [
+        ("/usr/local/bin/python", {"python", "python3"}, ["python", "x"]),
+        ("/usr/local/bin/python", {"python3"}, ["python3", "x"]),
+        ("python3.7", {"python3"}, ["python3", "x"]),
+        ("/bin/ash", {"busybox", "bash", "sh"}, ["busybox", "ash", "x"]),
+        ("ash", {"bash", "sh"}, ["bash", "x"]),
+        ("/opt/app", {"sh"}, None),
+        ("app", {"sh"}, None),
+        ("/", {"sh"}, None),
+    ],
+)
+def test_programs_that_stand_for_those_of_an_image(name: str, there: set[str], found: list[str] | None) -> None:
+    assert stand_in([name, "x"], there.__contains__) == found

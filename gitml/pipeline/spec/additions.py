@@ -1,6 +1,6 @@
 """gitml's own fields: `code`, `params`, `metrics`, and the table `images`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, printable, quoted
@@ -12,6 +12,10 @@ from gitml.store.tree import Snapshot
 NUMBER_FILES = (".json", ".yaml", ".yml", ".toml")
 """Endings of the files from which single values can be taken."""
 _TAKEN = ("/pfs", "/proc", "/sys", "/dev")
+_SYSTEM = frozenset(
+    "bin boot etc home lib lib32 lib64 media mnt opt root run sbin srv tmp usr var".split()  # noqa: SIM905 - as ls says
+)
+"""Directories below the root that machines have: never hidden as wholes."""
 _GOALS = ("max", "min")
 
 
@@ -44,12 +48,32 @@ def code(node: Node, around: Surroundings) -> tuple[CodeMount, ...]:
     mounts: dict[str, CodeMount] = {}
     for target, source in pairs:
         path = repository_path(source.value, source.place)
-        at = _target(target, source.place) if target is not None else path.decode()
         _check_source(path, source.place, around)
-        if at in mounts:
-            raise SpecError(source.place, f"two paths are mounted at {quoted(at or '.')}")
-        mounts[at] = CodeMount(source=path, target=at)
+        if target is not None and target.startswith("/") and not target.strip("/"):
+            found = list(_over_root(path, source.place, around.snapshot))
+        else:
+            at = _target(target, source.place) if target is not None else path.decode()
+            found = [CodeMount(source=path, target=at)]
+        for mount in found:
+            if mount.target in mounts:
+                raise SpecError(source.place, f"two paths are mounted at {quoted(mount.target or '.')}")
+            mounts[mount.target] = mount
     return tuple(mounts.values())
+
+
+def _over_root(path: bytes, place: Place, snapshot: Snapshot) -> Iterator[CodeMount]:
+    """The mounts that lay a directory over the root directory: what machines have there stays, but for equal files."""
+    entry_at(snapshot, path, place, expected="a directory")
+    waiting = [(path, "")]
+    while waiting:
+        directory, at = waiting.pop()
+        for name, entry in snapshot.list(directory).items():
+            source = directory + b"/" + name if directory else name
+            target = f"{at}/{name.decode('utf-8', 'surrogateescape')}"
+            if entry.is_tree and target.split("/")[1] in _SYSTEM:
+                waiting.append((source, target))
+            elif entry.is_tree or entry.is_file:
+                yield CodeMount(source=source, target=_target(target, place))
 
 
 def _target(text: str, place: Place) -> str:

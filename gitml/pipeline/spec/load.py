@@ -209,7 +209,9 @@ def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None
     for file in files:
         if inside(file, draft.output):
             raise SpecError(
-                draft.output_place, f"the output {quoted(draft.output)} holds the specification {quoted(file)}"
+                draft.output_place,
+                f"the output {quoted(draft.output)} holds the specification {quoted(file)}",
+                hint="move the file to another directory, or give the stage another 'output'",
             )
 
 
