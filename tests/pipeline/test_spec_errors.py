@@ -1,6 +1,7 @@
 """What `pipeline.json` may not say: one message each, with its place and a remedy."""
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ SYNTAX = [
     Case("", PLACE + "no specification in it", '{"stages": []}'),
     Case("---\n---\n", PLACE + "no specification in it", '{"stages": []}'),
     Case("hello", PLACE + "expected a specification, got a string"),
-    Case(b'{"a": "\xff"}', "pipeline.json:1: not UTF-8 text", "save the file as UTF-8"),
+    Case(b'{"a": "\xff"}', "pipeline.json:1:8: not UTF-8 text", "save the file as UTF-8"),
     Case("a: \x01", PLACE + "neither JSON nor YAML: it holds control characters"),
     Case(
         '{"pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
@@ -457,7 +458,9 @@ ALL = [*SYNTAX, *FIELDS, *NAMES_AND_PATHS, *INPUTS, *ADDITIONS]
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.message[:60])
 def test_bad_files_are_one_message_with_place_and_remedy(case: Case) -> None:
     error = failure(case.spec)
-    assert error.message.startswith(case.message)
+    given = error if re.match(r"[^ ]+:\d+", case.message) else error.at(None)
+    assert given.message.startswith(case.message)
+    assert error.position is not None or not error.place.path
     assert "\n" not in error.message
     if case.hint is None:
         assert error.hint is None
@@ -531,7 +534,7 @@ REFUSED = [
 def test_fields_of_pachyderm_that_are_refused_say_why_and_what_to_do(name: str, key: str, field: Any) -> None:
     for spelling in {key, camel(key)}:
         error = failure(set_value(name, spelling, "other"))
-        assert error.place.endswith(f".{spelling}" if name != "stage" else f": {spelling}")
+        assert error.place.path.endswith(f".{spelling}" if name != "stage" else spelling)
         assert error.problem == field.about
         assert error.hint == field.hint
         assert error.hint

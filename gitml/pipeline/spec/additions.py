@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, printable, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, printable, quoted
 from gitml.pipeline.spec.model import CodeMount, Metric, ParamRef
 from gitml.pipeline.spec.paths import Outputs, entry_at, relative, repository_path
-from gitml.pipeline.spec.reading import Ignored, Node, mismatch, read_object
+from gitml.pipeline.spec.reading import Node, mismatch, read_object
 from gitml.store.tree import Snapshot
 
 NUMBER_FILES = (".json", ".yaml", ".yml", ".toml")
@@ -188,13 +188,16 @@ def _one_of(endings: tuple[str, ...]) -> str:
 class Images:
     """What stands for container images on this machine: the table `images`."""
 
-    def __init__(self, value: object, place: Place) -> None:
+    def __init__(self, value: object, place: Place, findings: Findings) -> None:
         if value is None:
             value = {}
         if not isinstance(value, dict):
             raise mismatch(value, "an object from image to what stands for it", place)
         self._entries: Mapping[str, Node] = {
-            name: read_object(entry, place.field(name), "image", Ignored()) for name, entry in value.items()
+            name: findings.guarded(
+                Node({}, place.field(name)), read_object, entry, place.field(name), "image", findings
+            )
+            for name, entry in value.items()
         }
 
     def entry(self, image: Node) -> Node:

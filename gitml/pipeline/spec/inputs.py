@@ -7,7 +7,7 @@ from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.schedule import parse_moment, parse_schedule
 from gitml.pipeline.spec.additions import Surroundings
-from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, nearest, quoted
 from gitml.pipeline.spec.fields import PROJECT_NAME
 from gitml.pipeline.spec.model import (
     Cron,
@@ -44,7 +44,10 @@ class InputReader:
     cross, union, join or group come sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
     """
 
-    def __init__(self, stage: str, project: str, stages: dict[str, bytes], around: Surroundings) -> None:
+    def __init__(
+        self, stage: str, project: str, stages: dict[str, bytes], around: Surroundings, findings: Findings
+    ) -> None:
+        self._findings = findings
         self._stage = stage
         self._project = project
         self._stages = stages
@@ -65,7 +68,14 @@ class InputReader:
             return self._cron(inner)
         if not inner.value:
             raise SpecError(inner.place, "an empty list")
-        inputs = [self.read(item) for item in inner.value]
+        inputs = []
+        for item in inner.value:
+            try:
+                inputs.append(self.read(item))
+            except SpecError as error:
+                self._findings.refuse(error)
+        if len(inputs) < len(inner.value):
+            return JoinInput(inputs=tuple(inputs))
         if kinds[0] != "union":
             _check_distinct(inputs, inner)
         ordered = tuple(sorted(inputs, key=lambda one: next(leaves(one)).name))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|ms|s|m|h)")
@@ -73,29 +73,12 @@ class Node:
         return [] if found is None else list(found.value)
 
 
-class Ignored:
-    """Fields met that mean nothing here, and the stages that have them."""
+def read_object(value: Any, place: Place, name: str, findings: Findings) -> Node:
+    """`value` as the object called `name` in the table; raise `SpecError` unless it is one.
 
-    def __init__(self) -> None:
-        self._met: dict[tuple[str, str], list[str]] = {}
-
-    def add(self, name: str, why: str, owner: Place) -> None:
-        """`name` is set in the stage at `owner`."""
-        owners = self._met.setdefault((name, why), [])
-        if str(owner) not in owners:
-            owners.append(str(owner))
-
-    def notices(self) -> tuple[str, ...]:
-        """One sentence for each field, sorted."""
-        return tuple(
-            f"{quoted(name)} is ignored: {why} ({owners[0]}{f' and {len(owners) - 1} more' if owners[1:] else ''})"
-            for (name, why), owners in sorted(self._met.items())
-        )
-
-
-def read_object(value: Any, place: Place, name: str, ignored: Ignored) -> Node:
-    """`value` as the object called `name` in the table; raise `SpecError` unless it is one."""
-    return _Reader(place, ignored).object(value, place, name, "")
+    Fields with problems that `findings` keeps are left out.
+    """
+    return _Reader(place, findings).object(value, place, name, "")
 
 
 def merged(under: Node, over: Node) -> Node:
@@ -111,7 +94,7 @@ def merged(under: Node, over: Node) -> Node:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     owner: Place
-    ignored: Ignored
+    findings: Findings
 
     def object(self, value: Any, place: Place, name: str, trail: str) -> Node:
         fields, spelled = OBJECTS[name], _SPELLED[name]
@@ -121,12 +104,16 @@ class _Reader:
             known = spelled.get(key)
             if known is None and key == _SCHEMA_KEY:
                 continue
-            if known is None:
-                raise SpecError(place.field(key), "unknown field", hint=_remedy(key, name))
-            if known in first:
-                raise SpecError(place.field(key), f"given twice, as {quoted(first[known])} and {quoted(key)}")
-            first[known] = key
-            node = self._field(inner, place.field(key), fields[known], f"{trail}{known}")
+            try:
+                if known is None:
+                    raise SpecError(place.field(key), "unknown field", hint=_remedy(key, name))
+                if known in first:
+                    raise SpecError(place.field(key), f"given twice, as {quoted(first[known])} and {quoted(key)}")
+                first[known] = key
+                node = self._field(inner, place.field(key), fields[known], f"{trail}{known}")
+            except SpecError as error:
+                self.findings.refuse(error)
+                continue
             if node is not None:
                 read[known] = node
         return Node(read, place)
@@ -139,7 +126,7 @@ class _Reader:
         if field.disposition is not Disposition.IGNORED:
             raise SpecError(place, field.about, hint=field.hint)
         self._typed(value, place, field, trail)
-        self.ignored.add(trail, field.about, self.owner)
+        self.findings.ignore(trail, field.about, self.owner)
         return None
 
     def _typed(self, value: Any, place: Place, field: Field, trail: str) -> Node:
