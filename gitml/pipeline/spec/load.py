@@ -18,10 +18,11 @@ from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
 from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
-from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, path_text, repository_path
+from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
 from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -151,12 +152,12 @@ class _Listing:
             document = self._findings.guarded(document, self._document, root, found)
         for path in more:
             if path not in self._files:
-                found += self._of_file(path, Place(path_text(path)))
+                found += self._of_file(path, Place(text_of(path)))
         return document, found, self._files
 
     def _document(self, root: bytes, found: list[tuple[Any, Place]]) -> Node:
         """The surrounding object of the file `root`, empty if it has none; its specifications go into `found`."""
-        place = Place(path_text(root))
+        place = Place(text_of(root))
         documents = self._documents(root, place)
         if len(documents) == 1 and is_wrapped(documents[0][0]):
             value, place = documents[0]
@@ -207,7 +208,7 @@ class _Listing:
     def _documents(self, path: bytes, place: Place) -> list[tuple[Any, Place]]:
         entry_at(self._snapshot, path, place, expected="a file")
         self._files.append(path)
-        file = path_text(path)
+        file = text_of(path)
         documents = parse_documents(self._snapshot.read(path), file)
         if not documents:
             raise SpecError(Place(file), "no specification in it", hint='without stages, write {"stages": []}')
