@@ -15,6 +15,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError, fetching_remotes
 from gitml.git.repository import Repository
+from gitml.install.chain import hooks_dir
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -75,13 +76,14 @@ def _set_up(repo: Repository) -> Iterator[Finding]:
         yield "note", f"the filter starts another gitml: {configured}", "git ml install makes it this one"
     present = library.installed_hooks(repo)
     absent = [name for name in library.HOOKS if name not in present]
-    where = library.hooks_dir(repo)
+    where = hooks_dir(repo)
     if absent:
         yield "wrong", f"hooks missing in {where}: {', '.join(absent)}", "git ml install"
     else:
         yield "ok", f"filter and hooks are in place ({where})", ""
-    for name in library.chained_hooks(repo):
-        yield "ok", f"{name}: your own hook runs first", ""
+    for name, links in library.chains(repo).items():
+        if links not in ([], ["gitml"]):
+            yield "ok", f"{name}: {' → '.join(links)}", ""
 
 
 def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:

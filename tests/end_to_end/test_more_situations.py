@@ -1,28 +1,8 @@
 """Situations with more than one repository: merges elsewhere, submodules, shallow clones, two who compute the same."""
 
-import shutil
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project, small_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project with its first results, for the others to copy."""
-    return tmp_path_factory.mktemp("built") / "project"
-
-
-@pytest.fixture
-def project(tmp_path: Path, built: Path) -> Project:
-    """Two quick stages, first results committed."""
-    if not built.exists():
-        small_project(built).commit("first")
-    shutil.copytree(built, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.ml("install")
-    return project
+from tests.end_to_end.project import Project
 
 
 def test_row_10_outputs_that_a_forge_blended_are_found(project: Project, tmp_path: Path) -> None:

@@ -1,34 +1,11 @@
 """The git situations of daily work: nothing of the user's is lost, no result lands on the wrong base."""
 
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project, small_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project with its first results, for the others to copy."""
-    return tmp_path_factory.mktemp("built") / "project"
-
-
-@pytest.fixture
-def project(tmp_path: Path, built: Path) -> Project:
-    """Two quick stages, first results committed."""
-    if not built.exists():
-        first = small_project(built)
-        first.commit("first")
-        assert first.states() == {"model": "fresh", "inference": "fresh"}
-    shutil.copytree(built, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.ml("install")
-    project.git("update-index", "-q", "--refresh")
-    return project
+from tests.end_to_end.project import Project
 
 
 class Gate:
