@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gitml.review.textconv import main as textconv
 
         return textconv(argv[1:])
+    if command == "rebase-todo" and len(argv) > 1:
+        from gitml.cli.rebase import edit_todo
+
+        return edit_todo(argv[1:])
     from gitml.cli.main import main as command_line
 
     return command_line(argv)

@@ -30,6 +30,7 @@ COMMANDS = {
     "hold": ("hold", "Keep outputs as they stand"),
     "unhold": ("hold", "End a hold"),
     "undo": ("undo", "Take the last result commit back"),
+    "rebase": ("rebase", "Replay commits without the results between them"),
     "cron": ("cron", "Commit the ticks of cron inputs"),
     "publish": ("restore", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),

@@ -78,6 +78,54 @@ def test_row_04_interactive_rebase_that_reorders_and_drops(project: Project) -> 
     assert project.is_clean()
 
 
+def test_row_04_rebase_that_drops_results(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("input/x.csv", "other x\n")
+    project.commit("data x")
+    project.git("revert", "--no-edit", "HEAD")  # that result is not wanted
+    project.wait()
+    assert project.states()["inference"] == "held"
+    project.write("training/t.csv", "7\n")
+    project.commit("data t")
+    project.git("switch", "-q", "main")
+    project.write("training/a.csv", "1\n4\n")
+    project.commit("data a")
+    project.git("switch", "-q", "topic")
+    project.ml("rebase", "main", "--interactive", GIT_SEQUENCE_EDITOR="cp -t ..")
+    todo = (project.path.parent / "git-rebase-todo").read_text().splitlines()
+    # the user sees the list without results; the first stays, as its revert builds on it
+    assert [line.split()[0] for line in todo if line and line[0] != "#"] == ["pick", "pick", "pick", "pick", "drop"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.read("model/model.txt") == "1\n4\n7\n"
+    assert project.subjects()[1] == "data t"
+    assert project.is_clean()
+
+
+def test_row_04_rebase_with_a_conflict_is_ended_by_git(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/a.csv", "1\n5\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    project.write("training/a.csv", "1\n4\n")
+    project.commit("main data")
+    project.git("switch", "-q", "topic")
+    at = project.head()
+    assert project.ml("rebase", "main", check=False).returncode == 1
+    assert "stands alone" in project.ml("rebase", "--abort", "main", check=False).stderr
+    project.ml("rebase", "--abort")
+    assert project.head() == at
+    assert project.ml("rebase", "main", check=False).returncode == 1
+    assert project.subjects()[0] == "gitml: update model, inference"
+    project.git("checkout", "-q", "--theirs", "training/a.csv")
+    project.git("add", "training/a.csv")
+    before = project.executions()
+    project.git("config", "ml.auto", "false")  # no hook runs anything: what is known comes back all the same
+    project.ml("rebase", "--continue", GIT_EDITOR="true")
+    assert project.subjects()[:2] == ["gitml: restore model, inference", "topic data"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
+
+
 def test_row_04_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> None:
     project.git("switch", "-q", "-c", "topic")
     project.write("training/t.csv", "7\n")
