@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import gitml
 from gitml import install as library
-from gitml.cli.output import paint, safe, show
+from gitml.cli.output import count, paint, safe, show
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.inventory import TrackedFile, not_at, tracked_files
 from gitml.git.odb import GitOdb
@@ -104,11 +104,11 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
             _remedy(repo, [file for file in files if not file.here]),
         )
     else:
-        yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
+        yield "ok", f"{count(len(files), 'file')} stored as chunks, all content is here", ""
     yield from _formats(repo, head, [(file.path, file.size) for file in files if file.here and not file.malformed])
     staged = list_refs(repo.git, "refs/ml/staged/")
     if staged:
-        yield "note", f"{len(staged)} sessions of added, not yet committed data are kept", ""
+        yield "note", f"{count(len(staged), 'session')} of added, not yet committed data kept", ""
 
 
 def _formats(repo: Repository, head: Oid, files: list[tuple[str, int]]) -> Iterator[Finding]:
@@ -147,7 +147,7 @@ def _pipeline(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
     if survey.pipeline is None:
         yield "note", "there is no pipeline.json in HEAD", "docs/pipeline.md, or: git ml init --template classification"
         return
-    yield "ok", f"pipeline.json: {len(survey.pipeline.stages)} stages", ""
+    yield "ok", f"pipeline.json: {count(len(survey.pipeline.stages), 'stage')}", ""
     for notice in survey.pipeline.notices:
         yield "note", notice, ""
 

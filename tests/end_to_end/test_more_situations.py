@@ -73,6 +73,32 @@ def test_row_21_results_are_signed_or_wait(project: Project) -> None:
     assert set(project.states().values()) == {"fresh"}
 
 
+def test_row_24_line_endings_of_windows_do_not_pass_for_changes(project: Project) -> None:
+    project.git("config", "core.autocrlf", "true")
+    project.write("training/a.csv", "1\r\n2\r\n3\r\n")
+    project.ml("track", "large.bin")
+    content = b"\r\n\n" * 30_000
+    project.write("large.bin", content)
+    project.commit("more")
+    assert set(project.states().values()) == {"fresh"}
+    for name in ("model/model.txt", "large.bin"):
+        (project.path / name).unlink()
+    project.git("checkout", "-q", ".")
+    assert (project.path / "model/model.txt").read_bytes() == b"1\r\n2\r\n3\r\n"
+    assert (project.path / "large.bin").read_bytes() == content
+    before = project.executions()
+    project.git("commit", "-q", "--allow-empty", "-m", "nothing")
+    project.wait()
+    assert project.executions() == before, "what git changes on the way out is no change of an input"
+    project.write("training/a.csv", "1\r\n")
+    project.commit("less")
+    # outputs follow where git has put them with other line endings: that is no edit of the user's
+    assert (project.path / "model/model.txt").read_text().split() == ["1"]
+    assert project.git("cat-file", "-p", "HEAD:model/model.txt") == "1"
+    assert project.is_clean()
+    assert set(project.states().values()) == {"fresh"}
+
+
 def test_row_27_29_two_clones_that_compute_the_same_have_one_commit(project: Project, tmp_path: Path) -> None:
     project.write("training/b.csv", "3\n")
     project.commit("more", GITML="0")
