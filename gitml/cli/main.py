@@ -32,7 +32,7 @@ COMMANDS = {
     "undo": ("undo", "Take the last result commit back"),
     "rebase": ("rebase", "Replay commits without the results between them"),
     "cron": ("cron", "Commit the ticks of cron inputs"),
-    "publish": ("restore", "Commit results that wait to be committed"),
+    "publish": ("publish", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),
     "wait": ("wait", "Wait for the run that is under way"),
     "logs": ("logs", "Print what commands wrote, datum by datum"),

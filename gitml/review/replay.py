@@ -49,6 +49,11 @@ def is_result(odb: GitOdb, commit: Oid, paths: set[bytes]) -> bool:
     return all(any(path == place or path.startswith(place + b"/") for place in places) for path in paths)
 
 
+def is_only_a_result(repo: Repository, odb: GitOdb, commit: Oid) -> bool:
+    """Whether a commit is nothing but the result of a run."""
+    return is_result(odb, commit, _changed(repo, commit))
+
+
 def _outputs(odb: GitOdb, tree: Oid) -> Iterator[bytes]:
     with suppress(GitmlError):
         pipeline = load_pipeline(Snapshot(odb, tree))

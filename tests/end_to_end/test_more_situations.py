@@ -71,6 +71,23 @@ def test_row_21_results_are_signed_or_wait(project: Project) -> None:
     assert "-----BEGIN SSH SIGNATURE-----" in project.git("cat-file", "commit", "HEAD")
     assert project.git("log", "-1", "--format=%cn <%ce>") == "Bot <bot@example.org>"
     assert set(project.states().values()) == {"fresh"}
+    # one that nobody could sign is signed when a person is there to type the passphrase
+    project.run("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(key))
+    project.git("config", "ml.sign", "auto")
+    project.write("training/b.csv", "3\n4\n")
+    project.commit("even more")
+    tree, parent = project.head("HEAD^{tree}"), project.head("HEAD~1")
+    assert project.subjects()[0] == "gitml: update model, inference"
+    assert "SIGNATURE" not in project.git("cat-file", "commit", "HEAD")
+    ask = project.path.parent / "ask"
+    ask.write_text("#!/bin/sh\necho secret\n")
+    ask.chmod(0o755)
+    person = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
+    assert "results committed as" in project.run("git", "ml", "publish", "--sign", extra=person).stdout
+    assert "-----BEGIN SSH SIGNATURE-----" in project.git("cat-file", "commit", "HEAD")
+    assert (project.head("HEAD^{tree}"), project.head("HEAD~1")) == (tree, parent)
+    assert project.is_clean()
+    assert "nothing to commit" in project.run("git", "ml", "publish", "--sign", extra=person).stdout
 
 
 def test_row_24_line_endings_of_windows_do_not_pass_for_changes(project: Project) -> None:

@@ -254,8 +254,17 @@ def test_row_13_detached_head_computes_nothing_by_itself(project: Project) -> No
     report = project.json("run")
     assert report["published"] is None
     assert [stage["ran"] for stage in report["stages"]] == [1, 2]
-    project.git("switch", "-q", "-c", "rescued")
-    project.ml("run")
+    assert "no name for a branch" in project.ml("publish", "--to", "a..b", check=False).stderr
+    assert "not at the commit checked out" in project.ml("publish", "--to", "main", check=False).stderr
+    before = project.executions()
+    assert "on branch rescued" in project.ml("publish", "--to", "rescued").stdout
+    assert project.git("symbolic-ref", "-q", "HEAD", check=False) == "", "the files checked out stay"
+    project.git("checkout", "-q", "--detach", "main")
+    assert "nothing to commit" in project.ml("publish", "--to", "needless").stdout
+    assert project.git("branch", "--list", "needless") == ""
+    project.git("switch", "-q", "rescued")
+    assert project.executions() == before
+    assert project.subjects()[:2] == ["gitml: restore model, inference", "on no branch"]
     assert set(project.states().values()) == {"fresh"}
     assert project.head("main") == tip
 
