@@ -75,6 +75,8 @@ class RunOptions:
     """The ref that receives the result commit; None: the branch."""
     publish_wait: float = 30.0
     """Seconds to wait for a moment in which results can be published."""
+    sign: bool = False
+    """Sign the result commit, whatever `ml.sign` says; whoever sits there may be asked for a passphrase."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
     fail_fast: bool = False
@@ -429,7 +431,7 @@ class Runner:
             return False
         outcome = publish(
             self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
-            wait=self._options.publish_wait, stopped=self._stop.is_set,
+            wait=self._options.publish_wait, stopped=self._stop.is_set, sign=self._options.sign,
         )  # fmt: skip
         if isinstance(outcome, Moved):
             return True
