@@ -15,8 +15,9 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat
 from gitml.protocol.remote_helper import NOTHING_THERE
 from gitml.remote.address import Address
-from gitml.remote.bucket import Bucket, StoreError, UnconditionalError, Version, open_bucket
+from gitml.remote.bucket import Bucket, StoreError, UnconditionalError, Version
 from gitml.remote.packs import StoredIndex, check_index, index_key
+from gitml.remote.services import open_bucket
 from gitml.remote.state import Pack, State, format_state, parse_state
 
 STATE = "refs.json"

@@ -15,7 +15,7 @@ from gitml.git.repository import Repository
 from gitml.protocol.remote_helper import Update
 from gitml.remote import sweep as sweeping
 from gitml.remote.address import parse_address
-from gitml.remote.bucket import DirectoryBucket
+from gitml.remote.directory import DirectoryBucket
 from gitml.remote.push import push
 from gitml.remote.store import Store
 from gitml.remote.terms import Terms
