@@ -81,8 +81,12 @@ class DirectoryBucket(Bucket):
             noted.size = len(data)
             try:
                 self._make()
-                self._sync()
-                return self._replace(self._directory / key, data, version)
+                gone = self._sync()
+                if not gone:
+                    return self._replace(self._directory / key, data, version)
+                if _version_of(self._directory / key) == version:
+                    raise FileNotFoundError(errno.ENOENT, "somebody removed it meanwhile", gone[0])
+                return False  # a sweep did, which has changed the state
             except OSError as error:
                 raise self._error("write", key, error) from None
 
@@ -100,27 +104,30 @@ class DirectoryBucket(Bucket):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._store = _local(self._directory)
 
-    def _sync(self) -> None:
+    def _sync(self) -> list[str]:
+        """Have on the disk what was written since the last time; give what of it is not there any more."""
         with self._lock:
             keys, self._unsynced = self._unsynced, []
+        gone = []
         for key in keys:
-            _sync_file(self._directory / key)
+            try:
+                _sync_file(self._directory / key)
+            except FileNotFoundError:
+                gone.append(key)
         directories: set[Path] = set()
         for key in keys:
             # up to the store itself: a directory is on the disk once the one that names it is
             directories.update(each for each in (self._directory / key).parents if each.is_relative_to(self._directory))
         for directory in directories:
-            _sync_file(directory)
+            with suppress(FileNotFoundError):
+                _sync_file(directory)
+        return gone
 
     def _replace(self, path: Path, data: bytes, version: Version | None) -> bool:
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            try:
-                current: Version | None = _digest(path.read_bytes())
-            except FileNotFoundError:
-                current = None
-            if current != version:
+            if _version_of(path) != version:
                 return False
             new = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
             try:
@@ -139,6 +146,13 @@ class DirectoryBucket(Bucket):
 
 def _local(directory: Path) -> LocalStore:
     return LocalStore(prefix=directory, automatic_cleanup=True)
+
+
+def _version_of(path: Path) -> Version | None:
+    try:
+        return _digest(path.read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _digest(data: bytes) -> Version:

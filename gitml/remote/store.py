@@ -124,7 +124,7 @@ class Store:
         kept = self.kept_index(pack, object_format)
         if kept is not None:
             return kept
-        data = self.bucket.read(index_key(pack.id))
+        data = self.bucket.read(index_key(pack))
         if data is None:
             raise StoreError(
                 f"cannot read pack {pack.id} of '{self.address.url}'", "its index is not there",
