@@ -6,8 +6,10 @@ four bytes for its size, and the SHA-256 of all before. Hides both forms (docs/r
 
 import re
 import struct
+import sys
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -67,19 +69,13 @@ def pack_of(key: str) -> tuple[str, int] | None:
     return None if found is None else (found[1], int(found[2] or 0))
 
 
-def format_index(index: bytes, objects: Mapping[Oid, tuple[Kind, int]], object_format: ObjectFormat) -> bytes:
-    """The index of a pack in a store: git's own, with kind and size of each object."""
-    count = struct.unpack_from(">L", index, 8 + 4 * 255)[0]
-    at = _HEADER_OF_INDEX
-    width = object_format.size
-    ordered = [objects[Oid(index[at + width * n : at + width * (n + 1)])] for n in range(count)]
-    body = b"".join(
-        [
-            index,
-            bytes(_NUMBERS[kind] for kind, _ in ordered),
-            struct.pack(f">{count}L", *(min(size, LARGE) for _, size in ordered)),
-        ]
-    )
+def format_index(index: bytes, kinds: Iterable[Kind], sizes: Iterable[int]) -> bytes:
+    """The index of a pack in a store: git's own, with kind and size of each object in its order."""
+    numbers = bytes(_NUMBERS[kind] for kind in kinds)
+    short = array("I", (min(size, LARGE) for size in sizes))
+    if sys.byteorder == "little":
+        short.byteswap()
+    body = b"".join([index, numbers, short.tobytes()])
     return body + sha256(body).digest()
 
 

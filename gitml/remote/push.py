@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
@@ -244,9 +245,11 @@ class _Push:
 
     def _weight(self, needed: Mapping[Oid, bytes]) -> int:
         """Bytes that objects take on the disk here."""
-        asked = b"".join(oid.hex().encode() + b"\n" for oid in needed)
-        sizes = self._repo.git.output("cat-file", "--batch-check=%(objectsize:disk)", input=asked, env=_NO_FETCH)
-        return sum(int(line) for line in sizes.split())
+        asked = bytearray()
+        for oid in needed:
+            asked += oid.hex().encode() + b"\n"
+        sizes = self._repo.git.output("cat-file", "--batch-check=%(objectsize:disk)", input=bytes(asked), env=_NO_FETCH)
+        return sum(map(int, BytesIO(sizes)))
 
     def _check_whole(self, state: State, needed: Mapping[Oid, bytes], missing: Iterable[Oid]) -> None:
         """What is not here must be there: raise `MissingDataError` for a hole that a push would make."""

@@ -76,8 +76,12 @@ def test_faults_of_a_list_and_of_pieces(kind: str, proxy: Proxy, url: str, work:
     fails(work, "push", "-q", url, "main")
     # the first piece is there now; a list that is out of date does not know
     proxy.faults = [Fault(kind, "LIST", count=2), Fault(kind, "PUT", r"/0000\d", count=2)]
+    before = len(proxy.seen)
     work.git("push", "-q", url, "main")
-    assert any(each.method == "LIST" and each.fault == kind for each in proxy.seen)
+    again = proxy.seen[before:]
+    assert any(each.method == "LIST" and each.fault == kind for each in again)
+    assert any(each.method == "PUT" and "/00001" in each.path for each in again)
+    assert any(each.method == "PUT" and "/00000" in each.path for each in again) is (kind == "stale")
     proxy.faults = [Fault(kind, "GET", r"/0000\d", count=2), Fault("short body", "GET", r"/0000\d")]
     same(work, clone(url, tmp_path / "other"))
 
