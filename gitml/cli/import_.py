@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from gitml.cli.context import open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, paint, safe, show, show_json, talk
 from gitml.errors import ExitCode
 from gitml.git.repository import Repository
+from gitml.pipeline.foreign.dvcproject import import_dvc
 from gitml.pipeline.foreign.findings import Imported, Kind
 from gitml.pipeline.foreign.pachyderm import import_pachyderm
 from gitml.pipeline.foreign.placing import FILE
@@ -37,6 +39,24 @@ def pachyderm(
         dry_run=dry_run,
         json=json,
     )
+
+
+@import_.command("dvc")
+def dvc(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIRECTORY]", help="Take every dvc.yaml from here down.")
+    ] = Path(),
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> int:
+    """Take over the stages of dvc.yaml files, converted. Data comes with: git ml migrate import --from dvc.
+
+    Exit code 1 if something was refused.
+    """
+    with open_context() as context:
+        project = Project.of(context.repo)
+        imported = import_dvc(context.repo, context.odb, project, project.path_of(directory))
+        return _finish(project, imported, dry_run=dry_run, json=json)
 
 
 def _finish(project: Project, imported: Imported, *, dry_run: bool, json: bool) -> int:

@@ -1,4 +1,4 @@
-"""`git ml import` as users type it, and what it wrote run."""
+"""`git ml import` as users type it, and what it wrote runs."""
 
 import json
 from pathlib import Path
@@ -68,3 +68,57 @@ def test_specifications_of_pachyderm(
     assert "there is no file 'spec/missing.json'" in said.err
     assert project.read("pipeline.json") == text
     assert project.is_clean()
+
+
+DVC_YAML = """
+stages:
+  prepare:
+    cmd: cat && sh src/split.sh data/raw.csv work/parts
+    deps: [src/split.sh, data/raw.csv]
+    outs: [work/parts]
+  count:
+    foreach: [head, tail]
+    do:
+      cmd: ["wc -l < work/parts/${item} > n", "grep -h . n ${file} | grep -v other > counts/${item}.txt"]
+      deps: ["work/parts/${item}"]
+      params: [scale]
+      outs: ["counts/${item}.txt"]
+  sum:
+    wdir: src
+    cmd: cat ../counts/*.txt > sum.txt
+    deps: [../counts]
+    outs: [sum.txt]
+vars: [{file: params.yaml}]
+"""
+
+
+def test_stages_of_dvc_give_what_dvc_repro_gives(repo: Path) -> None:
+    """What the outputs hold was made by DVC 3.67 from these files, with `mkdir counts` first."""
+    project = Project(repo)
+    project.write("dvc.yaml", DVC_YAML)
+    project.write("params.yaml", "scale: 2\nother: 3\n")
+    project.write("src/split.sh", '. src/lib.sh\nmkdir "$2"\nfirst "$1" > "$2/head"\ntail -n 1 "$1" > "$2/tail"\n')
+    project.write("src/lib.sh", 'first() { head -n 2 "$1"; }\n')
+    project.write("data/raw.csv", "a\nb\nc\n")
+    project.write("data/raw.csv.dvc", "outs: [{path: raw.csv, md5: 1}]\n")
+    project.write("work/.gitignore", "/parts\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "start")
+    said = project.json("import", "dvc")
+    assert [stage["name"] for stage in said["stages"]] == ["prepare", "count/head", "count/tail", "sum"]
+    assert {finding["kind"] for finding in said["findings"]} == {"mapped"}
+    document = json.loads(project.read("pipeline.json"))
+    assert document["stages"][0]["output"] == "work/parts"
+    assert document["stages"][0]["code"] == ["src/split.sh"]
+    # a shell script that another one reads is what nobody can see: DVC was not told of it either
+    document["stages"][0]["code"].append("src/lib.sh")
+    project.write("pipeline.json", json.dumps(document))
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "pipeline")
+    project.ml("run")
+    assert project.read("work/parts/head") == "a\nb\n"
+    assert project.read("count/tail/tail.txt") == "1\nscale: 2\n"
+    assert project.read("sum/sum.txt") == "2\nscale: 2\n1\nscale: 2\n"
+    assert project.is_clean()
+    assert "there is no dvc.yaml in 'src'" in project.ml("import", "dvc", "src", check=False).stderr
+    assert project.ml("import", "dvc", check=False).returncode == 1

@@ -4,6 +4,7 @@ Everything else here is a pure function of what this reads.
 """
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -60,6 +61,14 @@ class Project:
     def find(self, path: str) -> bytes | None:
         """The content of a file, None if there is none."""
         return self.read(path) if (self.top / path).is_file() else None
+
+    def digests(self, path: str) -> frozenset[str]:
+        """The MD5 of a file, and that with the line ends of Unix, as DVC took it of text; none if there is no file."""
+        data = self.find(path)
+        if data is None:
+            return frozenset()
+        contents = (data, data.replace(b"\r\n", b"\n"))
+        return frozenset(hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents)
 
     def is_directory(self, path: str) -> bool:
         """Whether there is a directory of this path."""
