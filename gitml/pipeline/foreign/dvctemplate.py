@@ -56,8 +56,8 @@ def parse_yaml(data: bytes, file: str) -> Any:
         raise SpecError(Place(file), "not UTF-8 text", hint="save the file as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        at = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark is not None else file
-        raise SpecError(at, f"not YAML: {error.problem or error.context}") from None
+        position = (mark.line + 1, mark.column + 1) if mark is not None else None
+        raise SpecError(Place(file), f"not YAML: {error.problem or error.context}", position=position) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise SpecError(Place(file), f"not YAML: {str(error).splitlines()[0]}") from None
     _check_size(value, Place(file))

@@ -59,7 +59,7 @@ def import_pachyderm(files: Mapping[str, bytes], present: Present) -> Imported:
         taken = [(spec, place) for spec, place in found if _acceptable(spec, place, names, result)]
         if len(taken) < len(found) and not old and taken:
             for spec, _ in taken:
-                del names[_name(spec)]
+                del names[stage_name(spec)]
             result.say(Kind.REFUSED, file, "not listed, because of what was refused in it: split it")
             continue
         for spec, place in taken:
@@ -67,7 +67,7 @@ def import_pachyderm(files: Mapping[str, bytes], present: Present) -> Imported:
             if old:
                 canonical = _converted(canonical, place, result)
                 result.entries.append(canonical)
-            result.stages.append(Taken(name=_name(spec), source=file, converted=old))
+            result.stages.append(Taken(name=stage_name(spec), source=file, converted=old))
             _say_ignored(spec, place, result)
             specs.append((file, canonical, place))
         if taken and not old:
@@ -82,15 +82,31 @@ def _specifications(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], Pl
     for value, place in parse_documents(data, file):
         items = [(item, place.item(n)) for n, item in enumerate(value)] if isinstance(value, list) else [(value, place)]
         for item, at in items:
-            if not isinstance(item, dict) or not isinstance(item.get("pipeline"), dict):
+            if not is_specification(item):
                 raise SpecError(at, "not a specification of a pipeline", hint="it has no 'pipeline' with a 'name'")
-            if not isinstance(item["pipeline"].get("name"), str):
-                raise SpecError(at.field("pipeline"), "'name' is missing")
             yield item, at
 
 
-def _name(spec: Mapping[str, Any]) -> str:
-    return str(spec["pipeline"]["name"])
+def is_specification(value: Any) -> bool:
+    """Whether `value` is an object that says what it is called."""
+    pipeline = value.get("pipeline") if isinstance(value, dict) else None
+    return isinstance(pipeline, dict) and isinstance(pipeline.get("name"), str)
+
+
+def stage_name(spec: Mapping[str, Any]) -> str:
+    """The name of the stage that a specification becomes: with its project before it."""
+    return _within(_project(spec["pipeline"]), str(spec["pipeline"]["name"]))
+
+
+def _project(node: Mapping[str, Any]) -> str:
+    """The project that a pipeline or an input names, empty for the default one."""
+    project = node.get("project")
+    name = project.get("name") if isinstance(project, dict) else project
+    return name if isinstance(name, str) and name != "default" else ""
+
+
+def _within(project: str, name: str) -> str:
+    return f"{project}/{name}" if project else name
 
 
 def _met(value: object, name: str, place: Place) -> Iterator[_Met]:
@@ -118,7 +134,7 @@ def _is_old(met: _Met) -> bool:
 
 def _acceptable(spec: dict[str, Any], place: Place, names: dict[str, str], result: Imported) -> bool:
     """Whether a specification can be taken over; what stands against it is noted, and its name taken if it can."""
-    name, refused = _name(spec), False
+    name, refused = stage_name(spec), False
     for met in _met(spec, "stage", place):
         if met.field is None:
             result.say(Kind.REFUSED, met.place, "unknown field")
@@ -366,14 +382,12 @@ def _say_missing(
     for pfs, at in _leaves(spec.get("input"), place.field("input")):
         repo = pfs.get("repo")
         elsewhere = pfs.get("commit") or pfs.get("branch") not in {None, "", "master"}
-        if not isinstance(repo, str) or repo in names or elsewhere:
+        if not isinstance(repo, str) or elsewhere:
             continue
-        if not present.has(repo):
-            result.say(
-                Kind.TODO,
-                at.field("repo"),
-                f"no stage and no path {quoted(repo)}: commit the files of that repository there",
-            )
+        path = _within(_project(pfs if "project" in pfs else spec["pipeline"]), repo)
+        if path not in names and not present.has(path):
+            what = f"no stage and no path {quoted(path)}: commit the files of that repository there"
+            result.say(Kind.TODO, at.field("repo"), what)
 
 
 def _stand_for_images(specs: list[tuple[str, dict[str, Any], Place]], present: Present, result: Imported) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gitml.errors import UserError
 from gitml.git.repository import Repository
 from gitml.pipeline.foreign.findings import Imported, Present
+from gitml.pipeline.foreign.pachyderm import is_specification, stage_name
 from gitml.pipeline.foreign.placing import FILE, with_more
 from gitml.pipeline.glob import compile_glob
 from gitml.pipeline.spec.documents import parse_documents
@@ -94,8 +95,8 @@ class Project:
                             new = [path for path in self._listed(item) if path not in listed]
                             listed.update(new)
                             waiting += new
-                        elif isinstance(item, dict) and isinstance(item.get("pipeline"), dict):
-                            name = str(item["pipeline"].get("name"))
+                        elif isinstance(item, dict) and is_specification(item):
+                            name = stage_name(item)
                             stages[name] = str(item.get("output") or name)
         return Present(files=self.files, stages=stages, listed=frozenset(listed), images=frozenset(images))
 

@@ -140,6 +140,9 @@ def test_what_is_there_already() -> None:
     assert list(said(taken(spec("a", input={"pfs": {"repo": "nothing", "glob": "/"}})), Kind.TODO)) == [
         "input.pfs.repo"
     ]
+    project = spec("a") | {"pipeline": {"name": "a", "project": {"name": "p"}}}
+    inside = taken(project, spec("b", input={"pfs": {"repo": "a", "project": "p", "glob": "/"}}))
+    assert ([each.name for each in inside.stages], said(inside, Kind.TODO)) == (["p/a", "b"], {})
     upstream = taken(spec("a", input={"pfs": {"repo": "b", "glob": "/"}}), spec("b"))
     assert not said(upstream, Kind.TODO)
 
