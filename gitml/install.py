@@ -22,7 +22,7 @@ from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
 from gitml.git.worktree import Materialised, Progress, materialise
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.resources import data_dir
 from gitml.store.tree import Snapshot
 
