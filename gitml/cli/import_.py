@@ -84,7 +84,7 @@ def _tell(imported: Imported, *, changed: bool, dry_run: bool) -> None:
     number = count(len(imported.stages), "stage")
     talk(f"{number} would be added to {FILE}" if dry_run else f"{number} added to {FILE}")
     if not dry_run:
-        talk(f"hint: read it, see to what is to do, then: git add {FILE} && git commit")
+        talk("hint: read it, see to what is to do and check it: git ml validate")
 
 
 def _as_json(imported: Imported, *, written: bool) -> dict[str, Any]:

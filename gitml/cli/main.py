@@ -21,6 +21,7 @@ COMMANDS = {
     "untrack": ("track", "Take files from under gitml"),
     "add": ("add", "Add many or very large files"),
     "checkout": ("checkout", "Fill in files that are pointers"),
+    "validate": ("validate", "Check specifications before they are committed"),
     "status": ("status", "Show where every stage stands"),
     "run": ("run", "Bring results up to date and commit them"),
     "stop": ("stop", "End the run that is under way"),

@@ -19,11 +19,12 @@ from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
 from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
-from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, path_text, repository_path
+from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
 from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
+from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -158,12 +159,12 @@ class _Listing:
             document = self._findings.guarded(document, self._document, root, found)
         for path in more:
             if path not in self._files:
-                found += self._of_file(path, Place(path_text(path)))
+                found += self._of_file(path, Place(text_of(path)))
         return document, found, self._files
 
     def _document(self, root: bytes, found: list[tuple[Any, Place]]) -> Node:
         """The surrounding object of the file `root`, empty if it has none; its specifications go into `found`."""
-        place = Place(path_text(root))
+        place = Place(text_of(root))
         documents = self._documents(root, place)
         if len(documents) == 1 and is_wrapped(documents[0][0]):
             value, place = documents[0]
@@ -241,7 +242,7 @@ class _Listing:
     ) -> list[tuple[Any, Place]]:
         entry_at(self._snapshot, path, place, expected="a file")
         self._files.append(path)
-        file = path_text(path)
+        file = text_of(path)
         data = self._evaluated(path, arguments or {}) if is_template(path) else self._snapshot.read(path)
         documents = parse_documents(data, file)
         if not documents:
@@ -250,7 +251,7 @@ class _Listing:
 
     def _evaluated(self, path: bytes, arguments: Mapping[str, Any]) -> bytes:
         """The value of a template."""
-        place = Place(path_text(path))
+        place = Place(text_of(path))
         if self._evaluate is None:
             raise SpecError(place, "templates are not evaluated here")
         (value,) = self._evaluate([request(self._snapshot, path, arguments, place)])

@@ -16,11 +16,6 @@ _HFS_IGNORES = dict.fromkeys([0x200C, 0x200D, 0x200E, 0x200F, *range(0x202A, 0x2
 """Characters that HFS+ leaves out when it compares names (git's utf8.c, `next_hfs_char`)."""
 
 
-def path_text(path: bytes) -> str:
-    """A path as text; what is no UTF-8 stays recognisable."""
-    return path.decode("utf-8", "surrogateescape")
-
-
 def relative(text: str, place: Place, what: str) -> str:
     """`text` as a relative path without `.`, `..` and empty parts; `what` it is relative to, for messages.
 
