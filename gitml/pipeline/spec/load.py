@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gitml.pipeline import FILE
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
@@ -28,7 +29,6 @@ from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_it
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
-FILE = "pipeline.json"
 """Name of the specification, at the top of the repository."""
 
 _WRAPPED = frozenset({"stages", "defaults", "images"})
