@@ -256,3 +256,20 @@ def test_a_default_is_taken_out_by_null_and_the_built_in_one_comes_back() -> Non
     a, b = pipeline.stage("a"), pipeline.stage("b")
     assert (a.datum_tries, a.parallelism, a.inputs[0].glob) == (3, 4, "/")
     assert (b.datum_tries, b.parallelism, b.input) == (9, 1, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"pipeline": {"name": "b"}, "pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "", "A": "2"}}}',
+        "pipeline: {name: b}\npipeline: {name: a}\ntransform:\n  cmd: [a]\n  env: {A: '1', A: '2'}\n",
+    ],
+)
+def test_of_a_key_that_stands_twice_the_last_one_counts(text: str) -> None:
+    pipeline = load_pipeline(tree_with({"pipeline.json": text}))
+    assert pipeline is not None
+    assert [(each.name, each.transform.env) for each in pipeline.stages] == [("a", (("A", "2"),))]
+    assert pipeline.notices == (
+        "'pipeline' is given twice, and the last one counts (pipeline.json)",
+        "'A' is given twice, and the last one counts (pipeline.json: transform.env)",
+    )
