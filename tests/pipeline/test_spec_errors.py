@@ -178,8 +178,8 @@ FIELDS = [
         "letters",
     ),
     Case(
-        stage(input=reads("training", project="p")),
-        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        stage(input=reads("trainin", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/trainin'",
         "commit a file there",
     ),
     Case(

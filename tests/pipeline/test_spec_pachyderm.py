@@ -81,6 +81,20 @@ def test_data_need_not_move_for_a_project_that_only_the_stage_names() -> None:
     pipeline, _ = load(stage("edges", reads("images"), "video"), stage("more", reads("edges"), "video"))
     assert paths(pipeline, "video/edges") == [("images", b"images", None)]
     assert paths(pipeline, "video/more") == [("edges", b"video/edges", "video/edges")]
+    assert pipeline.notices == ()
+
+
+def test_a_project_that_only_pachctl_was_told_is_no_hindrance() -> None:
+    pipeline, _ = load(
+        stage("cron", reads("images", project="a")),
+        stage("edges", {"cross": [reads("cron", project="b"), reads("frames", project="video")]}),
+    )
+    assert paths(pipeline, "cron") == [("images", b"images", None)]
+    assert paths(pipeline, "edges") == [("cron", b"cron", "cron"), ("frames", b"video/frames", None)]
+    assert [notice.partition(" (")[0] for notice in pipeline.notices] == [
+        "project 'a' has no 'images': the one without project is read",
+        "project 'b' has no 'cron': the one without project is read",
+    ]
 
 
 def test_defaults_may_name_the_project() -> None:
@@ -261,7 +275,7 @@ def test_a_default_is_taken_out_by_null_and_the_built_in_one_comes_back() -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        '{"pipeline": {"name": "b"}, "pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "", "A": "2"}}}',
+        '{"pipeline": {}, "pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
         "pipeline: {name: b}\npipeline: {name: a}\ntransform:\n  cmd: [a]\n  env: {A: '1', A: '2'}\n",
     ],
 )
