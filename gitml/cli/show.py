@@ -13,10 +13,9 @@ from gitml.cli.output import show as line
 from gitml.cli.place import place
 from gitml.errors import UserError
 from gitml.oid import Oid
+from gitml.pipeline.loading import effective_specification, load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
-from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.error import did_you_mean
-from gitml.pipeline.spec.load import effective_specification
 from gitml.review.runs import Run, made_by, run_of
 from gitml.store.tree import Snapshot
 

@@ -5,7 +5,8 @@ everything else against these and the tree, and put the stages in order.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repo
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
 from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
@@ -48,8 +50,8 @@ class _Draft:
     """Whether all its fields could be read."""
 
 
-def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
-    """The pipeline of a tree, None if it has no `pipeline.json`.
+def load_pipeline(snapshot: Snapshot, evaluate: Evaluate | None = None) -> Pipeline | None:
+    """The pipeline of a tree, None if it has no `pipeline.json`. `evaluate` gives the values of templates.
 
     Raise `SpecError` for the first thing that is wrong with it, `MissingObjectError` if an object of the
     tree is not here.
@@ -57,18 +59,18 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     if snapshot.get(FILE.encode()) is None:
         return None
     try:
-        return _load(snapshot, Findings(), FILE.encode(), ())[0]
+        return _load(snapshot, Findings(), FILE.encode(), (), evaluate)[0]
     except SpecError as error:
         raise _located(error, snapshot) from None
 
 
-def effective_specification(snapshot: Snapshot, name: str) -> dict[str, Any]:
+def effective_specification(snapshot: Snapshot, name: str, evaluate: Evaluate | None = None) -> dict[str, Any]:
     """The specification that holds for a stage of the tree's pipeline, as a JSON value: see `effective`.
 
     Raise as `load_pipeline`, and `KeyError` if there is no such stage.
     """
     try:
-        drafts = _load(snapshot, Findings(), FILE.encode(), ())[1]
+        drafts = _load(snapshot, Findings(), FILE.encode(), (), evaluate)[1]
     except SpecError as error:
         raise _located(error, snapshot) from None
     draft = {each.name.value: each for each in drafts}[name]
@@ -86,7 +88,9 @@ class Checked:
     """None if there is a problem."""
 
 
-def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[bytes] = ()) -> Checked:
+def check_pipeline(
+    snapshot: Snapshot, document: bytes | None, files: Sequence[bytes] = (), evaluate: Evaluate | None = None
+) -> Checked:
     """Everything that is wrong with a pipeline.
 
     `document` is read as `pipeline.json` is (None: there is none), `files` as if it listed them. A stage in which a
@@ -94,7 +98,7 @@ def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[b
     `MissingObjectError` if an object of the tree is not here.
     """
     findings = Findings(everything=True)
-    pipeline, _ = _load(snapshot, findings, document, files)
+    pipeline, _ = _load(snapshot, findings, document, files, evaluate)
     found = {(error.message, error.hint): _located(error, snapshot) for error in findings.problems}
     ordered = sorted(found.values(), key=lambda error: (error.place.file, error.position or (0, 0)))
     notices = pipeline.notices if not found else findings.notices()
@@ -103,7 +107,7 @@ def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[b
 
 def _located(error: SpecError, snapshot: Snapshot) -> SpecError:
     """The error with line and column, if these can be told."""
-    if error.position is not None:
+    if error.position is not None or is_template(error.place.file.encode("utf-8", "surrogateescape")):
         return error
     try:
         text = snapshot.read(error.place.file.encode("utf-8", "surrogateescape")).decode("utf-8-sig")
@@ -114,9 +118,9 @@ def _located(error: SpecError, snapshot: Snapshot) -> SpecError:
 
 
 def _load(
-    snapshot: Snapshot, findings: Findings, root: bytes | None, more: Sequence[bytes]
+    snapshot: Snapshot, findings: Findings, root: bytes | None, more: Sequence[bytes], evaluate: Evaluate | None
 ) -> tuple[Pipeline, list[_Draft]]:
-    document, found, files = _Listing(snapshot, findings).read(root, more)
+    document, found, files = _Listing(snapshot, findings, evaluate).read(root, more)
     defaults = document.get("defaults")
     images = document.get("images")
     at = document.place.field("images")
@@ -157,9 +161,10 @@ def _load(
 class _Listing:
     """Finds the specifications: in `pipeline.json` itself, and in the files that it lists."""
 
-    def __init__(self, snapshot: Snapshot, findings: Findings) -> None:
+    def __init__(self, snapshot: Snapshot, findings: Findings, evaluate: Evaluate | None) -> None:
         self._snapshot = snapshot
         self._findings = findings
+        self._evaluate = evaluate
         self._root = b""
         self._files: list[bytes] = []
 
@@ -194,20 +199,45 @@ class _Listing:
             return
         if not isinstance(stages.value, list):
             raise mismatch(stages.value, "a list of stages", stages.place)
-        for number, value in enumerate(stages.value):
-            place = stages.place.item(number)
-            if not isinstance(value, str):
+        items = [(value, stages.place.item(number)) for number, value in enumerate(stages.value)]
+        self._evaluate_all(items)
+        for value, place in items:
+            try:
+                named = self._named(value, place)
+            except SpecError as error:
+                self._findings.refuse(error)
+                continue
+            if named is None:
                 yield from self._specifications(
                     value, place, "a specification or the path of a file with some", nested=False
                 )
                 continue
-            matches = self._findings.guarded([], self._matches, value, place)
-            for path in matches:
-                yield from self._of_file(path, place)
+            paths, arguments = named
+            for path in paths:
+                yield from self._of_file(path, place, arguments)
 
-    def _of_file(self, path: bytes, place: Place) -> Iterator[tuple[Any, Place]]:
-        """The specifications in a file that is named at `place`."""
-        for inner, at in self._findings.guarded([], self._documents, path, place):
+    def _named(self, value: Any, place: Place) -> tuple[list[bytes], Mapping[str, Any]] | None:
+        """The files that an item of `stages` stands for, and the arguments for templates; None for a specification."""
+        if isinstance(value, str):
+            return self._matches(value, place), {}
+        item = read_item(value, place)
+        return (self._matches(item[0], place.field("file")), item[1]) if item is not None else None
+
+    def _evaluate_all(self, items: list[tuple[Any, Place]]) -> None:
+        """Have all templates evaluated at once, which takes one process. What is wrong is found later, one by one."""
+        requests = []
+        for value, place in items:
+            with suppress(SpecError):
+                paths, arguments = self._named(value, place) or ([], {})
+                requests += [request(self._snapshot, path, arguments, place) for path in paths if is_template(path)]
+        if requests and self._evaluate is not None:
+            self._evaluate(requests)
+
+    def _of_file(
+        self, path: bytes, place: Place, arguments: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Any, Place]]:
+        """The specifications in a file that is named at `place`, with arguments if it is a template."""
+        for inner, at in self._findings.guarded([], self._documents, path, place, arguments):
             yield from self._specifications(inner, at)
 
     def _matches(self, text: str, place: Place) -> list[bytes]:
@@ -225,14 +255,27 @@ class _Listing:
             raise SpecError(place, f"no file matches {quoted(text)}")
         return found
 
-    def _documents(self, path: bytes, place: Place) -> list[tuple[Any, Place]]:
+    def _documents(
+        self, path: bytes, place: Place, arguments: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, Place]]:
         entry_at(self._snapshot, path, place, expected="a file")
         self._files.append(path)
         file = text_of(path)
-        documents = parse_documents(self._snapshot.read(path), file)
+        data = self._evaluated(path, arguments or {}) if is_template(path) else self._snapshot.read(path)
+        documents = parse_documents(data, file)
         if not documents:
             raise SpecError(Place(file), "no specification in it", hint='without stages, write {"stages": []}')
         return documents
+
+    def _evaluated(self, path: bytes, arguments: Mapping[str, Any]) -> bytes:
+        """The value of a template."""
+        place = Place(text_of(path))
+        if self._evaluate is None:
+            raise SpecError(place, "templates are not evaluated here")
+        (value,) = self._evaluate([request(self._snapshot, path, arguments, place)])
+        if isinstance(value, Refusal):
+            raise SpecError(place, value.problem, hint=value.hint)
+        return value.encode()
 
     def _specifications(
         self, value: Any, place: Place, expected: str = "a specification", *, nested: bool = True

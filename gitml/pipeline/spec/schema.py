@@ -57,7 +57,15 @@ def schema() -> dict[str, Any]:
 
 def _document() -> dict[str, Any]:
     made = _object("document")
-    stage = {"anyOf": [_ref("specification"), {"type": "string", "description": "Path or glob of a file with stages."}]}
+    path = {"type": "string", "description": "Path or glob of a file with stages."}
+    template = {
+        "type": "object",
+        "description": "A Jsonnet template, and the arguments of its function.",
+        "properties": {"file": path, "args": {"type": "object"}},
+        "required": ["file"],
+        "additionalProperties": False,
+    }
+    stage = {"anyOf": [_ref("specification"), path, template]}
     made["properties"]["stages"] |= {"type": "array", "items": stage}
     made["properties"]["images"] |= {"type": "object", "additionalProperties": _ref("image")}
     return made
