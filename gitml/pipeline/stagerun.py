@@ -26,15 +26,16 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.runrecord import describe_environment
-from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.view import Sandbox
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -139,7 +140,7 @@ class StageRun:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
-        sandbox: Sandbox,
+        sandboxes: Sandboxes,
         run: str,
         directory: Path,
         commit: Oid,
@@ -152,7 +153,7 @@ class StageRun:
         self._repo = repo
         self._odb = odb
         self._cache = cache
-        self._sandbox = sandbox
+        self._sandboxes = sandboxes
         self._run = run
         self._directory = directory
         self._commit = commit
@@ -184,6 +185,7 @@ class StageRun:
         todo = self._plan(status)
         if todo:
             self._granted = self._grant(stage)
+            sandbox = self._choose_sandbox(stage, snapshot)
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
@@ -191,7 +193,7 @@ class StageRun:
                 Workspaces(self._directory / "work", self._odb) as workspaces,
                 Staging(self._repo, self._odb, f"run-{self._run}") as staging,
             ):
-                for batch in self._run_all(stage, status, todo, workspaces):
+                for batch in self._run_all(stage, status, todo, workspaces, sandbox):
                     self._record(stage, snapshot, batch, staging)
                     self._progress(self.tally)
         self._raise_failure(status)
@@ -201,6 +203,14 @@ class StageRun:
         try:
             return SecretStore(self._repo.state_dir / "secrets").grant(stage)
         except UserError as error:
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
+            ) from None
+
+    def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
+        try:
+            return self._sandboxes.of(stage, snapshot)
+        except GitmlError as error:  # another machine may have what this one lacks
             raise StageFailedError(
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
@@ -225,7 +235,7 @@ class StageRun:
         return list(todo.values())
 
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces
+        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces, sandbox: Sandbox
     ) -> Iterator[list[_Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
@@ -233,7 +243,7 @@ class StageRun:
         commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
-        means = Means.of(stage.limits)
+        means = Means.of(stage.limits, sandbox.name, sandbox.holds)
         self.means = means.used
         self.notices += allotment.notices(stage)
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
@@ -248,14 +258,15 @@ class StageRun:
                     return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
 
                 environment = task_environment(
-                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
-                )
+                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
+                    image=sandbox.image,
+                )  # fmt: skip
                 try:
                     with allotment.share(stage) as share:
                         outcome = run_task(
                             stage,
                             make=make,
-                            sandbox=self._sandbox,
+                            sandbox=sandbox,
                             environment=environment,
                             log=log,
                             share=share,
@@ -451,7 +462,7 @@ def keep_run(
     source: Oid,
     branch: str | None,
     started: float,
-    sandbox: Sandbox | None,
+    sandboxes: Sandboxes | None,
     limits: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
@@ -467,7 +478,8 @@ def keep_run(
         "host": socket.gethostname(),
         "started": int(started),
         "updated": int(time.time()),
-        "sandbox": sandbox.name if sandbox is not None else None,
+        "sandbox": sandboxes.name if sandboxes is not None else None,
+        **({"images": sandboxes.images} if sandboxes is not None and sandboxes.images else {}),
         "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }

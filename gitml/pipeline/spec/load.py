@@ -266,6 +266,7 @@ def _transform(stage: Node, around: Surroundings, images: Images) -> tuple[Trans
         accept_return_code=_codes(node.nodes("accept_return_code")),
         working_dir=working_dir(directory),
         image=image.value if image is not None else None,
+        source=images.source(image, around) if image is not None else None,
         secrets=secrets(node.nodes("secrets")),
         debug=flag(node, "debug"),
     )
