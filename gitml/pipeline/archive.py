@@ -147,9 +147,10 @@ class Archive:
             yield _Candidate(config, config_digest, digest, layers, own)
 
     def _saved(self) -> Iterator["_Candidate"]:
-        if not self._files.has("manifest.json"):
+        listed = _parsed(self._read("manifest.json"), object) if self._files.has("manifest.json") else None
+        if not isinstance(listed, list):  # skopeo's 'dir:' has an object there
             raise ImageError("it is neither an OCI image layout nor what 'docker save' writes", hint=_HINT)
-        for entry in self._json("manifest.json", None, list):
+        for entry in listed:
             file = str(_part(entry, "Config", str))
             data = self._read(file)
             digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -158,11 +159,11 @@ class Archive:
                 names = frozenset(str(tag) for tag in entry.get("RepoTags") or [])
                 yield _Candidate(config, digest, None, [str(each) for each in _part(entry, "Layers", list)], names)
 
-    def _json(self, file: str, digest: str | None, kind: type = dict) -> Any:
+    def _json(self, file: str, digest: str | None) -> Any:
         data = self._read(file)
         if digest is not None and hashlib.sha256(data).hexdigest() != digest.partition(":")[2]:
             raise ImageError(f"the image is damaged: '{file}' is not what its name says")
-        return _parsed(data, kind)
+        return _parsed(data, dict)
 
     def _read(self, file: str) -> bytes:
         with self._files.open(file) as stream:

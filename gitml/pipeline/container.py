@@ -16,6 +16,7 @@ import io
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -44,7 +45,9 @@ _PATIENCE = 60.0
 """Seconds for an answer of an engine that does not run anything."""
 _ENGINES_OWN = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "REGISTRY_AUTH_FILE"})
 _ENGINES_PREFIXES = ("XDG_", "DBUS_", "DOCKER_", "CONTAINER", "PODMAN_", "STORAGE_", "SSL_CERT_", "LC_", "BUILDAH_")
-_FAILED = frozenset({125, 126, 127})
+_FAILED = frozenset({1, 125, 126, 127})
+"""Statuses of the engines, and 1 of the process that `--init` of podman puts before the command."""
+_SAID = re.compile(rb"(?:docker: |Error: |ERROR \(catatonit:\d+\): |\[FATAL tini \(\d+\)\] )(.*)")
 _INIT = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin/catatonit")
 _GUARD = """read -r word && exit 0
 for pause in 1 2 4; do
@@ -174,10 +177,10 @@ class Container:
 
     def fault(self, status: int, output: bytes) -> str | None:
         """What the engine says when it cannot start a container or a command in it."""
-        for start in (b"docker: ", b"Error: "):
-            if status in _FAILED and output.startswith(start):
-                return output.decode("utf-8", "replace").splitlines()[0][len(start) :]
-        return None
+        if status not in _FAILED:
+            return None
+        found = _SAID.match(output)
+        return found[1].decode("utf-8", "replace").strip() if found is not None else None
 
     def close(self) -> None:
         """Tell the guard that no container is left."""

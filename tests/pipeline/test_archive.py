@@ -118,6 +118,8 @@ def test_damage_is_found(tmp_path: Path) -> None:
             read(path)
     with pytest.raises(ImageError, match="neither an OCI image layout nor"):
         read(write_tar({"a": b""}, tmp_path / "a.tar"))
+    with pytest.raises(ImageError, match="neither an OCI image layout nor"):
+        read(write_directory({"manifest.json": b"{}"}, tmp_path / "dir"))
 
 
 def test_names_in_a_saved_archive_stay_in_it(tmp_path: Path) -> None:

@@ -122,7 +122,10 @@ def test_how_containers_fail(run: Run, engine: FakeEngine, sandbox: Container) -
     engine.script(f"echo '{word}: no such file' >&2; exit 127")
     outcome = run(["tool"])
     assert (outcome.state, outcome.attempts, outcome.message) == ("failed", 1, "cannot start 'tool': no such file")
-    engine.script("exit 3")
+    word = "[FATAL tini (7)]" if sandbox.name == "docker" else "ERROR (catatonit:6):"
+    engine.script(f"echo '{word} not there' >&2; exit {127 if sandbox.name == 'docker' else 1}")
+    assert run(["tool"]).message == "cannot start 'tool': not there"
+    engine.script("echo 'Error: of the program' >&2; exit 3")
     assert run(["tool"], datum_tries=1).message == "'tool' ended with exit status 3"
     engine.script("exit 137")
     message = run(["tool"], datum_tries=1, limits=Resources(memory=10**9)).message
