@@ -432,6 +432,7 @@ def _transform(
         accept_return_code=held((), _codes, node.nodes("accept_return_code")),
         working_dir=held(None, working_dir, directory),
         image=image.value if image is not None else None,
+        source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
         debug=flag(node, "debug"),
     )
