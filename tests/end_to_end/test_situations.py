@@ -368,13 +368,31 @@ def test_row_02_results_wait_for_a_merge_under_way(project: Project) -> None:
 
 
 def test_row_14_bisect_is_left_alone(project: Project) -> None:
-    first = project.head("HEAD^")
-    project.git("bisect", "start")
-    project.git("bisect", "bad", "HEAD")
-    project.git("bisect", "good", first, check=False)
+    project.git("config", "ml.publishWait", "0")
+    first = project.head()
+    for number in range(4):
+        project.write("training/b.csv", f"{number}\n")
+        project.git("add", "-A")
+        project.git("commit", "-q", "-m", f"change {number}", GITML="0")
+    (project.path / ".git" / "index.lock").touch()
+    project.ml("run")
+    (project.path / ".git" / "index.lock").unlink()  # results of main are known now, and wait
+    tip, before = project.head(), project.executions()
+    project.git("bisect", "start", "HEAD", first)
+    steps = 0
+    while project.git("symbolic-ref", "-q", "HEAD", check=False) == "" and steps < 2:
+        steps += 1
+        assert project.states()["model"] == "stale", "a commit whose results nobody knows"
+        refused = project.ml("publish", "--wait", "0", check=False)
+        assert (refused.returncode, "a bisect is under way" in refused.stderr) == (4, True)
+        project.git("bisect", "bad")
+    assert steps == 2
     project.wait()
-    project.git("bisect", "reset", "-q", check=False)
-    assert project.git("symbolic-ref", "--short", "HEAD") == "main"
+    assert (project.executions(), project.head("main")) == (before, tip)
+    project.git("bisect", "reset")
+    project.wait()
+    assert project.subjects()[:2] == ["gitml: restore model, inference", "change 3"]
+    assert project.executions() == before
     assert project.is_clean()
 
 
