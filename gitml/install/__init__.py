@@ -36,7 +36,7 @@ from gitml.install.chain import (
     write,
 )
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.resources import data_dir
 from gitml.store.tree import Snapshot
 

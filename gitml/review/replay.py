@@ -15,7 +15,7 @@ from gitml.git.commits import parse_commit, parse_trailers
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.provenance.record import RECORDS
 from gitml.store.tree import Snapshot
 
