@@ -346,5 +346,10 @@ def test_what_partial_clones_have(pair: Pair, filters: str) -> None:
         push -q origin main:six
         @part: fetch -q --no-filter origin six
         @part: rev-list --objects --missing=print FETCH_HEAD
+        @part: fetch -q --refetch --no-filter origin
+        @part: rev-list --objects --missing=print origin/main
+        clone -q --bare --depth 2 --filter=tree:0 URL TOP/shallow
+        @shallow: fetch -q --refetch --filter=blob:none URL main
+        @shallow: rev-list --objects --missing=print HEAD
         """
     )
