@@ -12,11 +12,12 @@ from gitml.errors import GitmlError, MachineError
 from gitml.git.checkout import fill_in
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
+from gitml.git.pushed import parse_pushed
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers, wait_for_sessions
 from gitml.git.state import forget_commit, note_commit, rebase_is_starting, rebase_under_way, sequence_under_way
-from gitml.git.transfer import parse_pushed, push_data
+from gitml.git.transfer import push_data
 from gitml.git.worktree import materialise
 from gitml.hooks.following import follow
 from gitml.hooks.words import say
