@@ -45,7 +45,7 @@ class Imported:
     """What is to be added to `pipeline.json`, and what there is to say about it."""
 
     entries: list[str | dict[str, Any]] = field(default_factory=list)
-    """Items for `stages`: paths of files, and specifications."""
+    """Items for `stages`: paths of files, templates with arguments, and specifications."""
     images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stages: list[Taken] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
