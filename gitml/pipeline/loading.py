@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from gitml.pipeline.spec import load
 from gitml.pipeline.spec.load import Checked
@@ -18,6 +19,11 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
 def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[bytes] = ()) -> Checked:
     """Everything that is wrong with a pipeline, as `spec.load.check_pipeline` finds it."""
     return load.check_pipeline(snapshot, document, files, evaluate)
+
+
+def effective_specification(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The specification that holds for a stage, as `spec.load.effective_specification` gives it."""
+    return load.effective_specification(snapshot, name, evaluate)
 
 
 def evaluate(requests: Sequence[Request]) -> Sequence[str | Refusal]:

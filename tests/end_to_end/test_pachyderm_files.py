@@ -71,3 +71,9 @@ def test_files_written_for_pachyderm_run_as_they_are(tmp_path: Path) -> None:
     project.commit("defaults")
     assert set(project.states().values()) == {"fresh"}
     assert project.executions() == 12
+
+    shown = json.loads(project.ml("show", "--effective", "video/edges").stdout)
+    assert (shown["salt"], shown["datum_tries"], shown["parallelism_spec"]) == ("x", 1, {"constant": 2})
+    assert json.loads(project.ml("show", "--effective", "HEAD~2:count").stdout)["datum_tries"] == 3
+    done = project.ml("show", "--effective", "cuont", check=False)
+    assert (done.returncode, "did you mean 'count'?" in done.stderr) == (128, True)

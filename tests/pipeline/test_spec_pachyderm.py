@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gitml.pipeline.datum import datums
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
+from gitml.pipeline.spec.load import effective_specification
 from gitml.pipeline.standin import stand_in
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot, edit_tree, empty_tree
@@ -171,3 +173,86 @@ def test_a_directory_may_be_laid_over_the_root() -> None:
 )
 def test_programs_that_stand_for_those_of_an_image(name: str, there: set[str], found: list[str] | None) -> None:
     assert stand_in([name, "x"], there.__contains__) == found
+
+
+def test_the_effective_specification_has_all_layers_and_reads_as_the_same_stage() -> None:
+    text = {
+        "defaults": {
+            "datumTries": 5,
+            "transform": {"env": {"A": "1", "B": "2"}, "err_cmd": ["e"], "workingDir": "w"},
+            "resource_limits": {"memory": "1G"},
+            "metadata": {"labels": {"team": "x"}},
+            "job_timeout": "1h30m",
+            "salt": "s",
+        },
+        "stages": [
+            {
+                "pipeline": {"name": "one", "project": {"name": "video"}},
+                "transform": {"cmd": ["a"], "env": {"A": None, "C": "3"}, "errCmd": None},
+                "input": {
+                    "cross": [
+                        {"pfs": {"repo": "frames", "glob": "*/"}},
+                        {"union": [reads("images", name="i", branch="dev"), {"cron": {"name": "t", "spec": "@daily"}}]},
+                    ]
+                },
+                "resourceLimits": {"cpu": 2, "memory": None},
+                "jobTimeout": None,
+                "datum_timeout": "1.5s",
+                "tolerations": [{"operator": 2, "toleration_seconds": "7"}],
+                "metrics": ["m.json", {"path": "n.json", "name": "a", "gate": {"min": 0.5}}],
+                "code": [{"/lib": "images"}, "train.py"],
+                "salt": "",
+            }
+        ],
+    }
+    snapshot = tree_with({**DATA, "pipeline.json": json.dumps(text)})
+    found = effective_specification(snapshot, "video/one")
+    assert found == {
+        "pipeline": {"name": "one", "project": {"name": "video"}},
+        "transform": {"cmd": ["a"], "env": {"B": "2", "C": "3"}, "working_dir": "w"},
+        "input": {
+            "cross": [
+                {"pfs": {"repo": "frames", "name": "frames", "glob": "/*", "branch": "master"}},
+                {
+                    "union": [
+                        {"pfs": {"repo": "images", "name": "i", "glob": "/*", "branch": "dev"}},
+                        {"cron": {"name": "t", "spec": "@daily", "repo": "one_t"}},
+                    ]
+                },
+            ]
+        },
+        "parallelism_spec": {"constant": 1},
+        "datum_tries": 5,
+        "datum_timeout": "1.5s",
+        "salt": "",
+        "output": "video/one",
+        "code": [{"/lib": "images"}, "train.py"],
+        "metrics": ["m.json", {"path": "n.json", "name": "a", "gate": {"min": 0.5}}],
+        "output_branch": "master",
+        "reprocess_spec": "until_success",
+        "resource_limits": {"cpu": 2.0},
+        "tolerations": [{"operator": "EQUAL", "toleration_seconds": 7}],
+        "metadata": {"labels": {"team": "x"}},
+    }
+    pipelines = [load_pipeline(tree_with({**DATA, "pipeline.json": json.dumps(each)})) for each in (text, found)]
+    one, again = (pipeline.stage("video/one") for pipeline in pipelines if pipeline is not None)
+    assert replace(again, where=one.where) == one
+    with pytest.raises(KeyError):
+        effective_specification(snapshot, "one")
+
+
+def test_a_default_is_taken_out_by_null_and_the_built_in_one_comes_back() -> None:
+    around = {"datum_tries": 9, "parallelism_spec": {"constant": 4}, "input": {"pfs": {"glob": "/"}}}
+    pipeline, _ = load(
+        {
+            "pipeline": {"name": "a"},
+            "transform": {"cmd": ["a"]},
+            "datum_tries": None,
+            "input": {"pfs": {"repo": "images"}},
+        },
+        {"pipeline": {"name": "b"}, "transform": {"cmd": ["a"]}, "parallelism_spec": None, "input": None},
+        defaults=around,
+    )
+    a, b = pipeline.stage("a"), pipeline.stage("b")
+    assert (a.datum_tries, a.parallelism, a.inputs[0].glob) == (3, 4, "/")
+    assert (b.datum_tries, b.parallelism, b.input) == (9, 1, None)

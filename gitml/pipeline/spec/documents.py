@@ -53,9 +53,7 @@ def parse_documents(data: bytes, file: str) -> list[tuple[Any, Place]]:
         raise SpecError(Place(file), "not UTF-8 text", hint="save the file as UTF-8", position=at) from None
     values = [value for value in _parse(text, file) if value is not None]
     several = len(values) > 1
-    found = [
-        (value, Place(file, f"documents[{number}]" if several else "", number)) for number, value in enumerate(values)
-    ]
+    found = [(value, Place(file, (), number if several else None)) for number, value in enumerate(values)]
     for value, place in found:
         _inspect(value, place)
     return found
@@ -214,8 +212,33 @@ class _YamlReader:
         return _ContentError(Place(self._file), problem, hint=hint, position=_position(event.start_mark))
 
 
+def _is_allowed(document: Any) -> bool:
+    """Whether a document holds nothing that `_inspect` would complain about; without places, which take time."""
+    waiting: list[tuple[Any, int]] = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        kind = type(value)
+        if kind is str:
+            if "\0" in value or not (value.isascii() or _SURROGATE.search(value) is None):
+                return False
+        elif kind is Object:
+            if depth >= MAX_DEPTH or value.repeated is not None:
+                return False
+            waiting.extend([(key, depth) for key in value])
+            waiting.extend([(inner, depth + 1) for inner in value.values()])
+        elif kind is list:
+            if depth >= MAX_DEPTH:
+                return False
+            waiting.extend([(inner, depth + 1) for inner in value])
+        elif kind is _Unreadable:
+            return False
+    return True
+
+
 def _inspect(document: Any, root: Place) -> None:
     """Raise `SpecError` for what both syntaxes allow and no specification may hold."""
+    if _is_allowed(document):
+        return
     waiting: list[tuple[Any, Place, int]] = [(document, root, 0)]
     while waiting:
         value, place, depth = waiting.pop()

@@ -6,8 +6,7 @@ after something wrong.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from gitml.errors import UserError
 from gitml.provenance import codec
@@ -38,31 +37,41 @@ def quoted(text: str | bytes) -> str:
     return f"'{printable(text)}'"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A value of a file: `pipeline.json: stages[2].input.pfs.glob`."""
+class Place(NamedTuple):
+    """A value of a file: `pipeline.json: stages[2].input.pfs.glob`.
+
+    One is made for every value that is read, and hardly any is ever shown: so it holds steps, and the text comes last.
+    """
 
     file: str
-    path: str = ""
-    document: int = 0
-    """Of a file with several documents: which one, from 0."""
     steps: tuple[Step, ...] = ()
-    """What `path` says, as keys and numbers."""
+    document: int | None = None
+    """Of a file with several documents: which one, from 0."""
 
     def field(self, key: str) -> "Place":
         """The place of the value of `key` in the object here."""
-        if _PLAIN_KEY.fullmatch(key):
-            path = f"{self.path}.{key}" if self.path else key
-        else:
-            path = f'{self.path}["{printable(key)}"]'
-        return Place(self.file, path, self.document, (*self.steps, key))
+        return Place(self.file, (*self.steps, key), self.document)
 
     def item(self, index: int) -> "Place":
         """The place of the item number `index`, from 0, of the list here."""
-        return Place(self.file, f"{self.path}[{index}]", self.document, (*self.steps, index))
+        return Place(self.file, (*self.steps, index), self.document)
+
+    @property
+    def path(self) -> str:
+        """The JSON path; empty for the file as a whole."""
+        found = "" if self.document is None else f"documents[{self.document}]"
+        for step in self.steps:
+            if isinstance(step, int):
+                found += f"[{step}]"
+            elif _PLAIN_KEY.fullmatch(step):
+                found += f".{step}" if found else step
+            else:
+                found += f'["{printable(step)}"]'
+        return found
 
     def __str__(self) -> str:
-        return f"{printable(self.file)}: {self.path}" if self.path else printable(self.file)
+        path = self.path
+        return f"{printable(self.file)}: {path}" if path else printable(self.file)
 
 
 class SpecError(UserError):

@@ -21,6 +21,8 @@ PROJECT_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 class Kind(Enum):
     """The shape of a value."""
 
+    __hash__ = object.__hash__  # members are unique; the one of `Enum` is slow, and asked for with every value
+
     STRING = "a string"
     BOOLEAN = "true or false"
     INTEGER = "an integer"

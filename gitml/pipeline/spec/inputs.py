@@ -91,14 +91,14 @@ class InputReader:
         repo = Node(self._within(repo, node.get("project")), repo.place)
         path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
-        chosen = name.value if name is not None and name.value else text.rstrip("/").rpartition("/")[2]
+        chosen = name.value if name is not None and name.value else mount_name(text)
         _check_name(chosen, name.place if name is not None else repo.place)
         glob = node.require("glob")
         if not glob.value:
             raise SpecError(
                 glob.place, "an empty glob", hint='"/" makes one datum of everything, "/*" one of each entry'
             )
-        pattern = "/" + glob.value.strip("/")
+        pattern = normal_glob(glob.value)
         compiled = check_glob(pattern, glob.place)
         propagation = node.get("propagation_spec")
         return PfsInput(
@@ -226,6 +226,16 @@ class InputReader:
         if found is not None:
             return f"did you mean {quoted(found)}?"
         return "commit a file there; git keeps no empty directories"
+
+
+def mount_name(repo: str) -> str:
+    """Under which name a task sees an input that gives none."""
+    return repo.rstrip("/").rpartition("/")[2]
+
+
+def normal_glob(text: str) -> str:
+    """A glob with a leading slash, and without a trailing one (but `/` itself)."""
+    return "/" + text.strip("/")
 
 
 def project_name(node: Node | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
+from gitml.pipeline.spec.effective import effective
 from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
@@ -58,9 +59,22 @@ def load_pipeline(snapshot: Snapshot, evaluate: Evaluate | None = None) -> Pipel
     if snapshot.get(FILE.encode()) is None:
         return None
     try:
-        return _load(snapshot, Findings(), FILE.encode(), (), evaluate)
+        return _load(snapshot, Findings(), FILE.encode(), (), evaluate)[0]
     except SpecError as error:
         raise _located(error, snapshot) from None
+
+
+def effective_specification(snapshot: Snapshot, name: str, evaluate: Evaluate | None = None) -> dict[str, Any]:
+    """The specification that holds for a stage of the tree's pipeline, as a JSON value: see `effective`.
+
+    Raise as `load_pipeline`, and `KeyError` if there is no such stage.
+    """
+    try:
+        drafts = _load(snapshot, Findings(), FILE.encode(), (), evaluate)[1]
+    except SpecError as error:
+        raise _located(error, snapshot) from None
+    draft = {each.name.value: each for each in drafts}[name]
+    return effective(draft.node, draft.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +98,7 @@ def check_pipeline(
     `MissingObjectError` if an object of the tree is not here.
     """
     findings = Findings(everything=True)
-    pipeline = _load(snapshot, findings, document, files, evaluate)
+    pipeline, _ = _load(snapshot, findings, document, files, evaluate)
     found = {(error.message, error.hint): _located(error, snapshot) for error in findings.problems}
     ordered = sorted(found.values(), key=lambda error: (error.place.file, error.position or (0, 0)))
     notices = pipeline.notices if not found else findings.notices()
@@ -99,13 +113,13 @@ def _located(error: SpecError, snapshot: Snapshot) -> SpecError:
         text = snapshot.read(error.place.file.encode("utf-8", "surrogateescape")).decode("utf-8-sig")
     except (KeyError, UnicodeError):
         return error
-    found = position(text, error.place.document, error.place.steps) if error.place.path else None
+    found = position(text, error.place.document or 0, error.place.steps) if error.place.path else None
     return error.at(found) if found is not None else error
 
 
 def _load(
     snapshot: Snapshot, findings: Findings, root: bytes | None, more: Sequence[bytes], evaluate: Evaluate | None
-) -> Pipeline:
+) -> tuple[Pipeline, list[_Draft]]:
     document, found, files = _Listing(snapshot, findings, evaluate).read(root, more)
     defaults = document.get("defaults")
     images = document.get("images")
@@ -134,10 +148,10 @@ def _load(
         if draft.sound and table is not None:
             stages[draft.name.value] = _stage(draft, directories, around, table, findings)
     if findings.problems:
-        return Pipeline(stages=())
+        return Pipeline(stages=()), drafts
     ordered = findings.guarded((), _in_order, drafts, stages)
     remarks = [text for stage in ordered for text in _keyless(stage)]
-    return Pipeline(stages=ordered, notices=(*findings.notices(), *remarks))
+    return Pipeline(stages=ordered, notices=(*findings.notices(), *remarks)), drafts
 
 
 class _Listing:

@@ -125,9 +125,8 @@ class _Reader:
             return None
         if field.disposition is not Disposition.IGNORED:
             raise SpecError(place, field.about, hint=field.hint)
-        self._typed(value, place, field, trail)
         self.findings.ignore(trail, field.about, self.owner)
-        return None
+        return self._typed(value, place, field, trail)
 
     def _typed(self, value: Any, place: Place, field: Field, trail: str) -> Node:
         if value is None:
@@ -135,7 +134,7 @@ class _Reader:
         if field.kind is Kind.OBJECT:
             assert field.object is not None
             return self.object(value, place, field.object, f"{trail}.")
-        if field.kind in {Kind.OBJECTS, Kind.METRICS}:
+        if field.kind is Kind.OBJECTS or field.kind is Kind.METRICS:
             assert field.object is not None
             plain = field.kind is Kind.METRICS
             return Node(
