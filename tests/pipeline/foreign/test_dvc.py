@@ -238,18 +238,23 @@ stages:
   away: {cmd: x, outs: [/tmp/x]}
   up: {cmd: x, wdir: ..}
   there: {cmd: x}
+  own: {cmd: x, deps: [data/own.csv], outs: [data/own.csv]}
+  again: {cmd: x, outs: [q/r]}
+  once: {cmd: x, outs: [q]}
   fine: {cmd: x, frozen: true, always_changed: true, deps: [none.py, with.dvc], outs: [o: {persist: true}]}
 artifacts: {m: {path: x}}
 """,
         data=["with.dvc"],
         stages={"there": "there"},
     )
-    assert list(entries(result)) == ["fine"]
+    assert list(entries(result)) == ["again", "fine"]
     assert [text.partition(":")[2].partition(":")[0].strip() for text in said(result, Kind.REFUSED)] == [
         "stages.far",
         "stages.away",
         "stages.up",
         "there",
+        "own",
+        "once",
     ]
     assert len(said(result, Kind.IGNORED)) == 3
     assert said(result, Kind.TODO) == [
