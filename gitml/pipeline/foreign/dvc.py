@@ -148,7 +148,7 @@ class _Homes:
             return False
         if any(_within(path, directory) or _within(directory, path) for path in self._around.data):
             return False
-        return not any(
+        return not self._around.present.has(directory) or not any(
             _within(file, directory)
             and posixpath.basename(file) != ".gitignore"
             and not any(_within(file, out) for out in own)

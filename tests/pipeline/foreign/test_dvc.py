@@ -186,6 +186,12 @@ def test_where_outputs_go(
     load(result, {"keep": ""})
 
 
+def test_no_output_goes_where_data_is_that_git_does_not_have() -> None:
+    text = "stages: {s: {cmd: x, outs: [m/a.pkl]}}"
+    assert "output" not in entries(imported(text, data=["m/raw.csv"]))["s"]
+    assert entries(imported(text))["s"]["output"] == "m"
+
+
 def test_a_directory_of_outputs_data_and_files_of_the_user() -> None:
     text = """
 stages:
