@@ -7,7 +7,8 @@ Ours runs on two files of `--size` (as CSV; the same rows as Parquet take a quar
 change, as `gitml.tables.child` runs it, and beside it polars: a full join of both files in its lazy engine that counts
 the rows that were added, removed and changed, and in which columns. For each the best of `--runs` that take turns:
 seconds by the clock, of processor time, and the peak of the memory of all its processes together. Then csv-diff and
-daff (pip install -e '.[bench]') and ours run on files of `--peers-size` in the first shape, each with `--limit` seconds.
+daff (pip install -e '.[bench]') and ours run on files of `--peers-size` in the first shape, each with `--limit`
+seconds.
 """
 
 import argparse

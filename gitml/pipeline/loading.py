@@ -16,6 +16,11 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     return load.load_pipeline(snapshot, evaluate)
 
 
+def effective_specification(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The specification that holds for a stage, as `spec.load.effective_specification` gives it."""
+    return load.effective_specification(snapshot, name, evaluate)
+
+
 def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[bytes] = ()) -> Checked:
     """Everything that is wrong with a pipeline, as `spec.load.check_pipeline` finds it."""
     return load.check_pipeline(snapshot, document, files, evaluate)
