@@ -26,11 +26,6 @@ def check_pipeline(snapshot: Snapshot, document: bytes | None, files: Sequence[b
     return load.check_pipeline(snapshot, document, files, evaluate)
 
 
-def effective_specification(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """The specification that holds for a stage, as `spec.load.effective_specification` gives it."""
-    return load.effective_specification(snapshot, name, evaluate)
-
-
 def evaluate(requests: Sequence[Request]) -> Sequence[str | Refusal]:
     """The values of templates; each is evaluated once in this process, as history asks for the same ones again."""
     return _evaluator()(requests)

@@ -75,6 +75,8 @@ def test_a_template_gives_stages_as_often_as_it_is_listed() -> None:
         (edges(), "t/edges.jsonnet: function parameter suffix not bound in call."),
         (edges(suffix="1", more="2"), "t/edges.jsonnet: function has no parameter more"),
         (edges(suffix="1", tries="x"), "t/edges.jsonnet: datum_tries: expected an integer, got 'x'"),
+        (edges(**{"a-b": "1"}), "t/edges.jsonnet: 'a-b' is no name of an argument"),
+        ({"file": "t/two.jsonnet", "args": {"a": 1}}, "t/two.jsonnet: it is no function, so it takes no arguments"),
         ({"file": "t/none.jsonnet"}, "pipeline.json:1:14: stages[0].file: 't/none.jsonnet' is not in the commit"),
         ({"file": "run.sh", "args": {"a": "b"}}, "only files that end in .jsonnet take arguments"),
         ({"file": 7}, "expected the path of a file, got a number"),
