@@ -31,6 +31,7 @@ COMMANDS = {
     "unhold": ("hold", "End a hold"),
     "undo": ("undo", "Take the last result commit back"),
     "cron": ("cron", "Commit the ticks of cron inputs"),
+    "egress": ("egress", "Copy results to where 'egress' says"),
     "publish": ("restore", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),
     "wait": ("wait", "Wait for the run that is under way"),

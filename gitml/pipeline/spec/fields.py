@@ -14,6 +14,8 @@ LONGEST_NAME = 200
 """Characters of a stage name: a file name made of it must stay below 255 bytes."""
 STAGE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
 """Pachyderm's pipeline names, and `.` and `/`."""
+PLACE = r"^$|^/|^(s3|gs|gcs|az|azblob|as|wasbs?|file)://"
+"""How an address of egress begins."""
 
 
 class Kind(Enum):
@@ -149,9 +151,7 @@ _STAGE = {
         object="plot",
         about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
-    "egress": _later(
-        "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"
-    ),
+    "egress": _object("egress", "Where the results are copied to once they are committed."),
     "output_branch": _later(
         "output branches other than 'master' come with a later version",
         "take it out; results go to the branch that was committed to",
@@ -402,6 +402,21 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     },
     "propagation_spec": {
         "never": Field(kind=Kind.BOOLEAN, about="Whether a change of this input alone runs nothing."),
+    },
+    "egress": {
+        "URL": Field(
+            kind=Kind.STRING,
+            about='Directory or object storage: "/srv/models", "s3://bucket/models", "gs://…", "az://container/…".',
+            schema={"pattern": PLACE},
+        ),
+        "object_storage": _object("object_storage", "The same, as newer specifications write it."),
+        "sql_database": _never(
+            "not supported: a database has no versions that a revert could bring back",
+            "write to it in the command of a stage, with 'secrets' and ml.network, or load it from an egress of files",
+        ),
+    },
+    "object_storage": {
+        "url": Field(kind=Kind.STRING, about="As 'URL' of 'egress'.", schema={"pattern": PLACE}),
     },
     "resources": _RESOURCES,
     "gpu": {

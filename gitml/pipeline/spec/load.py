@@ -20,7 +20,7 @@ from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import egress, every_job, flag, resources, seconds, secrets
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -232,6 +232,7 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         requests=resources(node.get("resource_requests")),
         limits=resources(node.get("resource_limits")),
         salt=node.text("salt"),
+        egress=egress(node.get("egress")),
         where=str(node.place),
     )
 

@@ -281,6 +281,8 @@ class Stage:
     limits: Resources = Resources()
     """What a task may take at most."""
     salt: str = ""
+    egress: str = ""
+    """Address that results are copied to once they are committed, without credentials; empty: they are not."""
     where: str = "pipeline.json"
     """File and JSON path of the specification, for messages."""
 
