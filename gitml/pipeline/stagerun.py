@@ -1,7 +1,8 @@
-"""Running one stage: the datums without a result, several at once, each recorded as soon as it has ended.
+"""Running one stage: the datums without a result, several at once, each recorded soon after it has ended.
 
-A finished datum is durable before the next thing happens (outputs in a pack, result in the run cache), so a kill
-costs only the datums that were running. Datums that fail do not stop the others.
+A record makes finished datums durable (outputs in a pack, results in the run cache): at once where they take long, else
+those of two seconds at most together (gitml.pipeline.rhythm). So a kill costs the datums that were running and these.
+Datums that fail do not stop the others.
 """
 
 import os
@@ -30,6 +31,7 @@ from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
+from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
@@ -128,6 +130,13 @@ class _Ended:
     outcome: TaskOutcome | None
     error: GitmlError | None
     log: Path
+    seconds: float
+    """Time in all that the task took, its workspace included."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is certain that there is no result."""
+        return self.outcome.state == "failed" if self.outcome is not None else self.error is not None
 
 
 class StageRun:
@@ -238,10 +247,14 @@ class StageRun:
         self.notices += allotment.notices(stage)
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
+        rhythm = Rhythm(width)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
             def start(task: _Task) -> _Ended:
+                began = time.monotonic()
                 log = self._directory / "log" / f"{task.key}.log"
+                if self._is_over():
+                    return _Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
                 def make() -> Workspace:
@@ -263,20 +276,30 @@ class StageRun:
                             stop=self._halt,
                         )
                 except GitmlError as error:
-                    return _Ended(task, None, error, log)
-                return _Ended(task, outcome, None, log)
+                    ended = _Ended(task, None, error, log, time.monotonic() - began)
+                else:
+                    ended = _Ended(task, outcome, None, log, time.monotonic() - began)
+                self._doomed |= self._fail_fast and ended.has_failed
+                return ended
 
             running: set[Future[_Ended]] = set()
+            ended: list[_Ended] = []
             while True:
-                while len(running) < width and not self._is_over():
+                while len(running) < width + rhythm.ahead and not self._is_over():
                     task = next(waiting, None)
                     if task is None:
                         break
                     running.add(pool.submit(start, task))
-                if not running:
+                if not running and not ended:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield [future.result() for future in done]
+                done, running = wait(running, rhythm.left(len(ended)) if ended else None, FIRST_COMPLETED)
+                ended += [future.result() for future in done]
+                for future in done:
+                    rhythm.ended(future.result().seconds)
+                if not running or rhythm.left(len(ended)) == 0:
+                    with rhythm.record():
+                        yield ended
+                    ended = []
 
     def _is_over(self) -> bool:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
@@ -369,7 +392,7 @@ class StageRun:
             self.tally.recovered += 1
         else:
             self.tally.failed += 1
-            self._doomed |= self._fail_fast
+            self._doomed |= self._fail_fast  # outputs that could not be taken
 
     def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
         """Two datums must not write one path, nor a file where the other has a directory: said as soon as one has."""
