@@ -149,7 +149,8 @@ class _Collector:
     @contextmanager
     def opened(self) -> Iterator[None]:
         places = {"/pfs": [b"pfs"], WORKSPACE: []}
-        for work in {self.workspace.work, self.workspace.alias / "work", self.workspace.work.resolve()}:
+        seen = {self.workspace.seen_at, self.workspace.seen_at.resolve()} if self.workspace.seen_at else set()
+        for work in {self.workspace.work, self.workspace.alias / "work", self.workspace.work.resolve(), *seen}:
             places[str(work)] = []
         self._spellings = [(_names(os.fsencode(place)), below) for place, below in places.items()]
         self._top = os.open(self.workspace.work, _READ | os.O_DIRECTORY)

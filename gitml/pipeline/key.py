@@ -30,6 +30,7 @@ def spec_fields(stage: Stage) -> dict[str, Json]:
     fields: dict[str, Json] = {
         "accept_return_code": sorted(set(transform.accept_return_code)),
         "cmd": list(transform.cmd),
+        "datum_batching": transform.datum_batching or None,
         "env": dict(transform.env),
         "err_cmd": list(transform.err_cmd),
         "err_stdin": list(transform.err_stdin),

@@ -226,8 +226,9 @@ _TRANSFORM = {
     "secrets": Field(
         kind=Kind.OBJECTS, object="secret", about="Secrets of this clone that the command gets: git ml secret set."
     ),
-    "datum_batching": _later(
-        "batching comes with a later version", "take it out, and let the command end after the files of one datum"
+    "datum_batching": Field(
+        kind=Kind.BOOLEAN,
+        about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
     "image_pull_secrets": _ignored(Kind.STRINGS, "no image is pulled"),
     "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),

@@ -268,6 +268,7 @@ def _transform(stage: Node, around: Surroundings, images: Images) -> tuple[Trans
         working_dir=working_dir(directory),
         image=image.value if image is not None else None,
         secrets=secrets(node.nodes("secrets")),
+        datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
     )
     return transform, code(mounted, around) if mounted is not None else None

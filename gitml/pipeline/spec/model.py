@@ -148,6 +148,8 @@ class Transform:
     image: str | None = None
     """The image the specification names, part of the key; `images` said what stands for it here."""
     secrets: tuple[Secret, ...] = ()
+    datum_batching: bool = False
+    """Whether the command asks for one datum after another."""
     debug: bool = False
     """Whether the log tells how commands were started."""
 
