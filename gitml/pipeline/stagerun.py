@@ -149,6 +149,7 @@ class StageRun:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
+        staging: Staging,
         sandbox: Sandbox,
         run: str,
         directory: Path,
@@ -162,6 +163,7 @@ class StageRun:
         self._repo = repo
         self._odb = odb
         self._cache = cache
+        self._staging = staging
         self._sandbox = sandbox
         self._run = run
         self._directory = directory
@@ -197,12 +199,9 @@ class StageRun:
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with (
-                Workspaces(self._directory / "work", self._odb) as workspaces,
-                Staging(self._repo, self._odb, f"run-{self._run}") as staging,
-            ):
+            with Workspaces(self._directory / "work", self._odb) as workspaces:
                 for batch in self._run_all(stage, status, todo, workspaces):
-                    self._record(stage, snapshot, batch, staging)
+                    self._record(stage, snapshot, batch)
                     self._progress(self.tally)
         self._raise_failure(status)
         return self._merge(status)
@@ -312,7 +311,7 @@ class StageRun:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
         return self._halt.is_set() or self._doomed
 
-    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended]) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
         ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
         if not ended:
@@ -320,14 +319,14 @@ class StageRun:
         collected: dict[str, Collected] = {}
         lines: dict[str, TaskLine] = {}
         for each in ended:
-            line, found = self._judge(stage, snapshot, each, staging.pack())
+            line, found = self._judge(stage, snapshot, each, self._staging.pack())
             lines[each.task.key] = line
             if found is None:
                 continue
             collected[each.task.key] = found
             for path, (manifest, data_tree) in found.pointers.items():
-                staging.keep(stage.output + b"/" + path, manifest, data_tree)
-        staging.flush()
+                self._staging.keep(stage.output + b"/" + path, manifest, data_tree)
+        self._staging.flush()
         with self._cache.update(f"run {self._run}: {stage.name}, {len(ended)} datums") as update:
             for each in ended:
                 key, line = each.task.key, lines[each.task.key]
@@ -447,13 +446,18 @@ class StageRun:
     def _merge(self, status: StageStatus) -> Oid:
         labelled = [(datum.label, self._outs[key]) for datum, key in zip(status.datums, status.task_keys, strict=True)]
         shutil.rmtree(self._directory / "log", ignore_errors=True)
-        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
-            try:
-                tree = merge_outputs(labelled, pack, pack)
-            except GitmlError as error:
-                raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
-            pack.finish()
+        pack = self._staging.pack()
+        try:
+            tree = merge_outputs(labelled, pack, pack)
+        except GitmlError as error:
+            raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
+        self._staging.flush()
         return tree
+
+
+def session_of(run: str) -> str:
+    """The name of the storing session of a run (gitml.git.staging): the same when it is continued after a kill."""
+    return f"run-{run}"
 
 
 def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered: int) -> None:

@@ -14,7 +14,8 @@ from typing import Protocol
 from gitml.errors import MachineError, UserError
 from gitml.provenance.codec import printable
 from gitml.remote.address import parse_address
-from gitml.remote.bucket import Bucket, Pieces, open_bucket
+from gitml.remote.bucket import Bucket, Pieces
+from gitml.remote.services import open_bucket
 
 Source = Callable[[], AbstractContextManager[Pieces]]
 """Opens the bytes of a file; may be asked for more than once, for another attempt."""

@@ -16,8 +16,9 @@ from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.remote.address import parse_address
-from gitml.remote.bucket import StoreError, open_bucket
+from gitml.remote.bucket import StoreError
 from gitml.remote.egress import Egress, EgressStoppedError
+from gitml.remote.services import open_bucket
 from gitml.store.content import store_content
 from gitml.store.pointer import Pointer, format_pointer
 from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, Entry, edit_tree, empty_tree
