@@ -537,7 +537,7 @@ REFUSED = [
     (name, key, field)
     for name, fields in OBJECTS.items()
     for key, field in fields.items()
-    if field.disposition in {Disposition.LATER, Disposition.NEVER, Disposition.REMOVED}
+    if field.disposition in {Disposition.NEVER, Disposition.REMOVED}
 ]
 
 
@@ -554,9 +554,7 @@ def test_fields_of_pachyderm_that_are_refused_say_why_and_what_to_do(name: str, 
         load_pipeline(tree_with({**DATA, "pipeline.json": json.dumps(set_value(name, key, harmless))}))
 
 
-def test_what_a_later_version_brings_says_so() -> None:
-    later = [field for _, _, field in REFUSED if field.disposition is Disposition.LATER]
-    assert all("with a later version" in field.about for field in later)
+def test_what_is_refused_for_good_is_little() -> None:
     assert {key for _, key, field in REFUSED if field.disposition is Disposition.NEVER} == {
         "pod_spec",
         "sql_database",
@@ -566,6 +564,8 @@ def test_what_a_later_version_brings_says_so() -> None:
         "determined",
         "tf_job",
         "repo_type",
+        "output_branch",
+        "s3",
     }
 
 

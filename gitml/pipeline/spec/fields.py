@@ -46,7 +46,6 @@ class Disposition(Enum):
 
     SUPPORTED = "supported"
     IGNORED = "means nothing without a cluster: accepted with a notice"
-    LATER = "a later version brings it: an error"
     NEVER = "refused for good: an error"
     REMOVED = "a field of Pachyderm 1.x: an error that names its replacement"
 
@@ -75,10 +74,6 @@ def _object(name: str, about: str) -> Field:
 
 def _ignored(kind: Kind, about: str, of: str | None = None) -> Field:
     return Field(kind=kind, disposition=Disposition.IGNORED, about=about, object=of)
-
-
-def _later(about: str, hint: str, *harmless: str) -> Field:
-    return Field(disposition=Disposition.LATER, about=about, hint=hint, harmless=harmless)
 
 
 def _never(about: str, hint: str, *harmless: str) -> Field:
@@ -161,9 +156,9 @@ _STAGE = {
         about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _object("egress", "Where the results are copied to once they are committed."),
-    "output_branch": _later(
-        "output branches other than 'master' come with a later version",
-        "take it out; results go to the branch that was committed to",
+    "output_branch": _never(
+        "not supported: results stand on the branch that they were made from",
+        "take it out; stages that shall not read results yet can read a branch of yours: 'branch' in 'input.pfs'",
         "master",
     ),
     "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
@@ -307,7 +302,7 @@ _PFS = {
         kind=Kind.BOOLEAN,
         about="Whether files are empty for the command; a link to one from /pfs/out brings the whole content.",
     ),
-    "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
+    "s3": _never("not supported: there is no S3 gateway", "read the files from /pfs/<name>"),
     "trigger": _object("trigger", "Which changes of this input run the stage."),
     "propagation_spec": _object("propagation_spec", "Which changes of this input run the stage."),
     "reference": Field(
