@@ -292,6 +292,7 @@ class _Process:
     def shows(self, workspace: Workspace) -> Iterator[None]:
         """During the block the process sees what is in `workspace` as its `/pfs`, and writes there."""
         workspace.seen_at = self.host.alias / "work"
+        workspace.lends_tmp = False  # it is that of the process, which goes on
         _move_all(workspace.pfs, self.host.pfs)
         try:
             yield

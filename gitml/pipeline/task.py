@@ -152,6 +152,8 @@ class Attempts:
             self.log.note(f"attempt {attempt} of {tries}: {shlex.join(self.stage.transform.cmd)}")
             workspace = make()
             workspace.shown = self.granted.directories
+            # files for programs may hold secrets, and links into them are not what `leaked` looks at
+            workspace.lends_tmp = not self.granted.values
             kept = False
             try:
                 found = self._attempt(workspace)
