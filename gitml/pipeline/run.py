@@ -508,6 +508,7 @@ class Runner:
         if self._tasks:
             with self._cache.update(f"run {report.run}: {state.status}") as batch:
                 self._put_run(batch, report, state.status)
+        self._cache.join_packs()
         self._update_state()
         for old in self._lease.forget_old_runs():
             remove_tree(old)
