@@ -23,6 +23,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
@@ -36,7 +37,7 @@ from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.view import Sandbox
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
@@ -257,7 +258,10 @@ class StageRun:
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         rhythm = Rhythm(width)
-        with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
+        with (
+            Processes() as processes,
+            ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
+        ):
 
             def start(task: _Task) -> _Ended:
                 began = time.monotonic()
@@ -266,8 +270,11 @@ class StageRun:
                     return _Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
-                def make() -> Workspace:
-                    return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
+                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                    return workspaces.create(
+                        task.datum.inputs if inputs else (), status.code if code else (),
+                        status.params.files if code else None, mounts if code else (),
+                    )  # fmt: skip
 
                 environment = task_environment(
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
@@ -275,7 +282,7 @@ class StageRun:
                 )  # fmt: skip
                 try:
                     with allotment.share(stage) as share:
-                        outcome = run_task(
+                        outcome = processes.run_task(
                             stage,
                             make=make,
                             sandbox=sandbox,

@@ -24,7 +24,7 @@ from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import egress, every_job, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
@@ -396,6 +396,7 @@ def _stage(
         requests=held(Resources(), resources, node.get("resource_requests")),
         limits=held(Resources(), resources, node.get("resource_limits")),
         salt=node.text("salt"),
+        egress=held("", egress, node.get("egress")),
         where=str(node.place),
     )
 
@@ -434,6 +435,7 @@ def _transform(
         image=image.value if image is not None else None,
         source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
+        datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
     )
     return transform, held(None, code, mounted, around) if mounted is not None else None
