@@ -241,7 +241,7 @@ _TRANSFORM = {
     "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
     "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
-    "memory_volume": _ignored(Kind.BOOLEAN, "workspaces lie where the runner keeps them"),
+    "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),
     "build": _removed("name what the command needs in 'code'"),
     "overwrite": _removed("take it out; the output always holds exactly the results of the current datums"),

@@ -438,6 +438,7 @@ def _transform(
         source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
         debug=flag(node, "debug"),
+        memory_volume=flag(node, "memory_volume"),
     )
     return transform, held(None, code, mounted, around) if mounted is not None else None
 

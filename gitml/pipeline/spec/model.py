@@ -177,6 +177,8 @@ class Transform:
     secrets: tuple[Secret, ...] = ()
     debug: bool = False
     """Whether the log tells how commands were started."""
+    memory_volume: bool = False
+    """Whether workspaces lie in memory, where they fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
