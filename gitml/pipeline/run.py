@@ -48,6 +48,7 @@ from gitml.pipeline.stagerun import (
 )
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+from gitml.pipeline.volume import remove_root
 from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
@@ -194,7 +195,7 @@ class Runner:
         end_leftovers(leftovers)
         remove_containers(leftovers)
         for directory in leftovers:
-            remove_tree(directory)
+            remove_root(directory)
         revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         with ExitStack() as session:

@@ -39,6 +39,7 @@ from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.view import Sandbox
+from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -201,7 +202,8 @@ class StageRun:
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with Workspaces(self._directory / "work", self._odb) as workspaces:
+            memory = self._memory_volume(stage, todo)
+            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
                 for batch in self._run_all(stage, status, todo, workspaces, sandbox):
                     self._record(stage, snapshot, batch)
                     self._progress(self.tally)
@@ -215,6 +217,13 @@ class StageRun:
             raise StageFailedError(
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
+
+    def _memory_volume(self, stage: Stage, todo: list[_Task]) -> int | None:
+        """Bytes of memory that the workspaces want to lie in, None if they need not."""
+        if not stage.transform.memory_volume:
+            return None
+        inputs = (task.datum.inputs for task in todo)
+        return memory_needed(inputs, self._odb, self._parallel or stage.parallelism, stage.limits.disk or 0)
 
     def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
         try:

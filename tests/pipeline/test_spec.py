@@ -209,6 +209,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        memory_volume=True,
         secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
@@ -229,6 +230,7 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert inference.limits == Resources(cpu=2.0, memory=3 << 29, disk=10**9)
     assert (model.requests, model.limits) == (Resources(), Resources())
     assert (inference.job_timeout, inference.every_job) == (7200.0, True)
+    assert (inference.transform.memory_volume, model.transform.memory_volume) == (True, False)
     assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
 
 
@@ -291,7 +293,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
-        "transform.memory_volume",
         "transform.user",
     ]
     assert notices[0] == "'autoscaling' is ignored: there is no cluster to scale (pipeline.json: stages[1])"

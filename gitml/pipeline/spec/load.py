@@ -420,7 +420,7 @@ def _transform(
     image = image if image is not None and image.value else None
     cmd = held((), _cmd, node)
     nothing = Node({}, node.place)
-    stand_in = held(nothing, images.entry, image) if image is not None else nothing
+    stand_in = images.entry(image) if image is not None else nothing
     own_code, own_dir = stage.get("code"), node.get("working_dir")
     mounted = own_code if own_code is not None else stand_in.get("code")
     directory = own_dir if own_dir is not None and own_dir.value else stand_in.get("working_dir")
@@ -437,6 +437,7 @@ def _transform(
         secrets=held((), secrets, node.nodes("secrets")),
         datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
+        memory_volume=flag(node, "memory_volume"),
     )
     return transform, held(None, code, mounted, around) if mounted is not None else None
 

@@ -179,6 +179,8 @@ class Transform:
     """Whether the command asks for one datum after another."""
     debug: bool = False
     """Whether the log tells how commands were started."""
+    memory_volume: bool = False
+    """Whether workspaces lie in memory, where they fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
