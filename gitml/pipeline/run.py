@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from threading import Event
 
+from gitml.errors import UserError
 from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
@@ -23,6 +24,8 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
+from gitml.pipeline.dispatch import DaskExecutor
+from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
@@ -30,6 +33,7 @@ from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec import Pipeline, load_pipeline
 from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.spec.running import EXECUTORS
 from gitml.pipeline.stagerun import (
     ALL,
     NOTHING,
@@ -75,6 +79,8 @@ class RunOptions:
     """Seconds to wait for a moment in which results can be published."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
+    executor: str | None = None
+    """Where datums are computed, whatever stages and configuration say; None: as they say."""
     fail_fast: bool = False
     """Start nothing more after the first datum that fails."""
     known_only: bool = False
@@ -305,11 +311,13 @@ class Runner:
             line.reason = NOT_TRUSTED
             report.notices[f"{stage.name}: {NOT_TRUSTED}"] = None
             return None
+        executor = self._executor_of(stage)
         run = StageRun(
             repo=self._repo,
             odb=self._odb,
             cache=self._cache,
-            sandbox=self._choose_sandbox(report),
+            sandbox=self._choose_sandbox(report) if executor is None else None,
+            executor=executor,
             run=report.run,
             directory=self._lease.run_dir(report.run),
             commit=report.tip,
@@ -356,6 +364,14 @@ class Runner:
             if self._sandbox.notice:
                 report.notices[self._sandbox.notice] = None
         return self._sandbox
+
+    def _executor_of(self, stage: Stage) -> Executor | None:
+        """What computes the tasks of a stage; None: this machine."""
+        setting = self._repo.config("ml.executor")
+        if setting is not None and setting not in EXECUTORS:
+            raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
+        name = self._options.executor or stage.executor or setting or LOCAL
+        return DaskExecutor(self._repo, self._odb) if name == DASK else None
 
     def _note(self, stage: Stage, run: StageRun) -> None:
         self._tasks.update({task.key: task for task in run.tasks})

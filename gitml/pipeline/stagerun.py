@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -24,8 +25,8 @@ from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
-from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
@@ -34,7 +35,7 @@ from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.task import TaskStoppedError, run_task
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -114,24 +115,11 @@ class StageFailedError(UserError):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    datum: Datum
-    key: str
-
-
-@dataclass(slots=True)
-class _Ended:
-    """A task that is over: with an outcome, or with what kept it from running."""
-
-    task: _Task
-    outcome: TaskOutcome | None
-    error: GitmlError | None
-    log: Path
-
-
 class StageRun:
-    """One execution of one stage. `tasks`, `tally`, `notices` and `means` say afterwards what happened."""
+    """One execution of one stage: in `sandbox` on this machine, or by `executor`.
+
+    `tasks`, `tally`, `notices` and `means` say afterwards what happened.
+    """
 
     def __init__(
         self,
@@ -139,7 +127,7 @@ class StageRun:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
-        sandbox: Sandbox,
+        sandbox: Sandbox | None,
         run: str,
         directory: Path,
         commit: Oid,
@@ -148,6 +136,7 @@ class StageRun:
         parallel: int | None,
         progress: Callable[[Tally], None],
         fail_fast: bool = False,
+        executor: Executor | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -161,6 +150,7 @@ class StageRun:
         self._parallel = parallel
         self._progress = progress
         self._fail_fast = fail_fast
+        self._executor = executor
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._directories: dict[bytes, str] = {}
@@ -182,16 +172,16 @@ class StageRun:
         stage = status.stage
         self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
-        if todo:
+        if todo and self._executor is None:
             self._granted = self._grant(stage)
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
             with (
-                Workspaces(self._directory / "work", self._odb) as workspaces,
                 Staging(self._repo, self._odb, f"run-{self._run}") as staging,
+                self._computing(stage, status, snapshot, todo) as batches,
             ):
-                for batch in self._run_all(stage, status, todo, workspaces):
+                for batch in batches:
                     self._record(stage, snapshot, batch, staging)
                     self._progress(self.tally)
         self._raise_failure(status)
@@ -205,9 +195,9 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
-    def _plan(self, status: StageStatus) -> list[_Task]:
+    def _plan(self, status: StageStatus) -> list[Task]:
         self.tally = Tally(len(status.datums))
-        todo: dict[str, _Task] = {}
+        todo: dict[str, Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
             known = self._cache.task(key)
             # recovered datums get another chance in each run, and a stage may want every datum computed; both still
@@ -221,16 +211,54 @@ class StageRun:
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
-                todo[key] = _Task(datum, key)
+                todo[key] = Task(datum, key)
         return list(todo.values())
 
+    @contextmanager
+    def _computing(
+        self, stage: Stage, status: StageStatus, snapshot: Snapshot, todo: list[Task]
+    ) -> Iterator[Iterator[list[Ended]]]:
+        """The tasks as they end, in batches; what is under way ends with the block."""
+        if self._executor is None:
+            with Workspaces(self._directory / "work", self._odb) as workspaces:
+                yield self._run_all(stage, status, todo, workspaces)
+            return
+        work = Work(
+            stage=stage,
+            snapshot=snapshot,
+            run=self._run,
+            commits=self._commits(stage, status),
+            code=tuple(status.code),
+            files=status.params.files,
+            logs=self._directory / "log",
+            parallel=self._parallel,
+            stop=self._halt,
+            is_over=self._is_over,
+        )
+        try:
+            with closing(self._executor.run(work, todo)) as batches:
+                yield batches
+        except ExecutorError as error:
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=self.tally.failed, last_lines=(), lasting=False
+            ) from None
+        finally:
+            facts = self._executor.facts
+            self.means = dict(facts.means)
+            self.notices += [f"{stage.name}: {each}" for each in facts.notices]
+
+    def _commits(self, stage: Stage, status: StageStatus) -> dict[str, str]:
+        return {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
+
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces
-    ) -> Iterator[list[_Ended]]:
+        self, stage: Stage, status: StageStatus, todo: list[Task], workspaces: Workspaces
+    ) -> Iterator[list[Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
-        commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
+        commits = self._commits(stage, status)
+        sandbox = self._sandbox
+        assert sandbox is not None
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
         means = Means.of(stage.limits)
@@ -240,7 +268,7 @@ class StageRun:
         waiting = iter(todo)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
-            def start(task: _Task) -> _Ended:
+            def start(task: Task) -> Ended:
                 log = self._directory / "log" / f"{task.key}.log"
                 note_task(log, stage.name, task.datum.label)
 
@@ -255,7 +283,7 @@ class StageRun:
                         outcome = run_task(
                             stage,
                             make=make,
-                            sandbox=self._sandbox,
+                            sandbox=sandbox,
                             environment=environment,
                             log=log,
                             share=share,
@@ -263,10 +291,10 @@ class StageRun:
                             stop=self._halt,
                         )
                 except GitmlError as error:
-                    return _Ended(task, None, error, log)
-                return _Ended(task, outcome, None, log)
+                    return Ended(task, None, error, log)
+                return Ended(task, outcome, None, log)
 
-            running: set[Future[_Ended]] = set()
+            running: set[Future[Ended]] = set()
             while True:
                 while len(running) < width and not self._is_over():
                     task = next(waiting, None)
@@ -282,7 +310,7 @@ class StageRun:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
         return self._halt.is_set() or self._doomed
 
-    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended], staging: Staging) -> None:
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[Ended], staging: Staging) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
         ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
         if not ended:
@@ -317,7 +345,7 @@ class StageRun:
                 each.outcome.close()
 
     def _judge(
-        self, stage: Stage, snapshot: Snapshot, each: _Ended, pack: PackWriter
+        self, stage: Stage, snapshot: Snapshot, each: Ended, pack: PackWriter
     ) -> tuple[TaskLine, Collected | None]:
         """What became of a task, and its outputs if it has any."""
         label = each.task.datum.label
@@ -325,15 +353,18 @@ class StageRun:
         if outcome is None:
             assert each.error is not None
             return self._line(stage, each, "failed", each.error.message, each.error.hint), None
-        if outcome.workspace is None:
+        found = each.collected
+        if found is None and outcome.workspace is None:
             return self._line(stage, each, outcome.state, outcome.message, outcome.hint), None
         try:
-            found = collect(
-                outcome.workspace,
-                pack,
-                is_tracked=lambda path: self._is_tracked(snapshot, stage.output + b"/" + path),
-                label="",
-            )
+            if found is None:
+                assert outcome.workspace is not None
+                found = collect(
+                    outcome.workspace,
+                    pack,
+                    is_tracked=lambda path: self._is_tracked(snapshot, stage.output + b"/" + path),
+                    label="",
+                )
             self._check_writers(found, pack, label)
         except GitmlError as error:
             self._doomed |= isinstance(error, DuplicateOutputError)
@@ -346,7 +377,7 @@ class StageRun:
             )
         return self._line(stage, each, "success", "", None), found
 
-    def _line(self, stage: Stage, each: _Ended, state: str, message: str, hint: str | None) -> TaskLine:
+    def _line(self, stage: Stage, each: Ended, state: str, message: str, hint: str | None) -> TaskLine:
         outcome = each.outcome
         return TaskLine(
             key=each.task.key,

@@ -20,7 +20,7 @@ from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import every_job, executor, flag, resources, seconds, secrets
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -53,6 +53,7 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     document, found, files = _Listing(snapshot, ignored).read()
     defaults = document.get("defaults")
     images = document.get("images")
+    common = executor(document.get("executor"))
     table = Images(images.value if images is not None else None, document.place.field("images"))
     read = [read_object(value, place, "stage", ignored) for value, place in found]
     drafts = [_draft(merged(defaults, node) if defaults is not None else node) for node in read]
@@ -62,7 +63,7 @@ def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
         _check_output(draft, files, snapshot)
     around = Surroundings(snapshot, outputs)
     directories = {draft.name.value: draft.output for draft in drafts}
-    stages = {draft.name.value: _stage(draft, directories, around, table) for draft in drafts}
+    stages = {draft.name.value: _stage(draft, directories, around, table, common) for draft in drafts}
     return Pipeline(stages=_in_order(drafts, stages), notices=ignored.notices())
 
 
@@ -206,7 +207,7 @@ def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None
             )
 
 
-def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images) -> Stage:
+def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images, common: str) -> Stage:
     node = draft.node
     transform, mounts = _transform(node, around, images)
     source = node.get("input")
@@ -224,7 +225,9 @@ def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, i
         predictions=predictions(node.nodes("predictions"), around),
         leakage=leakage(node.nodes("leakage"), around),
         plots=plots(node.nodes("plots")),
-        parallelism=(_count(workers.get("constant")) if workers is not None else 0) or 1,
+        parallelism=(asked := _count(workers.get("constant")) if workers is not None else 0) or 1,
+        parallel_asked=asked or None,
+        executor=executor(node.get("executor")) or common,
         datum_tries=_count(tries) or 3,
         datum_timeout=seconds(node, "datum_timeout"),
         job_timeout=seconds(node, "job_timeout"),

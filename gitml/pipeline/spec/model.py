@@ -270,6 +270,10 @@ class Stage:
     leakage: tuple[Leakage, ...] = ()
     plots: tuple[Plot, ...] = ()
     parallelism: int = 1
+    parallel_asked: int | None = None
+    """What the specification says of it, None if nothing: a cluster then takes as many datums as it can."""
+    executor: str = ""
+    """Where tasks are computed, 'local' or 'dask'; empty: where the user says."""
     datum_tries: int = 3
     datum_timeout: float | None = None
     job_timeout: float | None = None

@@ -18,6 +18,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "PWD", "LD_LIBRARY_PATH", "LD_PRELOAD"})
 _TAKEN_PLACES = ("/pfs", "/proc", "/sys", "/dev", "/workspace")
+EXECUTORS = ("local", "dask")
+"""Where tasks can be computed."""
 _REPROCESS = ("until_success", "every_job")
 
 
@@ -44,6 +46,19 @@ def every_job(node: Node | None) -> bool:
             hint=did_you_mean(node.value, _REPROCESS),
         )
     return bool(node.value == "every_job")
+
+
+def executor(node: Node | None) -> str:
+    """What a field `executor` says, empty for nothing; raise `SpecError` for another word."""
+    if node is None or not node.value:
+        return ""
+    if node.value not in EXECUTORS:
+        raise SpecError(
+            node.place,
+            f"expected 'local' or 'dask', got {quoted(node.value)}",
+            hint=did_you_mean(node.value, EXECUTORS),
+        )
+    return str(node.value)
 
 
 def resources(node: Node | None) -> Resources:
