@@ -50,6 +50,11 @@ class Cluster:
         self.workers[number].kill()
         self.workers[number].wait()
 
+    def end_scheduler(self) -> None:
+        """End the scheduler without a word."""
+        self._scheduler.kill()
+        self._scheduler.wait()
+
     def said(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()
 

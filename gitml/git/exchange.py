@@ -190,11 +190,16 @@ def worker_cache(directory: Path, object_format: ObjectFormat) -> Repository:
 
 def name_remote(repo: Repository, address: str) -> str:
     """What the remote at `address` is called in a worker's repository, which knows it from now on."""
-    name = "at-" + hashlib.sha256(os.fsencode(address)).hexdigest()[:16]
+    name = remote_name(address)
     with _locked(repo.common_dir.parent):
         if repo.git.run("config", "--get", f"remote.{name}.url", check=False).returncode:
             repo.configure(f"remote.{name}.url", address)
     return name
+
+
+def remote_name(address: str) -> str:
+    """The name for a remote at `address`."""
+    return "at-" + hashlib.sha256(os.fsencode(address)).hexdigest()[:16]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Dask decides which worker does what, and does again what a worker died of. Here 
 batches, how many of these are under way, and what is made of what comes back.
 """
 
+import logging
 import math
 import pkgutil
 import urllib.parse
@@ -46,6 +47,8 @@ _RETRIES = 2
 """How often a batch is done again that a worker had to give up (Dask counts dead workers itself)."""
 _TICK = 0.5
 _CLOSE_SECONDS = 10
+_GONE = (CancelledError, OSError, TimeoutError)
+"""What talking to a scheduler raises that has ended."""
 _HELP = "see docs/dask.md"
 _VERSION, _PROTOCOL = "gitml:__version__", "gitml.pipeline.parcel:PROTOCOL"
 
@@ -139,21 +142,24 @@ class DaskExecutor:
         """As `Executor` has it."""
         cluster = Cluster.of(self._repo)
         with _connected(cluster.scheduler) as client:
-            self._check_workers(client)
             try:
+                self.check_workers(client)
                 exchange = Exchange(self._repo, self._odb, cluster.remote)
+                giving = _Giving(self._repo, self._odb, client, exchange, cluster, work, self.facts)
+                try:
+                    yield from giving.run(tasks)
+                finally:
+                    giving.end()
             except GitmlError as error:
                 raise ExecutorError(error.message, hint=error.hint) from None
-            giving = _Giving(self._repo, self._odb, client, exchange, cluster, work, self.facts)
-            try:
-                yield from giving.run(tasks)
-            except GitmlError as error:
-                raise ExecutorError(error.message, hint=error.hint) from None
-            finally:
-                giving.end()
+            except _GONE as error:
+                raise ExecutorError(
+                    f"the Dask scheduler at '{cluster.scheduler}' is gone: {error or type(error).__name__}",
+                    hint="finished datums are kept: git ml run",
+                ) from None
 
-    def _check_workers(self, client: Client) -> None:
-        """Raise `ExecutorError` unless every worker that is there understands us."""
+    def check_workers(self, client: Client) -> None:
+        """Note versions that differ; raise `ExecutorError` unless every worker that is there understands us."""
         # the standard library's, because a worker may not have ours at all
         found = client.run(pkgutil.resolve_name, _PROTOCOL, on_error="return")
         for address, protocol in found.items():
@@ -181,6 +187,8 @@ def _connected(scheduler: str) -> Iterator[Client]:
     """A client of the cluster; raise `ExecutorError`."""
     try:
         import distributed  # noqa: PLC0415 - an extra, and slow to load
+
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would print is raised as well
     except ModuleNotFoundError:
         raise ExecutorError("the executor 'dask' needs Dask", hint="pip install 'gitml[dask]'") from None
     is_file = "://" not in scheduler and scheduler.endswith(".json")
@@ -200,6 +208,41 @@ def _connected(scheduler: str) -> Iterator[Client]:
         yield client
     finally:
         client.close(timeout=_CLOSE_SECONDS)
+
+
+def prepare(
+    repo: Repository, odb: GitOdb, exchange: Exchange, cluster: Cluster, work: Work, tasks: Sequence[Task]
+) -> Job:
+    """Have everything at the remote that tasks read; give what workers are told of all of them.
+
+    Raise `TransferError`, `UncoveredError`, `ExchangeError`.
+    """
+    inputs = {part.entry: part.full_path for task in tasks for part in task.datum.inputs}
+    named = {file.entry: file.source for file in work.code} | inputs
+    paths = {oid: path for entry, root in named.items() for path, oid in files_below(odb, entry, root)}
+    pointers = read_pointers(repo.git, paths)
+    exchange.send_contents([(paths[oid], pointer.manifest) for oid, pointer in pointers.items()])
+    with PackWriter(repo.objects_dir, repo.format, reader=odb) as writer:
+        attributes = attribute_tree(work.snapshot, writer, work.stage.output)
+        read = {entry.oid.hex().encode(): entry for entry in named if entry.mode != MODE_GITLINK}
+        entries = {b"attributes": attributes, b"read": writer.write("tree", format_tree(read.items()))}
+        tree = writer.write("tree", format_tree((name, Entry(MODE_TREE, oid)) for name, oid in entries.items()))
+        writer.finish()
+    exchange.send_tree(tree)
+    return Job(
+        stage=work.stage,
+        run=work.run,
+        commits=work.commits,
+        code=work.code,
+        files=work.files,
+        attributes=attributes,
+        object_format=repo.format.value,
+        address=cluster.address,
+        results=exchange.results,
+        data=exchange.data,
+        sandbox=cluster.sandbox,
+        network=cluster.network,
+    )
 
 
 @dataclass
@@ -224,7 +267,7 @@ class _Giving:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[list[Ended]]:
         self._waiting.extend(tasks)
-        job = pack(self._job(tasks))
+        job = pack(prepare(self.repo, self.odb, self.exchange, self.cluster, self.work, tasks))
         stage = self.work.stage
         options: dict[str, Any] = {"pure": False, "retries": _RETRIES}
         if resources := self._resources(stage):
@@ -283,37 +326,6 @@ class _Giving:
             return {}
         return {"GPU": wanted}
 
-    # --- out -------------------------------------------------------------------------------------------------
-
-    def _job(self, tasks: Sequence[Task]) -> Job:
-        """Have everything at the remote that tasks read; give what they have in common."""
-        inputs = {part.entry: part.full_path for task in tasks for part in task.datum.inputs}
-        named = {file.entry: file.source for file in self.work.code} | inputs
-        paths = {oid: path for entry, root in named.items() for path, oid in files_below(self.odb, entry, root)}
-        pointers = read_pointers(self.repo.git, paths)
-        self.exchange.send_contents([(paths[oid], pointer.manifest) for oid, pointer in pointers.items()])
-        with PackWriter(self.repo.objects_dir, self.repo.format, reader=self.odb) as pack_:
-            attributes = attribute_tree(self.work.snapshot, pack_, self.work.stage.output)
-            read = [(entry.oid.hex().encode(), entry) for entry in named if entry.mode != MODE_GITLINK]
-            entries = [(b"attributes", attributes), (b"read", pack_.write("tree", format_tree(dict(read).items())))]
-            tree = pack_.write("tree", format_tree((name, Entry(MODE_TREE, oid)) for name, oid in entries))
-            pack_.finish()
-        self.exchange.send_tree(tree)
-        return Job(
-            stage=self.work.stage,
-            run=self.work.run,
-            commits=self.work.commits,
-            code=self.work.code,
-            files=self.work.files,
-            attributes=attributes,
-            object_format=self.repo.format.value,
-            address=self.cluster.address,
-            results=self.exchange.results,
-            data=self.exchange.data,
-            sandbox=self.cluster.sandbox,
-            network=self.cluster.network,
-        )
-
     # --- in --------------------------------------------------------------------------------------------------
 
     def _take(self, futures: Sequence["Future[bytes]"]) -> list[Ended]:
@@ -324,11 +336,8 @@ class _Giving:
             batch = self._running.pop(future)
             try:
                 found = unpack(future.result(), Returned)
-            except CancelledError:
-                raise ExecutorError(
-                    f"the Dask scheduler at '{self.cluster.scheduler}' is gone",
-                    hint="finished datums are kept: git ml run",
-                ) from None
+            except _GONE:
+                raise
             except WorkError as error:
                 raise ExecutorError(str(error), hint=f"finished datums are kept: git ml run; {_HELP}") from None
             except Exception as error:
@@ -350,6 +359,7 @@ class _Giving:
         self.facts.means |= returned.means
         self.facts.notices |= dict.fromkeys(returned.notices)
         self.facts.sandboxes.add(returned.sandbox)
+        self.facts.hosts.add(returned.host)
         self._item = self._item or returned.item
         done = {each.key: each for each in returned.done}
         found = self.odb.lookup(f"{returned.commit}^{{tree}}")

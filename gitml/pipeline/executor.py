@@ -7,7 +7,7 @@ so that a result from a worker is found again by the same key.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gitml.errors import GitmlError, UserError
 from gitml.pipeline.code import CodeFile
@@ -80,6 +80,12 @@ class Facts:
     """How the limits of the stage were held."""
     sandboxes: set[str] = field(default_factory=set)
     """Names of the sandboxes that tasks ran in."""
+    hosts: set[str] = field(default_factory=set)
+    """Names of the machines that they ran on."""
+
+    def document(self) -> dict[str, Any]:
+        """Where tasks ran, as it is stored with their run."""
+        return {"executor": DASK, "hosts": sorted(self.hosts), "sandboxes": sorted(self.sandboxes)}
 
 
 class Executor(Protocol):

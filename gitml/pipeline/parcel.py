@@ -88,6 +88,7 @@ class Returned:
     means: Mapping[str, str]
     notices: tuple[str, ...]
     sandbox: str
+    host: str
     seconds: float
     """From taking the batch to its end."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import Any
 
 from gitml.errors import UserError
 from gitml.git.commits import format_trailers
@@ -171,6 +172,8 @@ class Runner:
         self._sandbox: Sandbox | None = None
         self._limits: dict[str, dict[str, str]] = {}
         """How limits were held, by stage."""
+        self._elsewhere: dict[str, dict[str, Any]] = {}
+        """Where tasks ran, by stage, if not here."""
         self._state: RunState | None = None
 
     def run(self, branch: str | None) -> RunReport:
@@ -377,6 +380,8 @@ class Runner:
         self._tasks.update({task.key: task for task in run.tasks})
         if run.means:
             self._limits[stage.name] = run.means
+        if run.elsewhere:
+            self._elsewhere[stage.name] = run.elsewhere
 
     def _put(
         self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid, report: RunReport
@@ -483,7 +488,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandbox=self._sandbox, limits=self._limits,
+            sandbox=self._sandbox, limits=self._limits, elsewhere=self._elsewhere,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------

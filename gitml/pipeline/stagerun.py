@@ -163,6 +163,8 @@ class StageRun:
         self.notices: list[str] = []
         self.means: dict[str, str] = {}
         """How the limits of the stage were held."""
+        self.elsewhere: dict[str, Any] = {}
+        """Where tasks ran, if not here (`executor.Facts`)."""
 
     def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
         """Run the datums of `status` that have no result; give the stage's output tree.
@@ -245,6 +247,7 @@ class StageRun:
         finally:
             facts = self._executor.facts
             self.means = dict(facts.means)
+            self.elsewhere = facts.document()
             self.notices += [f"{stage.name}: {each}" for each in facts.notices]
 
     def _commits(self, stage: Stage, status: StageStatus) -> dict[str, str]:
@@ -484,12 +487,14 @@ def keep_run(
     started: float,
     sandbox: Sandbox | None,
     limits: Mapping[str, Mapping[str, str]],
+    elsewhere: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
 
-    `started` in seconds since the epoch, `limits` by stage and resource.
+    `started` in seconds since the epoch, `limits` by stage and resource; `elsewhere` says by stage where tasks ran that
+    did not run here.
     """
-    document = {
+    document: dict[str, Any] = {
         "schema": "gitml/run-record/1",
         "run": run,
         "status": status,
@@ -502,4 +507,6 @@ def keep_run(
         "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }
+    if elsewhere:
+        document["elsewhere"] = {stage: dict(facts) for stage, facts in elsewhere.items()}
     batch.put_json(run_path(run) + b"/run.json", document)

@@ -17,13 +17,14 @@ import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from gitml.errors import GitmlError, MissingDataError
 from gitml.git.attributes import filter_of
 from gitml.git.command import clean_environment
 from gitml.git.data import DataLog
-from gitml.git.exchange import name_remote, push_refs, worker_cache, write_commit
+from gitml.git.exchange import name_remote, push_refs, remote_name, worker_cache, write_commit
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
@@ -63,17 +64,8 @@ def work(protocol: int, job: bytes, orders: bytes) -> bytes:
         home, stop = _of_dask()
         bench = _bench(home, asked.object_format)
         return pack(bench.perform(asked, unpack(orders, tuple), stop))
-    except GitmlError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        raise WorkError(f"{_here()}: {error.message}{hint}") from None
-    except OSError as error:
-        raise WorkError(f"{_here()}: {error}") from None
-    except WorkError as error:
-        raise WorkError(f"{_here()}: {error}") from None
-
-
-def _here() -> str:
-    return f"worker {os.uname().nodename}, process {os.getpid()}"
+    except (WorkError, OSError) as error:
+        raise WorkError(f"worker on '{os.uname().nodename}': {error}") from None
 
 
 class _Unwanted:
@@ -120,7 +112,7 @@ def _open_bench(home: Path, object_format: str) -> "Bench":
 
 
 class Bench:
-    """Where one worker process works, for one object format. Safe to share between threads.
+    """Where one worker process works, for one object format. Safe to share between threads; at its end it is cleared.
 
     `directory` may be shared with other processes of this machine; `secrets_in` has the secrets of this machine.
     """
@@ -143,14 +135,28 @@ class Bench:
         self._workspaces = Workspaces(self._place / "tasks", self._odb)
         self._allotment = Allotment(Machine.here(os.environ))
         self._sandboxes: dict[tuple[str, bool], Sandbox] = {}
-        weakref.finalize(self, remove_tree, self._place)
+        self._ended = weakref.finalize(self, _clear, self._odb, self._workspaces, self._place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended()
 
     def perform(self, job: Job, orders: Sequence[Order], stop: Stop) -> Returned:
         """Do a batch; its results are at the remote then.
 
-        Raise `FetchError`, `MissingDataError`, `ExchangeError`, what reading objects raises, and `TaskStoppedError`
-        once `stop` is set.
+        Raise `WorkError`, also once `stop` is set.
         """
+        try:
+            return self._perform(job, orders, stop)
+        except GitmlError as error:
+            reason = error.message + (f" ({error.hint})" if error.hint else "")
+            raise WorkError(reason.replace(remote_name(job.address), job.address)) from None
+
+    def _perform(self, job: Job, orders: Sequence[Order], stop: Stop) -> Returned:
         began = time.monotonic()
         repo = self._repo
         _find_helper(job.address)
@@ -190,6 +196,7 @@ class Bench:
             means=batch.means.used,
             notices=batch.notices(),
             sandbox=batch.sandbox.name,
+            host=os.uname().nodename,
             seconds=time.monotonic() - began,
         )
 
@@ -233,6 +240,12 @@ class Bench:
         if missing:
             (path, _), reason = next(iter(missing.items()))
             raise MissingDataError(f"content of '{os.fsdecode(path)}' cannot be fetched: {reason}")
+
+
+def _clear(odb: GitOdb, workspaces: Workspaces, place: Path) -> None:
+    odb.close()
+    workspaces.close()
+    remove_tree(place)
 
 
 class _Batch:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -90,6 +91,8 @@ def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_pa
     assert here.read("up/5") == '5\nsmall\n{\n "a": 1\n}\n'
     assert "computed 5" in here.ml("logs", "up").stdout
     assert not [name for name in refs(tmp_path) if "/tasks/" in name or "/worked/" in name]
+    run = here.git("log", "-1", "--format=%(trailers:key=Gitml-Run,valueonly)").strip()
+    assert re.search(rf"elsewhere +up: by dask on {os.uname().nodename} in ", here.ml("show", run).stdout)
 
     # everything is recorded as if it had been computed here
     assert "nothing to commit" in here.ml("run").stdout
@@ -149,8 +152,14 @@ def test_secrets_are_those_of_the_workers(workers: Cluster, tmp_path: Path) -> N
     assert "topsecret" not in here.ml("logs", "up").stdout
 
 
-def test_a_datum_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
-    script = "case $(ls pfs/input) in bad) kill -9 $PPID; sleep 60 ;; *) cp pfs/input/* pfs/out ;; esac"
+def test_what_kills_workers_fails_alone_and_a_scheduler_that_ends_is_said(tmp_path: Path) -> None:
+    script = """
+    case $(ls pfs/input) in
+    bad) kill -9 $PPID; sleep 60 ;;
+    slow) exec sleep 61.25 ;;
+    *) cp pfs/input/* pfs/out ;;
+    esac
+    """
     with cluster(tmp_path / "cluster", 3, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as own:
         here = project(tmp_path, {"datum_tries": 1}, own.address, **{"code/up.sh": script})
         for name in ("a", "bad", "c", "d", "e"):
@@ -164,6 +173,16 @@ def test_a_datum_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
         for process in own.workers:
             process.poll()
         assert sum(process.returncode is None for process in own.workers) == 1
+        here.git("mv", "input/bad", "input/slow")
+        here.commit(wait=False)
+        running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
+        here.until(_sleeping, 300)
+        own.end_scheduler()
+        _, err = running.communicate(timeout=300)
+        assert running.returncode == 2
+        assert b"is gone" in err
+        assert b"finished datums are kept" in err
+        here.until(lambda: not _sleeping(), 300)
 
 
 WRONG: list[tuple[dict[str, str | None], str]] = [
