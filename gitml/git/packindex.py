@@ -18,6 +18,7 @@ from gitml.oid import ObjectFormat, Oid
 _INDEX_MAGIC = b"\xfftOc\x00\x00\x00\x02"
 _FANOUT_AT = 8
 _OIDS_AT = 8 + 1024
+_SMALL = 1 << 20
 
 
 class ObjectIndex:
@@ -99,15 +100,16 @@ class _ObjectPlace:
 
 
 class PackIndex:
-    """The index of one pack, version 2, mapped into memory."""
+    """The index of one pack, version 2: a large one mapped into memory, a small one read.
+
+    A mapping takes a descriptor for as long as it lives, and small packs may be thousands.
+    """
 
     def __init__(self, path: Path, object_format: ObjectFormat) -> None:
         self._size = object_format.size
         with path.open("rb") as file:
-            try:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError:
-                raise CorruptError(f"pack index '{path}' is empty") from None
+            small = file.read(_SMALL + 1)
+            self._map = small if len(small) <= _SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if self._map[:_FANOUT_AT] != _INDEX_MAGIC or len(self._map) < _OIDS_AT + 2 * self._size:
             raise CorruptError(f"pack index '{path}' is not of version 2")
         self._fanout = struct.unpack_from(">256L", self._map, _FANOUT_AT)

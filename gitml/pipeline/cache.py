@@ -98,17 +98,22 @@ class RunCache:
         self._repo = repo
         self._odb = odb
         self._head: Oid | None = None
+        self._others: Sequence[Oid] = ()
+        """What remotes had."""
         self._maps: list[Snapshot] = []
         self.refresh()
 
     def refresh(self) -> None:
         """Look at the refs again."""
         refs = list_refs(self._repo.git, "refs/ml/")
-        self._head = refs.get(RUNS_REF)
-        tips = [] if self._head is None else [self._head]
-        tips += [oid for name, oid in refs.items() if name.startswith(REMOTES_PREFIX) and name.endswith("/runs")]
+        others = [oid for name, oid in refs.items() if name.startswith(REMOTES_PREFIX) and name.endswith("/runs")]
+        self._see(refs.get(RUNS_REF), others)
+
+    def _see(self, head: Oid | None, others: Sequence[Oid]) -> None:
+        """Read the maps of these commits from now on."""
+        self._head, self._others = head, others
         self._maps = []
-        for tip in dict.fromkeys(tips):
+        for tip in dict.fromkeys([*([] if head is None else [head]), *others]):
             found = self._odb.lookup(f"{tip}^{{tree}}")
             if found is not None:
                 self._maps.append(Snapshot(self._odb, found[0]))
@@ -247,14 +252,18 @@ class RunCache:
             pack.finish()
         while True:
             try:
-                update_refs(self._repo.git, [RefUpdate(RUNS_REF, commit, self._head), *also()])
+                moved = [RefUpdate(RUNS_REF, commit, self._head), *also()]
+                update_refs(self._repo.git, moved)
                 break
             except RefMovedError:
                 self.refresh()
                 with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as again:
                     commit = self._commit(again, again, batch.changes, message)
                     again.finish()
-        self.refresh()
+        if len(moved) > 1:
+            self.refresh()
+        else:
+            self._see(commit, self._others)
 
     def _commit(self, reader: ObjectReader, writer: ObjectWriter, changes: Changes, message: str) -> Oid:
         head = self._head

@@ -379,7 +379,7 @@ class _Giving:
                 self._suspects.append(task)
                 continue
             error = GitmlError("every worker that computed it died", hint="see their logs: out of memory, perhaps")
-            yield Ended(task, None, error, self._log(task.key))
+            yield Ended(task, None, error, self._log(task.key), 0.0)
 
 
 def _one_ended(task: Task, done: Done, log: Path) -> Ended:
@@ -388,9 +388,9 @@ def _one_ended(task: Task, done: Done, log: Path) -> Ended:
         hint=done.hint, seconds=done.seconds, max_rss=done.max_rss, workspace=None,
     )  # fmt: skip
     if done.tree is None:
-        return Ended(task, outcome, None, log)
+        return Ended(task, outcome, None, log, done.seconds)
     collected = Collected(tree=done.tree, pointers={}, files=done.files, size=done.size, plain_large=done.plain_large)
-    return Ended(task, outcome, None, log, collected)
+    return Ended(task, outcome, None, log, done.seconds, collected)
 
 
 def attribute_tree(snapshot: Snapshot, writer: ObjectWriter, output: bytes) -> Oid:

@@ -43,8 +43,15 @@ class Ended:
     outcome: TaskOutcome | None
     error: GitmlError | None
     log: Path
+    seconds: float
+    """Time in all that the task took, its workspace included."""
     collected: Collected | None = None
     """What it wrote, if that is in the repository already and a data commit covers it; else the outcome has it."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is certain that there is no result."""
+        return self.outcome.state == "failed" if self.outcome is not None else self.error is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gitml.provenance.codec import flat_name, unflat_name
 _KEPT_RUNS = 20
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StageProgress:
     """How far a stage is, in datums. `state` is a state of the plan, 'running' or 'waiting'."""
 
@@ -80,6 +80,10 @@ class Lease:
         self._parked = self._dir / "parked"
         self.runs_dir = self._dir / "runs"
         self.log = self._dir / "runner.log"
+        self._texts: dict[str, tuple[StageProgress, str]] = {}
+        """What was last shown of each stage, and as JSON."""
+        self._shown = ""
+        """The run that `latest` names since we wrote it."""
 
     @contextmanager
     def acquire(self, *, stops: bool = False) -> Iterator[bool]:
@@ -198,12 +202,21 @@ class Lease:
         state.updated = time.time()
         directory = self.run_dir(state.run)
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / "state.json.tmp"
-        temporary.write_text(json.dumps(asdict(state)))
-        temporary.replace(directory / "state.json")
-        link = self._dir / "latest.tmp"
-        link.write_text(state.run)
-        link.replace(self._dir / "latest")
+        _replace(directory / "state.json", self._encoded(state))
+        if self._shown != state.run:
+            _replace(self._dir / "latest", state.run)
+            self._shown = state.run
+
+    def _encoded(self, state: RunState) -> str:
+        """The state as JSON. Of many stages one changes at a time, so the texts of the others are kept."""
+        texts = self._texts
+        for name, progress in state.stages.items():
+            known = texts.get(name)
+            if known is None or known[0] is not progress:
+                texts[name] = progress, f"{json.dumps(name)}: {json.dumps(asdict(progress))}"
+        stages = ", ".join(texts[name][1] for name in state.stages)
+        members = {each.name: getattr(state, each.name) for each in fields(state) if each.name != "stages"}
+        return f'{json.dumps(members)[:-1]}, "stages": {{{stages}}}}}'
 
     def read_state(self, run: str | None = None) -> RunState | None:
         """The state of a run, by default the latest; None if there is none or it cannot be read."""
@@ -230,6 +243,13 @@ class Lease:
             return []
         entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         return entries[_KEPT_RUNS:]
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that readers see whole, the old or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _state_of(value: Mapping[str, Any]) -> RunState:

@@ -268,7 +268,9 @@ class _Supervisor:
         if self._inner_fd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._inner_fd, signal.SIGKILL)
-            select.select([self._inner_fd], [], [], _KILL_WAIT)
+            waiter = select.poll()  # select(2) takes no descriptor above 1023
+            waiter.register(self._inner_fd, select.POLLIN)
+            waiter.poll(_KILL_WAIT * 1000)
             os.close(self._inner_fd)
             self._inner_fd = None
         if self._reaped is None:

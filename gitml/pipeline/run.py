@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -19,9 +20,9 @@ from gitml.errors import UserError
 from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
-from gitml.git.pack import PackWriter
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish, publish_beside
 from gitml.git.repository import Repository
+from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
@@ -45,6 +46,7 @@ from gitml.pipeline.stagerun import (
     TaskLine,
     keep_result,
     keep_run,
+    session_of,
 )
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
@@ -175,6 +177,8 @@ class Runner:
         self._elsewhere: dict[str, dict[str, Any]] = {}
         """Where tasks ran, by stage, if not here."""
         self._state: RunState | None = None
+        self._look_again = 0.0
+        self._staging: Staging
 
     def run(self, branch: str | None) -> RunReport:
         """Bring `branch` (a full ref name; None: the detached HEAD, into the cache only) up to date.
@@ -188,23 +192,26 @@ class Runner:
             remove_tree(directory)
         revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
-        for _ in range(_MAX_ROUNDS):
-            tip = self._repo.resolve(revision)
-            pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
-            if pipeline is None:
+        with ExitStack() as session:
+            for _ in range(_MAX_ROUNDS):
+                tip = self._repo.resolve(revision)
+                pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
+                if pipeline is None:
+                    break
+                self._begin_round(report, branch, tip, pipeline, session)
+                settlement = self._settle(tip, revision, pipeline, report)
+                report.tree = settlement.overlay
+                if settlement.moved or self._publish(branch, settlement, report):
+                    continue
                 break
-            self._begin_round(report, branch, tip, pipeline)
-            settlement = self._settle(tip, revision, pipeline, report)
-            report.tree = settlement.overlay
-            if settlement.moved or self._publish(branch, settlement, report):
-                continue
-            break
         self._finish(report)
         return report
 
     # --- a round: what the tip should become ----------------------------------------------------------------
 
-    def _begin_round(self, report: RunReport, branch: str | None, tip: Oid, pipeline: Pipeline) -> None:
+    def _begin_round(
+        self, report: RunReport, branch: str | None, tip: Oid, pipeline: Pipeline, session: ExitStack
+    ) -> None:
         report.tip = tip
         report.notices.update(dict.fromkeys(pipeline.notices))
         report.stages = {
@@ -214,6 +221,7 @@ class Runner:
         if not report.run:
             # the same tip gives the same id, so that a lost run is found again and continued
             report.run = hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]
+            self._staging = session.enter_context(Staging(self._repo, self._odb, session_of(report.run)))
         if self._state is None and not self._options.dry_run:
             self._state = RunState(
                 run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=socket.gethostname(),
@@ -251,10 +259,17 @@ class Runner:
                 break
             if self._options.fail_fast and status.key in self._failed:
                 break
-            if out is not None and self._repo.try_resolve(revision) != tip:
+            if out is not None and self._has_moved(revision, tip):
                 settlement.moved = True  # the user went on; what is done is in the cache
                 break
         return settlement
+
+    def _has_moved(self, revision: str, tip: Oid) -> bool:
+        """Whether the user went on; asked at most five times a second, as it takes a process of git's."""
+        if time.monotonic() < self._look_again:
+            return False
+        self._look_again = time.monotonic() + 0.2
+        return self._repo.try_resolve(revision) != tip
 
     def _result(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, chosen: Collection[str]
@@ -319,6 +334,7 @@ class Runner:
             repo=self._repo,
             odb=self._odb,
             cache=self._cache,
+            staging=self._staging,
             sandbox=self._choose_sandbox(report) if executor is None else None,
             executor=executor,
             run=report.run,
@@ -391,13 +407,13 @@ class Runner:
         stage = status.stage
         document = self._cache.stage_record(status.key, out) or {}
         record = build_record(status, snapshot, out, int(document.get("recovered", 0)))
-        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
-            changes: dict[bytes, Entry | None] = {
-                stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
-                record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
-            }
-            settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
-            pack.finish()
+        pack = self._staging.pack()
+        changes: dict[bytes, Entry | None] = {
+            stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
+            record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
+        }
+        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
+        self._staging.flush()
         settlement.changed[stage.name] = stage
         for breach in gate_breaches(Snapshot(self._odb, settlement.overlay), stage):
             report.notices[f"{stage.name}: {breach}"] = None
@@ -465,7 +481,7 @@ class Runner:
         if self._state is None:
             return
         # from here on the data of this run's results, published or only in the run cache, goes with a push
-        self._data.cover_session(f"run-{report.run}")
+        self._data.cover_session(session_of(report.run))
         state = self._state
         if report.stopped:
             state.status, state.message = "stopped", "stopped; finished datums are kept"

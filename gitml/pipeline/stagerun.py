@@ -1,7 +1,8 @@
-"""Running one stage: the datums without a result, several at once, each recorded as soon as it has ended.
+"""Running one stage: the datums without a result, several at once, each recorded soon after it has ended.
 
-A finished datum is durable before the next thing happens (outputs in a pack, result in the run cache), so a kill
-costs only the datums that were running. Datums that fail do not stop the others.
+A record makes finished datums durable (outputs in a pack, results in the run cache): at once where they take long, else
+those of two seconds at most together (gitml.pipeline.rhythm). So a kill costs the datums that were running and these.
+Datums that fail do not stop the others.
 """
 
 import os
@@ -31,6 +32,7 @@ from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
+from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
@@ -127,6 +129,7 @@ class StageRun:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
+        staging: Staging,
         sandbox: Sandbox | None,
         run: str,
         directory: Path,
@@ -141,6 +144,7 @@ class StageRun:
         self._repo = repo
         self._odb = odb
         self._cache = cache
+        self._staging = staging
         self._sandbox = sandbox
         self._run = run
         self._directory = directory
@@ -179,12 +183,9 @@ class StageRun:
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with (
-                Staging(self._repo, self._odb, f"run-{self._run}") as staging,
-                self._computing(stage, status, snapshot, todo) as batches,
-            ):
+            with self._computing(stage, status, snapshot, todo) as batches:
                 for batch in batches:
-                    self._record(stage, snapshot, batch, staging)
+                    self._record(stage, snapshot, batch)
                     self._progress(self.tally)
         self._raise_failure(status)
         return self._merge(status)
@@ -269,10 +270,14 @@ class StageRun:
         self.notices += allotment.notices(stage)
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
+        rhythm = Rhythm(width)
         with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
 
             def start(task: Task) -> Ended:
+                began = time.monotonic()
                 log = self._directory / "log" / f"{task.key}.log"
+                if self._is_over():
+                    return Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
                 def make() -> Workspace:
@@ -294,26 +299,36 @@ class StageRun:
                             stop=self._halt,
                         )
                 except GitmlError as error:
-                    return Ended(task, None, error, log)
-                return Ended(task, outcome, None, log)
+                    ended = Ended(task, None, error, log, time.monotonic() - began)
+                else:
+                    ended = Ended(task, outcome, None, log, time.monotonic() - began)
+                self._doomed |= self._fail_fast and ended.has_failed
+                return ended
 
             running: set[Future[Ended]] = set()
+            ended: list[Ended] = []
             while True:
-                while len(running) < width and not self._is_over():
+                while len(running) < width + rhythm.ahead and not self._is_over():
                     task = next(waiting, None)
                     if task is None:
                         break
                     running.add(pool.submit(start, task))
-                if not running:
+                if not running and not ended:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield [future.result() for future in done]
+                done, running = wait(running, rhythm.left(len(ended)) if ended else None, FIRST_COMPLETED)
+                ended += [future.result() for future in done]
+                for future in done:
+                    rhythm.ended(future.result().seconds)
+                if not running or rhythm.left(len(ended)) == 0:
+                    with rhythm.record():
+                        yield ended
+                    ended = []
 
     def _is_over(self) -> bool:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
         return self._halt.is_set() or self._doomed
 
-    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[Ended], staging: Staging) -> None:
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[Ended]) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
         ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
         if not ended:
@@ -321,14 +336,14 @@ class StageRun:
         collected: dict[str, Collected] = {}
         lines: dict[str, TaskLine] = {}
         for each in ended:
-            line, found = self._judge(stage, snapshot, each, staging.pack())
+            line, found = self._judge(stage, snapshot, each, self._staging.pack())
             lines[each.task.key] = line
             if found is None:
                 continue
             collected[each.task.key] = found
             for path, (manifest, data_tree) in found.pointers.items():
-                staging.keep(stage.output + b"/" + path, manifest, data_tree)
-        staging.flush()
+                self._staging.keep(stage.output + b"/" + path, manifest, data_tree)
+        self._staging.flush()
         with self._cache.update(f"run {self._run}: {stage.name}, {len(ended)} datums") as update:
             for each in ended:
                 key, line = each.task.key, lines[each.task.key]
@@ -403,7 +418,7 @@ class StageRun:
             self.tally.recovered += 1
         else:
             self.tally.failed += 1
-            self._doomed |= self._fail_fast
+            self._doomed |= self._fail_fast  # outputs that could not be taken
 
     def _check_writers(self, found: Collected, pack: PackWriter, label: str) -> None:
         """Two datums must not write one path, nor a file where the other has a directory: said as soon as one has."""
@@ -451,13 +466,18 @@ class StageRun:
     def _merge(self, status: StageStatus) -> Oid:
         labelled = [(datum.label, self._outs[key]) for datum, key in zip(status.datums, status.task_keys, strict=True)]
         shutil.rmtree(self._directory / "log", ignore_errors=True)
-        with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as pack:
-            try:
-                tree = merge_outputs(labelled, pack, pack)
-            except GitmlError as error:
-                raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
-            pack.finish()
+        pack = self._staging.pack()
+        try:
+            tree = merge_outputs(labelled, pack, pack)
+        except GitmlError as error:
+            raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
+        self._staging.flush()
         return tree
+
+
+def session_of(run: str) -> str:
+    """The name of the storing session of a run (gitml.git.staging): the same when it is continued after a kill."""
+    return f"run-{run}"
 
 
 def keep_result(batch: Batch, status: StageStatus, run: str, out: Oid, recovered: int) -> None:

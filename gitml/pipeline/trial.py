@@ -13,13 +13,14 @@ from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
+from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import stage_path
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import State, evaluate_stage
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec.model import Pipeline, Stage
-from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally, keep_result, keep_run
+from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally, keep_result, keep_run, session_of
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.workspace import remove_tree
@@ -82,13 +83,14 @@ class Trials:
         cache, started = self.surveyor.cache, time.time()
         # the same tree gives the same id, so that a run that was killed is continued
         run_id = hashlib.sha256(b"gitml/trial/1\n" + snapshot.root).hexdigest()[:12]
-        run = StageRun(
-            repo=self.repo, odb=self.odb, cache=cache, sandbox=self._choose(), run=run_id,
-            directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore=NOTHING,
-            parallel=self.parallel, progress=self._tell,
-        )  # fmt: skip
         try:
-            trial.output = run.execute(status, snapshot)
+            with Staging(self.repo, self.odb, session_of(run_id)) as staging:
+                run = StageRun(
+                    repo=self.repo, odb=self.odb, cache=cache, staging=staging, sandbox=self._choose(), run=run_id,
+                    directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore=NOTHING,
+                    parallel=self.parallel, progress=self._tell,
+                )  # fmt: skip
+                trial.output = run.execute(status, snapshot)
         except StageFailedError as error:
             trial.error, trial.last_lines = error.message, error.last_lines
             if error.lasting and not self.stop.is_set():
@@ -105,7 +107,7 @@ class Trials:
                 limits={status.stage.name: run.means},
             )  # fmt: skip
         # its data goes with the next push, as that of any run
-        DataLog(self.repo, self.odb).cover_session(f"run-{run_id}")
+        DataLog(self.repo, self.odb).cover_session(session_of(run_id))
         for old in self.lease.forget_old_runs():
             remove_tree(old)
         return trial

@@ -179,6 +179,17 @@ def test_what_is_known_is_not_written_again(repository: Repository) -> None:
         assert pack.finish() is None
 
 
+def test_looking_through_many_small_packs_takes_no_descriptors(repository: Repository) -> None:
+    for number in range(20):
+        with writer_of(repository) as pack:
+            pack.write("blob", b"%d" % number)
+            pack.finish()
+    before = len(os.listdir("/proc/self/fd"))
+    known = ObjectIndex(repository.objects_dir, repository.format)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert known.has(repository.format.oid_of("blob", b"19"))
+
+
 def test_trees_just_written_can_be_edited(repository: Repository) -> None:
     with (
         GitOdb(repository.git, repository.format) as odb,

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import sys
 import threading
@@ -63,6 +64,21 @@ def test_recovery_sticks_unless_an_attempt_succeeds(run: Run) -> None:
 def test_other_exit_statuses_can_count_as_success(run: Run) -> None:
     with run("exit 7", accept_return_code=(7,)) as outcome:
         assert (outcome.state, outcome.status) == ("success", 7)
+
+
+def test_a_task_runs_when_descriptors_are_above_a_thousand(run: Run) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1300:
+        pytest.skip("this machine allows fewer descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1300), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    try:
+        with run("true", datum_tries=1) as outcome:
+            assert (outcome.state, outcome.message) == ("success", "")
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_signal_is_named(run: Run) -> None:
