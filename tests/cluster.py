@@ -45,6 +45,15 @@ class Cluster:
         )  # fmt: skip
         return number
 
+    def wait(self) -> None:
+        """Until all workers are there."""
+        ready = f"""
+import distributed
+with distributed.Client({self.address!r}) as client:
+    client.wait_for_workers({len(self.workers)}, timeout=120)
+"""
+        subprocess.run([sys.executable, "-c", ready], check=True, capture_output=True)
+
     def kill(self, number: int) -> None:
         """End a worker as a power cut does."""
         self.workers[number].kill()

@@ -39,6 +39,8 @@ Client = Any
 
 _BATCH_SECONDS = 15.0
 """What a batch shall take: so much is lost with a worker, or when the run is stopped."""
+_LEAST_BATCH_SECONDS = 3.0
+"""What it shall take at least: fetching and pushing for a batch takes about half a second."""
 _LEAST_SECONDS = 0.02
 _MOST_TASKS = 250
 _UNKNOWN_SLOTS = 8
@@ -111,7 +113,7 @@ class Sizer:
     tasks: int = 0
 
     def note(self, seconds: float, tasks: int) -> None:
-        """A batch of `tasks` took `seconds` of a worker, all in all."""
+        """`tasks` took a worker `seconds` together, without what a batch costs whatever is in it."""
         self.seconds += seconds
         self.tasks += tasks
 
@@ -119,9 +121,9 @@ class Sizer:
         """Tasks of the next batch, of `waiting` ones for `slots` workers' threads; at least 1."""
         if not self.tasks:
             return 1
-        enough = _BATCH_SECONDS / max(self.seconds / self.tasks, _LEAST_SECONDS)
-        fair = math.ceil(waiting / (2 * max(slots, 1)))
-        return max(1, min(int(enough), fair, _MOST_TASKS))
+        mean = max(self.seconds / self.tasks, _LEAST_SECONDS)
+        fair = max(math.ceil(waiting / (2 * max(slots, 1))), int(_LEAST_BATCH_SECONDS / mean))
+        return max(1, min(int(_BATCH_SECONDS / mean), fair, _MOST_TASKS, waiting))
 
 
 def under_way(threads: int, asked: int | None) -> int:

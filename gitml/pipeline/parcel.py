@@ -90,7 +90,7 @@ class Returned:
     sandbox: str
     host: str
     seconds: float
-    """From taking the batch to its end."""
+    """Time in tasks, their workspaces included; without what was fetched and pushed."""
 
 
 def pack(value: object) -> bytes:

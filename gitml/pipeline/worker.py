@@ -157,7 +157,6 @@ class Bench:
             raise WorkError(reason.replace(remote_name(job.address), job.address)) from None
 
     def _perform(self, job: Job, orders: Sequence[Order], stop: Stop) -> Returned:
-        began = time.monotonic()
         repo = self._repo
         _find_helper(job.address)
         remote = name_remote(repo, job.address)
@@ -176,7 +175,9 @@ class Bench:
         with PackWriter(
             repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=self._odb
         ) as written:
+            began = time.monotonic()
             done = [batch.do(order, written) for order in orders]
+            seconds = time.monotonic() - began
             commit = write_commit(written, batch.tree(written))
             written.finish()
         data, missing = DataLog(repo, self._odb).write([], batch.contents)
@@ -197,7 +198,7 @@ class Bench:
             notices=batch.notices(),
             sandbox=batch.sandbox.name,
             host=os.uname().nodename,
-            seconds=time.monotonic() - began,
+            seconds=seconds,
         )
 
     def _sandbox(self, setting: str, network: bool) -> Sandbox:

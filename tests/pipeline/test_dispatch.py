@@ -36,7 +36,8 @@ def test_batches_grow_to_what_takes_some_seconds_and_leave_work_for_everybody() 
     sizer.note(0.5, 1)
     sizer.note(0.5, 1)
     assert sizer.size(1000, 4) == 30
-    assert sizer.size(40, 4) == 5
+    assert sizer.size(64, 4) == 8
+    assert sizer.size(40, 4) == 6
     assert sizer.size(1, 4) == 1
     assert sizer.size(40, 0) == 20
     sizer.note(9000.0, 1)
