@@ -66,6 +66,8 @@ class Cluster:
     """Of the data remote, as workers are told it."""
     sandbox: str
     network: bool
+    bring: int = -1
+    """Bytes of large contents that come here for one stage run; less than 0: all."""
 
     @classmethod
     def of(cls, repo: Repository) -> "Cluster":
@@ -87,6 +89,7 @@ class Cluster:
             address=shown_address(repo, remote),
             sandbox=repo.config("ml.sandbox") or "auto",
             network=repo.config_bool("ml.network", False),
+            bring=repo.config_int("ml.bringLimit", -1),
         )
 
 
@@ -266,6 +269,10 @@ class _Giving:
     _struck: set[str] = field(default_factory=set)
     """Keys of tasks that are or were suspects."""
     _item: tuple[bytes, Oid] | None = None
+    """Path and manifest of a content that was brought."""
+    _brought: int = 0
+    _left: int = 0
+    """Bytes of contents that came here, and that stay at the remote."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[list[Ended]]:
         self._waiting.extend(tasks)
@@ -300,6 +307,9 @@ class _Giving:
         for future in self._running:
             future.cancel()
         self._running.clear()
+        if self._left:
+            what = f"{self._left / 1e6:.1f} MB of results stay at '{self.cluster.remote}' (ml.bringLimit)"
+            self.facts.notices[f"{what}: git ml checkout brings what is wanted"] = None
         try:
             self.exchange.settle(self._item)
         except GitmlError as error:
@@ -351,18 +361,26 @@ class _Giving:
             self._sizer.note(found.seconds, len(batch))
             returned.append((batch, found))
         if returned:
-            heads = [each.data for _, each in returned if each.data is not None]
+            heads = [each.data for _, each in returned if each.data is not None and self._is_wanted(each)]
             self.exchange.bring([each.commit for _, each in returned], heads)
             for batch, found in returned:
                 ended += self._ended(batch, found)
         return ended
+
+    def _is_wanted(self, returned: Returned) -> bool:
+        """Whether the contents of a batch come here."""
+        if 0 <= self.cluster.bring < self._brought + returned.size:
+            self._left += returned.size
+            return False
+        self._brought += returned.size
+        self._item = self._item or returned.item
+        return True
 
     def _ended(self, batch: Sequence[Task], returned: Returned) -> Iterator[Ended]:
         self.facts.means |= returned.means
         self.facts.notices |= dict.fromkeys(returned.notices)
         self.facts.sandboxes.add(returned.sandbox)
         self.facts.hosts.add(returned.host)
-        self._item = self._item or returned.item
         done = {each.key: each for each in returned.done}
         found = self.odb.lookup(f"{returned.commit}^{{tree}}")
         assert found is not None

@@ -85,6 +85,8 @@ class Returned:
     """A data commit at the remote with what is large in the outputs; None if nothing is."""
     item: tuple[bytes, Oid] | None
     """Path and manifest of one of these contents."""
+    size: int
+    """Bytes in outputs with such contents."""
     means: Mapping[str, str]
     notices: tuple[str, ...]
     sandbox: str

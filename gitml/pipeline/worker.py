@@ -194,6 +194,7 @@ class Bench:
             commit=commit,
             data=data,
             item=batch.contents[0] if batch.contents else None,
+            size=batch.size,
             means=batch.means.used,
             notices=batch.notices(),
             sandbox=batch.sandbox.name,
@@ -267,6 +268,8 @@ class _Batch:
     ) -> None:
         self.contents: list[tuple[bytes, Oid]] = []
         """Path and manifest of what is large in the outputs."""
+        self.size = 0
+        """Bytes in outputs with such contents."""
         self.means = Means.of(job.stage.limits)
         self.sandbox = sandbox
         self._job = job
@@ -344,6 +347,7 @@ class _Batch:
                 state, message, hint = "failed", error.message, error.hint
         if found is not None:
             self.contents += [(output + b"/" + path, manifest) for path, (manifest, _) in found.pointers.items()]
+            self.size += found.size if found.pointers else 0
             self._trees.append((key.encode(), Entry(MODE_TREE, found.tree)))
         return Done(
             key=key, state=state, attempts=outcome.attempts, status=outcome.status, message=message, hint=hint,

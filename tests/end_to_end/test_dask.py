@@ -60,6 +60,35 @@ def refs(top: Path) -> list[str]:
     return done.stdout.split()
 
 
+def test_contents_may_stay_where_they_are(workers: Cluster, tmp_path: Path) -> None:
+    script = (
+        "cat pfs/input/* > pfs/out/$(ls pfs/input); head -c 200000 /dev/zero | tr '\\0' x >> pfs/out/$(ls pfs/input)"
+    )
+    here = project(tmp_path, {}, workers.address, **{"code/up.sh": script})
+    second = {
+        "pipeline": {"name": "size"},
+        "transform": {"cmd": ["sh", "-c", "cat pfs/up/* | wc -c > pfs/out/size"]},
+        "input": {"pfs": {"repo": "up", "glob": "/"}},
+    }
+    pipeline = json.loads(here.read("pipeline.json"))
+    here.write("pipeline.json", json.dumps({**pipeline, "stages": [*pipeline["stages"], second]}))
+    for name in ("a", "b"):
+        here.write(f"input/{name}", name)
+    here.ml("track", "up/**")
+    here.git("config", "ml.bringLimit", "0")
+    here.commit(wait=False)
+    said = here.ml("run").stderr
+    assert "0.4 MB of results stay at 'store' (ml.bringLimit)" in said
+    # the next stage is computed where the contents are
+    assert here.read("size/size").strip() == "400002"
+    assert here.read("up/a").startswith("gitml pointer 1\n")
+    assert here.is_clean()
+    assert "nothing to commit" in here.ml("run").stdout
+    here.git("push", "-q", "store", "main")
+    here.ml("checkout")
+    assert here.read("up/a") == "a" + "x" * 200_000
+
+
 def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_path: Path) -> None:
     script = """
     name=$(basename pfs/input/*)
