@@ -41,6 +41,13 @@ $(VENV)/for-development: $(VENV)/made pyproject.toml
 	@$(COMPILE)
 	@touch $@ $(VENV)/for-demo $(VENV)/for-demo-remote
 
+# an emulator of Azure, from npm; without npm the tests that need it are skipped and say so
+AZURITE := azurite@3.37.0
+$(VENV)/for-azure: $(VENV)/made
+	@{ command -v npm >/dev/null && echo "installing $(AZURITE)" \
+	    && npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite $(AZURITE) && touch $@; } \
+	    || echo "$(AZURITE) could not be installed with npm; going on without" >&2
+
 .PHONY: demo
 demo: $(VENV)/for-demo  ## the story of gitml, told with real commands; KEEP=1 keeps its directory
 	@$(BIN)/python -m demo.story
@@ -50,7 +57,7 @@ demo-remote: $(VENV)/for-demo-remote  ## its second half: the same project in a 
 	@$(BIN)/python -m demo.remote_story
 
 .PHONY: test
-test: $(VENV)/for-development  ## all tests
+test: $(VENV)/for-development $(VENV)/for-azure  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: lint

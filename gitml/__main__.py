@@ -1,5 +1,6 @@
 """The entry point. What git starts is dispatched before the command line is even imported."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -7,6 +8,9 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `git ml` with these arguments (default: those of the process); give the exit code."""
     argv = sys.argv[1:] if arguments is None else list(arguments)
+    if os.name == "nt":  # `fcntl`, sessions, signals to process groups
+        print("error: gitml does not run on Windows itself\nhint: it runs under WSL 2", file=sys.stderr)  # noqa: T201
+        return 128
     # a hook's or filter's words reach whatever git's caller reads; names may hold any bytes
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -32,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gitml.review.textconv import main as textconv
 
         return textconv(argv[1:])
+    if command == "rebase-todo" and len(argv) > 1:
+        from gitml.cli.rebase import edit_todo
+
+        return edit_todo(argv[1:])
     from gitml.cli.main import main as command_line
 
     return command_line(argv)

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from gitml.__main__ import main
 
 HEAVY = {
     "typer",
@@ -40,3 +43,9 @@ def test_a_command_imports_only_itself() -> None:
     loaded = set(done.stdout.splitlines())
     assert "gitml.cli.status" in loaded
     assert loaded & {"gitml.cli.run", "gitml.pipeline.run", "gitml.pipeline.task", "gitml.filter.server"} == set()
+
+
+def test_windows_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("gitml.__main__.os", SimpleNamespace(name="nt"))
+    assert main(["status"]) == 128
+    assert "WSL" in capsys.readouterr().err

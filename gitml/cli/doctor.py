@@ -8,13 +8,14 @@ from contextlib import suppress
 
 import gitml
 from gitml import install as library
-from gitml.cli.output import paint, safe, show
+from gitml.cli.output import count, paint, safe, show
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.inventory import TrackedFile, not_at, tracked_files
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError, fetching_remotes
 from gitml.git.repository import Repository
+from gitml.install.chain import hooks_dir
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -75,13 +76,14 @@ def _set_up(repo: Repository) -> Iterator[Finding]:
         yield "note", f"the filter starts another gitml: {configured}", "git ml install makes it this one"
     present = library.installed_hooks(repo)
     absent = [name for name in library.HOOKS if name not in present]
-    where = library.hooks_dir(repo)
+    where = hooks_dir(repo)
     if absent:
         yield "wrong", f"hooks missing in {where}: {', '.join(absent)}", "git ml install"
     else:
         yield "ok", f"filter and hooks are in place ({where})", ""
-    for name in library.chained_hooks(repo):
-        yield "ok", f"{name}: your own hook runs first", ""
+    for name, links in library.chains(repo).items():
+        if links not in ([], ["gitml"]):
+            yield "ok", f"{name}: {' → '.join(links)}", ""
 
 
 def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
@@ -102,11 +104,11 @@ def _data(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
             _remedy(repo, [file for file in files if not file.here]),
         )
     else:
-        yield "ok", f"{len(files)} files are stored as chunks, all content is here", ""
+        yield "ok", f"{count(len(files), 'file')} stored as chunks, all content is here", ""
     yield from _formats(repo, head, [(file.path, file.size) for file in files if file.here and not file.malformed])
     staged = list_refs(repo.git, "refs/ml/staged/")
     if staged:
-        yield "note", f"{len(staged)} sessions of added, not yet committed data are kept", ""
+        yield "note", f"{count(len(staged), 'session')} of added, not yet committed data kept", ""
 
 
 def _formats(repo: Repository, head: Oid, files: list[tuple[str, int]]) -> Iterator[Finding]:
@@ -145,7 +147,7 @@ def _pipeline(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
     if survey.pipeline is None:
         yield "note", "there is no pipeline.json in HEAD", "docs/pipeline.md, or: git ml init --template classification"
         return
-    yield "ok", f"pipeline.json: {len(survey.pipeline.stages)} stages", ""
+    yield "ok", f"pipeline.json: {count(len(survey.pipeline.stages), 'stage')}", ""
     for notice in survey.pipeline.notices:
         yield "note", notice, ""
 

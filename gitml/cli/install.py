@@ -62,7 +62,11 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
     library.remember_path(repo)
     show(f"gitml is set up in {safe(str(repo.worktree or repo.git_dir))}")
     for hook in report.chained:
-        show(f"  {hook}: your own hook stays and runs first")
+        show(f"  {hook}: the hook that was there stays, and runs as well")
+    if report.called:
+        show(f"  called by your hook manager: {', '.join(report.called)}")
+    if report.configured:
+        show(f"  in git's configuration, beside your hook manager: {', '.join(report.configured)}")
     for remote in report.remotes:
         show(f"  fetched from {safe(remote)}")
     for remote, reason in report.unreachable:

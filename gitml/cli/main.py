@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 import typer
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "untrack": ("track", "Take files from under gitml"),
     "add": ("add", "Add many or very large files"),
     "checkout": ("checkout", "Fill in files that are pointers"),
+    "validate": ("validate", "Check specifications before they are committed"),
     "status": ("status", "Show where every stage stands"),
     "run": ("run", "Bring results up to date and commit them"),
     "stop": ("stop", "End the run that is under way"),
@@ -30,8 +32,9 @@ COMMANDS = {
     "hold": ("hold", "Keep outputs as they stand"),
     "unhold": ("hold", "End a hold"),
     "undo": ("undo", "Take the last result commit back"),
+    "rebase": ("rebase", "Replay commits without the results between them"),
     "cron": ("cron", "Commit the ticks of cron inputs"),
-    "publish": ("restore", "Commit results that wait to be committed"),
+    "publish": ("publish", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),
     "wait": ("wait", "Wait for the run that is under way"),
     "logs": ("logs", "Print what commands wrote, datum by datum"),
@@ -53,6 +56,7 @@ COMMANDS = {
     "secret": ("secret", "Keep secrets for stages, in this clone alone"),
     "ls": ("ls", "List large files, runs, stages, datums, outputs"),
     "cat": ("cat", "Print a file of any commit"),
+    "import": ("import_", "Take over pipelines of Pachyderm and DVC"),
     "migrate": ("migrate", "Take over plain git, git-lfs and DVC, or give back"),
     "fsck": ("fsck", "Check that all content is here and whole"),
     "prune": ("prune", "Stop keeping content that nothing needs"),
@@ -79,7 +83,7 @@ def build(names: Sequence[str]) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         module, summary = COMMANDS[name]
-        command = getattr(import_module(f"gitml.cli.{module}"), name)
+        command = getattr(import_module(f"gitml.cli.{module}"), f"{name}_" if iskeyword(name) else name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, short_help=summary)
         else:

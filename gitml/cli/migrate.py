@@ -18,6 +18,7 @@ from gitml.errors import BusyError, ExitCode, UserError
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.git.tracking import committed_patterns
+from gitml.install.chain import hooks_dir
 from gitml.migrate import journal
 from gitml.migrate.lfs import is_lfs_installed
 from gitml.migrate.migration import (
@@ -335,7 +336,7 @@ def _leave_lfs(repo: Repository) -> None:
     if uses_lfs(repo, branches):
         talk("note: other files or branches need git-lfs; its hooks stay")
         return
-    gone = remove_lfs_setup(repo, library.hooks_dir(repo))
+    gone = remove_lfs_setup(repo, hooks_dir(repo))
     if gone:
         talk(f"note: git-lfs is no longer set up here ({', '.join(gone)}); to have it again: git lfs install --local")
 

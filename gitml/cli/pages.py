@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gitml.cli.context import Context
 from gitml.errors import GitmlError, UserError
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.review.blocks import Report
 from gitml.review.comparison import Comparison
 from gitml.review.history import metric_history

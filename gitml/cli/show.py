@@ -11,9 +11,13 @@ from gitml.cli.options import Json
 from gitml.cli.output import day, safe, show_json, size, table
 from gitml.cli.output import show as line
 from gitml.cli.place import place
+from gitml.errors import UserError
 from gitml.oid import Oid
+from gitml.pipeline.loading import effective_specification, load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
+from gitml.pipeline.spec.error import did_you_mean
 from gitml.review.runs import Run, made_by, run_of
+from gitml.store.tree import Snapshot
 
 _MOST = 50
 """Tasks of a run that are named."""
@@ -26,6 +30,9 @@ def show(
             metavar="[REV:]PATH|RUN|REV", help="A file or directory that a stage wrote, a run, or a commit."
         ),
     ],
+    effective: Annotated[
+        bool, typer.Option("--effective", help="[REV:]STAGE: the specification that holds for it, with all defaults.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show what made a file: stage, datum, inputs and who changed them last, code, parameters, environment.
@@ -33,6 +40,9 @@ def show(
     Of a run, or of the commit that it made or was for: when and where it ran, its results, what became of each task.
     """
     with open_context() as context:
+        if effective:
+            show_json(_effective(context, what))
+            return
         found = _runs(context, what)
         if found is not None:
             if json:
@@ -49,6 +59,19 @@ def show(
             show_json(_as_json(origin))
         else:
             _print(context, origin)
+
+
+def _effective(context: Context, what: str) -> dict[str, Any]:
+    """The effective specification of the stage `[REV:]NAME`; raise `UserError`."""
+    revision, colon, name = what.rpartition(":")
+    commit = context.commit(revision if colon else "HEAD")
+    snapshot = Snapshot(context.odb, context.surveyor.tree_of(commit))
+    try:
+        return effective_specification(snapshot, name)
+    except KeyError:
+        pipeline = load_pipeline(snapshot)
+        known = [stage.name for stage in pipeline.stages] if pipeline is not None else []
+        raise UserError(f"there is no stage '{name}'", hint=did_you_mean(name, known) or "git ml ls stages") from None
 
 
 def _runs(context: Context, what: str) -> tuple[Run, ...] | None:

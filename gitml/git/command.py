@@ -122,6 +122,10 @@ class Git:
             raise GitError(arguments, done.returncode, done.stderr)
         return done
 
+    def in_terminal(self, *arguments: str, env: Mapping[str, str] | None = None) -> int:
+        """Run git as the user would, with our streams and environment, so that it may ask; give its exit status."""
+        return subprocess.run(["git", *arguments], env={**os.environ, **(env or {})}, check=False).returncode
+
     def output(self, *arguments: str, input: bytes | None = None, env: Mapping[str, str] | None = None) -> bytes:  # noqa: A002
         """What git prints on standard output; raise `GitError` if it fails."""
         return self.run(*arguments, input=input, env=env).stdout

@@ -92,14 +92,15 @@ def publish(
     wait: float,
     stopped: Callable[[], bool] = lambda: False,
     who: tuple[Signature, Signature] | None = None,
+    sign: bool = False,
 ) -> Outcome:
     """Commit `tree` on `branch` if its tip still is `tip`, and bring `paths` up to date where it is checked out.
 
     Waits up to `wait` seconds while a commit is written, the index is locked or a merge, rebase or the like is
-    under way. `who` is as for `result_commit`.
+    under way. `who` is as for `result_commit`. With `sign` the commit is signed in any case, by whoever sits there.
     """
     try:
-        commit = signed(repo, result_commit(odb, tip, tree, message, who, committer_of(repo)))
+        commit = signed(repo, result_commit(odb, tip, tree, message, who, committer_of(repo)), asking=sign)
     except SigningError as error:
         return Parked(error.message)
     with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
@@ -134,6 +135,35 @@ def publish_beside(repo: Repository, odb: GitOdb, ref: str, tip: Oid, tree: Oid,
         pack.finish()
     update_refs(repo.git, [RefUpdate(ref, commit_id)], message="gitml: results")
     return commit_id
+
+
+def sign_tip(repo: Repository, odb: GitOdb, branch: str, tip: Oid) -> Outcome | None:
+    """Have `branch` end in a signed commit in the place of `tip`, which is on top of it; a passphrase may be asked for.
+
+    None if `tip` is signed, or a remote has it, where it would only come back.
+    """
+    commit = parse_commit(odb.read(tip)[1])
+    pushed = not repo.git.output("rev-list", "-1", tip.hex(), "--not", "--remotes").strip()
+    if pushed or any(name.startswith(b"gpgsig") for name, _ in commit.extra):
+        return None
+    try:
+        made = signed(repo, commit, asking=True)
+    except SigningError as error:
+        return Parked(error.message)
+    with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
+        commit_id = pack.write("commit", format_commit(made))
+        pack.finish()
+    reason = next(reasons_to_wait(repo, branch), None)
+    if reason is not None:
+        return Parked(reason)
+    try:
+        # the tree is the same, so nothing changes in any worktree
+        update_refs(repo.git, [RefUpdate(branch, commit_id, tip)], message="gitml: signed")
+    except RefMovedError:
+        return Moved()
+    except RefLockedError as error:
+        return Parked(error.message)
+    return Published(commit_id)
 
 
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:

@@ -46,8 +46,8 @@ def committer_of(repo: Repository) -> tuple[bytes, bytes]:
     return who.name, who.email
 
 
-def signed(repo: Repository, commit: Commit) -> Commit:
-    """The commit, signed if `ml.sign` asks for it.
+def signed(repo: Repository, commit: Commit, *, asking: bool = False) -> Commit:
+    """The commit, signed if `ml.sign` asks for it; with `asking` in any case, and a passphrase may be asked for.
 
     Raise `SigningError` if it cannot be signed and must be, `UserError` if `ml.sign` is none of its values.
     """
@@ -56,13 +56,18 @@ def signed(repo: Repository, commit: Commit) -> Commit:
         signing = Signing(text.lower())
     except ValueError:
         raise UserError(f"ml.sign is '{text}'", hint=f"it is one of: {', '.join(Signing)}") from None
+    if asking:
+        signing = Signing.ALWAYS
     if signing is Signing.NEVER:
         return commit
     done = repo.git.run(
         "-c", "i18n.commitEncoding=UTF-8", "commit-tree", "-S", commit.tree.hex(),
         *(part for parent in commit.parents for part in ("-p", parent.hex())),
-        input=commit.message, check=False, apart=True,
-        env={**_person("AUTHOR", commit.author), **_person("COMMITTER", commit.committer), **_NOBODY_THERE},
+        input=commit.message, check=False, apart=not asking,
+        env={
+            **_person("AUTHOR", commit.author), **_person("COMMITTER", commit.committer),
+            **({} if asking else _NOBODY_THERE),
+        },
     )  # fmt: skip
     if done.returncode:
         if signing is Signing.AUTO:

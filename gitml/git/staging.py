@@ -38,6 +38,8 @@ between large objects of several, which took it 36 s for 1 GiB of noise in two p
 """
 _FULL_OBJECTS = 200_000
 """Objects of a pack after which it is finished: each takes some memory."""
+_MANY_PACKS = 64
+"""Finished packs that are joined before there are more: git looks through all for each object."""
 _PREFIX = "staged-"
 _KEEP = b"gitml staging "
 _ATTEMPTS = 20
@@ -73,6 +75,8 @@ class Staging:
         self._failed: GitmlError | OSError | None = None
         self._packs: list[Path] = []
         """Finished packs that can become one."""
+        self._joined: list[Path] = []
+        """Those that became of many packs before the end."""
 
     def __enter__(self) -> "Staging":
         return self
@@ -176,6 +180,10 @@ class Staging:
                 self._publish(pack)
             elif (written := pack.finish()) is not None:
                 self._packs.append(written)
+            if len(self._packs) >= _MANY_PACKS:
+                joined = consolidate(self._repo.objects_dir, self._packs, self._repo.format)
+                self._joined += [joined] if joined is not None else self._packs
+                self._packs.clear()
         except (GitmlError, OSError) as error:
             # what was kept is left to the next session, as after a kill; this one goes on under another name
             self._failed = error
@@ -190,8 +198,9 @@ class Staging:
 
     def _join(self) -> None:
         self.flush()
-        consolidate(self._repo.objects_dir, self._packs, self._repo.format)
+        consolidate(self._repo.objects_dir, [*self._joined, *self._packs], self._repo.format)
         self._packs.clear()
+        self._joined.clear()
         self._paths.clear()
 
     def _new_pack(self) -> PackWriter:

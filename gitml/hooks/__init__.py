@@ -33,9 +33,11 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
     """Do what git's hook `name` asks for; give the exit status for git."""
     try:
         repo = Repository.discover()
+        if name not in _ON_SERVERS and repo.config("filter.ml.process") is None:
+            return 0  # a line that the repository brought into a hook manager; nothing acts before 'git ml install'
         if name == "pre-push":
             return _pre_push(repo, arguments)
-        _HOOKS[name](repo, arguments)
+        _HOOKS[name](repo, arguments or _from_pre_commit(name))
     except KeyError:
         say(f"unknown hook '{name}'")
     except GitmlError as error:
@@ -148,6 +150,14 @@ def _post_receive(repo: Repository, _: Sequence[str]) -> None:
     post_receive(repo)
 
 
+def _from_pre_commit(name: str) -> list[str]:
+    """The arguments of a hook that pre-commit has from its own list: it puts them into the environment."""
+    if name == "post-rewrite":
+        return [os.environ.get("PRE_COMMIT_REWRITE_COMMAND", "")]
+    return ["1"] if name == "post-merge" and os.environ.get("PRE_COMMIT_IS_SQUASH_MERGE") == "1" else []
+
+
+_ON_SERVERS = ("post-receive",)
 _HOOKS = {
     "pre-commit": _before_commit,
     "prepare-commit-msg": _before_commit,

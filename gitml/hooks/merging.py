@@ -16,7 +16,7 @@ from gitml.git.repository import Repository
 from gitml.hooks.words import say
 from gitml.meter import format_size
 from gitml.pipeline.cache import RunCache
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.provenance.record import RECORDS
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, PointerError, parse_pointer

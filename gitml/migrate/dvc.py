@@ -270,7 +270,7 @@ class DvcRecipe:
         for name, reason in parsed.refused:
             self._note(f"'{name}' of '{printable(path)}' stays with DVC: {reason}")
         if path.endswith(b"dvc.lock"):
-            self._note(f"'{printable(path)}' and its dvc.yaml stay: pipelines of DVC are not converted")
+            self._note(f"'{printable(path)}' and its dvc.yaml stay: stages come with git ml import dvc")
         return parsed
 
     def _note(self, text: str) -> None:

@@ -9,8 +9,8 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest, spec_fields
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import StageStatus
-from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.pipeline.trust import Trust

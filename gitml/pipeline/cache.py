@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gitml.errors import CorruptError
@@ -17,6 +18,7 @@ from gitml.git.commits import Commit, Signature, format_commit
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.refs import RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.repack import repack
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
@@ -26,6 +28,9 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, e
 
 RUNS_REF = "refs/ml/runs"
 REMOTES_PREFIX = "refs/ml/remotes/"
+
+_MANY_PACKS = 64
+"""Packs of updates that are joined before there are more: git looks through all for each object."""
 
 Changes = dict[bytes, Entry | None]
 
@@ -101,6 +106,9 @@ class RunCache:
         self._others: Sequence[Oid] = ()
         """What remotes had."""
         self._maps: list[Snapshot] = []
+        self._packs: list[Path] = []
+        """Those of our own updates that were not joined yet."""
+        self._joined: list[Path] = []
         self.refresh()
 
     def refresh(self) -> None:
@@ -249,7 +257,7 @@ class RunCache:
             batch = Batch(pack)
             yield batch
             commit = self._commit(pack, pack, batch.changes, message)
-            pack.finish()
+            self._note_pack(pack.finish())
         while True:
             try:
                 moved = [RefUpdate(RUNS_REF, commit, self._head), *also()]
@@ -259,11 +267,27 @@ class RunCache:
                 self.refresh()
                 with PackWriter(self._repo.objects_dir, self._odb.format, reader=self._odb) as again:
                     commit = self._commit(again, again, batch.changes, message)
-                    again.finish()
+                    self._note_pack(again.finish())
         if len(moved) > 1:
             self.refresh()
         else:
             self._see(commit, self._others)
+        if len(self._packs) >= _MANY_PACKS:
+            self._join(self._packs)
+
+    def join_packs(self) -> None:
+        """Leave one pack of what this process added, once it adds no more for now."""
+        self._join([*self._joined, *self._packs])
+
+    def _join(self, packs: list[Path]) -> None:
+        joined = repack(self._repo, packs)
+        if joined is not None:
+            self._joined = [joined, *(each for each in self._joined if each not in packs)]
+            self._packs = []
+
+    def _note_pack(self, pack: Path | None) -> None:
+        if pack is not None:
+            self._packs.append(pack)
 
     def _commit(self, reader: ObjectReader, writer: ObjectWriter, changes: Changes, message: str) -> Oid:
         head = self._head

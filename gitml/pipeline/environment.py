@@ -63,8 +63,8 @@ def task_environment(
         "PACH_JOB_ID": job_id,
         "PACH_OUTPUT_COMMIT_ID": job_id,
         "PACH_DATUM_ID": datum_id,
-        "PPS_PIPELINE_NAME": stage.name,
-        "PPS_PROJECT_NAME": "default",
+        "PPS_PIPELINE_NAME": stage.name.removeprefix(f"{stage.project}/"),
+        "PPS_PROJECT_NAME": stage.project or "default",
     }
     own = dict(stage.transform.env)
     result |= {

@@ -8,7 +8,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.spec.load import FILE
 from gitml.store.tree import Snapshot
 

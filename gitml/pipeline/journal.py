@@ -10,7 +10,7 @@ from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.spec.model import Metric, Stage
 from gitml.provenance.record import RECORDS, Record, parse_record, record_path
 from gitml.store.tree import Snapshot, empty_tree

@@ -14,8 +14,8 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.key import stage_key
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import tasks_at
-from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.record import Record, parse_record, record_path
 from gitml.store.odb import MissingObjectError

@@ -30,10 +30,11 @@ from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
-from gitml.pipeline.spec import Pipeline, load_pipeline
+from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.spec.running import EXECUTORS
 from gitml.pipeline.stagerun import (
@@ -80,6 +81,8 @@ class RunOptions:
     """The ref that receives the result commit; None: the branch."""
     publish_wait: float = 30.0
     """Seconds to wait for a moment in which results can be published."""
+    sign: bool = False
+    """Sign the result commit, whatever `ml.sign` says; whoever sits there may be asked for a passphrase."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
     executor: str | None = None
@@ -450,7 +453,7 @@ class Runner:
             return False
         outcome = publish(
             self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
-            wait=self._options.publish_wait, stopped=self._stop.is_set,
+            wait=self._options.publish_wait, stopped=self._stop.is_set, sign=self._options.sign,
         )  # fmt: skip
         if isinstance(outcome, Moved):
             return True
@@ -496,6 +499,7 @@ class Runner:
         if self._tasks:
             with self._cache.update(f"run {report.run}: {state.status}") as batch:
                 self._put_run(batch, report, state.status)
+        self._cache.join_packs()
         self._update_state()
         for old in self._lease.forget_old_runs():
             remove_tree(old)

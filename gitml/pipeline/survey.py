@@ -12,8 +12,9 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import StageStatus, evaluate, key_at
-from gitml.pipeline.spec import Pipeline, load_pipeline
+from gitml.pipeline.spec import Pipeline
 from gitml.store.tree import Snapshot
 
 

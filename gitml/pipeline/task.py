@@ -23,6 +23,7 @@ from gitml.pipeline.process import Command, Ended, Stop, run_process
 from gitml.pipeline.sandbox import Sandbox, View
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.standin import stand_in
 from gitml.pipeline.tasklog import LIMIT, TaskLog
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
@@ -222,6 +223,11 @@ class _Task:
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         environment |= self.granted.variables
         fault = _check_start(view, arguments[0], directory, environment["PATH"])
+        if fault is not None and fault.status == NOT_FOUND and transform.image is not None:
+            found = stand_in(arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None)
+            if found is not None:
+                self.log.note(f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it")
+                arguments, fault = found, None
         if fault is not None:
             return fault
         if transform.debug:

@@ -110,7 +110,7 @@ class Source:
         left = self._bring(oids)
         if left:
             raise ContentMissingError(
-                f"{len(left)} objects of the content are not here, and no remote has them, first '{min(left)}'",
+                f"{_objects(len(left))} not here, and no remote has them, first '{min(left)}'",
                 hint="push them from a clone that has them: git ml push",
             )
 
@@ -161,11 +161,11 @@ class Source:
                 left = fetch_missing(self.repo, missing)
             except GitmlError as error:
                 raise ContentMissingError(
-                    f"{len(missing)} objects of the content are not here: {error.message}", hint=error.hint
+                    f"{_objects(len(missing))} not here: {error.message}", hint=error.hint
                 ) from error
             except OSError as error:
                 raise ContentMissingError(
-                    f"{len(missing)} objects of the content are not here and cannot be kept: {error.strerror or error}"
+                    f"{_objects(len(missing))} not here and cannot be kept: {error.strerror or error}"
                 ) from error
             index.refresh()
             return left
@@ -188,3 +188,7 @@ class Source:
 
 def _damaged(error: CorruptError) -> ContentDamagedError:
     return ContentDamagedError(error.message, hint=error.hint or "look closer: git ml fsck")
+
+
+def _objects(number: int) -> str:
+    return f"{number:,} objects of the content are" if number != 1 else "1 object of the content is"

@@ -144,7 +144,7 @@ def download(store: Store, wanted: Sequence[tuple[PartialPack, Iterable[Range]]]
         lacking = _merged(partial.lacks(ranges), GAP)
         if lacking and partial.pack.size <= (SMALL if len(lacking) > 2 else _TINY):
             lacking = [(0, partial.pack.size)]
-        for key, start, end in pieces(partial.pack.id, partial.pack.size):
+        for key, start, end in pieces(partial.pack):
             requests += [
                 (partial, key, start, max(low, start), min(high, end))
                 for low, high in lacking

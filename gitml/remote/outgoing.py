@@ -1,7 +1,9 @@
 """Packs as a store wants them, made from objects of a repository or taken as they are."""
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from gitml.errors import MissingDataError
@@ -17,6 +19,7 @@ _PACK_LIMIT = 1 << 30
 """Bytes of a pack that is made; what is more goes into further ones."""
 
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1"}
+_ORDER = (b"commit", b"tree", b"blob", b"tag")
 _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}
 
 
@@ -41,11 +44,13 @@ def make_packs(
 
     Each pack is complete in itself. Raise `GitError` if an object is not here.
     """
-    listed = b"".join(oid.hex().encode() + b" " + name + b"\n" for oid, name in objects.items())
+    listed = bytearray()  # joining would hold every line by itself
+    for oid, name in objects.items():
+        listed += b"%b %b\n" % (oid.hex().encode(), name)
     repo.git.run(
         "-c", "pack.indexVersion=2", "-c", "pack.writeReverseIndex=false", "-c", f"pack.packSizeLimit={_PACK_LIMIT}",
         *SMALL_WINDOWS, "pack-objects", "--progress" if shown else "-q", "--delta-base-offset", str(place / "pack"),
-        input=listed, env={**_NO_FETCH, **(environment or {})}, show=shown,
+        input=bytes(listed), env={**_NO_FETCH, **(environment or {})}, show=shown,
     )  # fmt: skip
 
 
@@ -58,24 +63,28 @@ def as_it_is(repo: Repository, path: Path, kind: Kind, environment: Mapping[str,
     """A pack file beside its index."""
     index_path = path.with_suffix(".idx")
     index = index_path.read_bytes()
-    oids = PackIndex(index_path, repo.format).oids()
     pack_id = index[-2 * repo.format.size : -repo.format.size].hex()
-    objects = _describe(repo, oids, {**_NO_FETCH, **(environment or {})})
-    return Outgoing(
-        Pack(pack_id, path.stat().st_size, len(oids), kind), path, format_index(index, objects, repo.format)
-    )
+    names = PackIndex(index_path, repo.format)
+    stored = format_index(index, *_describe(repo, names, {**_NO_FETCH, **(environment or {})}))
+    return Outgoing(Pack(pack_id, path.stat().st_size, len(names), kind), path, stored)
 
 
 def _describe(
-    repo: Repository, oids: Sequence[Oid], environment: Mapping[str, str]
-) -> dict[Oid, tuple[ObjectKind, int]]:
-    """Kind and size of objects; raise `MissingDataError`."""
-    asked = b"".join(oid.hex().encode() + b"\n" for oid in oids)
-    lines = repo.git.output("cat-file", "--batch-check", input=asked, env=environment).splitlines()
-    found = {}
-    for oid, line in zip(oids, lines, strict=True):
-        parts = line.split()
-        if len(parts) != 3:
-            raise MissingDataError(f"object {oid} went while it was pushed", hint="push again")
-        found[oid] = (_KINDS[parts[1]], int(parts[2]))
-    return found
+    repo: Repository, names: PackIndex, environment: Mapping[str, str]
+) -> tuple[Iterator[ObjectKind], Iterator[int]]:
+    """Kinds and sizes of the objects of a pack, in the order of its index; raise `MissingDataError`."""
+    kinds, sizes = bytearray(), array("Q")
+    # a pack may have millions of objects: what is held of each is counted in bytes
+    asked = bytearray()
+    for position in range(len(names)):
+        asked += names.oid(position).hex().encode() + b"\n"
+    answers = repo.git.output(
+        "cat-file", "--batch-check=%(objecttype) %(objectsize)", input=bytes(asked), env=environment
+    )
+    for line in BytesIO(answers):
+        name, _, size = line.partition(b" ")
+        if name not in _KINDS:
+            raise MissingDataError(f"object {name.decode()} went while it was pushed", hint="push again")
+        kinds.append(_ORDER.index(name))
+        sizes.append(int(size))
+    return (_KINDS[_ORDER[number]] for number in kinds), iter(sizes)

@@ -4,9 +4,12 @@ The index is git's own (version 2) of the pack, then one byte for the kind of ea
 four bytes for its size, and the SHA-256 of all before. Hides both forms (docs/remote.md).
 """
 
+import re
 import struct
+import sys
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +18,7 @@ from gitml.errors import CorruptError
 from gitml.git.packindex import PackIndex
 from gitml.git.packindex import format_index as format_git_index
 from gitml.oid import ObjectFormat, Oid
-from gitml.remote.state import Pack
+from gitml.remote.state import Dropped, Pack
 from gitml.store.odb import Kind
 
 PACKS = "packs"
@@ -29,50 +32,50 @@ LARGE = 0xFFFFFFFF
 
 _NUMBERS: dict[str, int] = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _KINDS: dict[int, Kind] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+_NAME = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:-([1-9][0-9]{0,9}))?(?=[./]|$)")
 _DIGEST = 32
 _HEADER = 12
 _HEADER_OF_INDEX = 8 + 1024
 
 
-def index_key(pack_id: str) -> str:
+def name_of(pack: Pack | Dropped) -> str:
+    """How the objects of a pack are called: by its id, from the second epoch on with the epoch."""
+    return f"{pack.id}-{pack.epoch}" if pack.epoch else pack.id
+
+
+def directory_of(pack: Pack | Dropped) -> str:
+    """Where the pieces of a pack are, if it is in pieces."""
+    return f"{PACKS}/{name_of(pack)}"
+
+
+def index_key(pack: Pack | Dropped) -> str:
     """Where the index of a pack is."""
-    return f"{PACKS}/{pack_id}.index"
+    return f"{PACKS}/{name_of(pack)}.index"
 
 
-def pieces(pack_id: str, size: int) -> list[tuple[str, int, int]]:
-    """The objects that hold a pack of `size` bytes: key, and which bytes of the pack it has."""
-    if size <= PIECE:
-        return [(f"{PACKS}/{pack_id}.pack", 0, size)]
+def pieces(pack: Pack | Dropped) -> list[tuple[str, int, int]]:
+    """The objects that hold a pack: key, and which bytes of the pack it has."""
+    if pack.size <= PIECE:
+        return [(f"{PACKS}/{name_of(pack)}.pack", 0, pack.size)]
     return [
-        (f"{PACKS}/{pack_id}/{number:05}", start, min(start + PIECE, size))
-        for number, start in enumerate(range(0, size, PIECE))
+        (f"{directory_of(pack)}/{number:05}", start, min(start + PIECE, pack.size))
+        for number, start in enumerate(range(0, pack.size, PIECE))
     ]
 
 
-def keys(pack_id: str, size: int) -> list[str]:
-    """All objects of a pack."""
-    return [index_key(pack_id), *(key for key, _, _ in pieces(pack_id, size))]
+def pack_of(key: str) -> tuple[str, int] | None:
+    """Id and epoch of the pack that an object below `packs/` belongs to, None if it is none of ours."""
+    found = _NAME.match(key.removeprefix(f"{PACKS}/"))
+    return None if found is None else (found[1], int(found[2] or 0))
 
 
-def pack_of(key: str) -> str | None:
-    """The id of the pack that an object below `packs/` belongs to, None if it is none of ours."""
-    name = key.removeprefix(f"{PACKS}/").partition("/")[0].partition(".")[0]
-    return name if len(name) in (40, 64) and not name.strip("0123456789abcdef") else None
-
-
-def format_index(index: bytes, objects: Mapping[Oid, tuple[Kind, int]], object_format: ObjectFormat) -> bytes:
-    """The index of a pack in a store: git's own, with kind and size of each object."""
-    count = struct.unpack_from(">L", index, 8 + 4 * 255)[0]
-    at = _HEADER_OF_INDEX
-    width = object_format.size
-    ordered = [objects[Oid(index[at + width * n : at + width * (n + 1)])] for n in range(count)]
-    body = b"".join(
-        [
-            index,
-            bytes(_NUMBERS[kind] for kind, _ in ordered),
-            struct.pack(f">{count}L", *(min(size, LARGE) for _, size in ordered)),
-        ]
-    )
+def format_index(index: bytes, kinds: Iterable[Kind], sizes: Iterable[int]) -> bytes:
+    """The index of a pack in a store: git's own, with kind and size of each object in its order."""
+    numbers = bytes(_NUMBERS[kind] for kind in kinds)
+    short = array("I", (min(size, LARGE) for size in sizes))
+    if sys.byteorder == "little":
+        short.byteswap()
+    body = b"".join([index, numbers, short.tobytes()])
     return body + sha256(body).digest()
 
 

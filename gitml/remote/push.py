@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 from gitml.errors import BusyError, CorruptError, GitmlError, MissingDataError, UserError
@@ -115,7 +116,6 @@ class _Push:
                 # a ref that was refused before may move now that somebody else has changed the store
                 self._store.require_conditions()
                 self._sent = self._send(current, changes)
-            self._refuse_doomed(current, self._sent)
             new = current.changed(
                 # when it came out of use, the first sweep that sees it says: clocks of pushers are not asked
                 refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded], now=0,
@@ -205,15 +205,6 @@ class _Push:
             if not is_alive(int(other.name.partition("-")[0])):
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _refuse_doomed(self, state: State, sent: "_Sent") -> None:
-        doomed = {each.id for each in state.dropped if each.doomed}
-        for pack in sent.packs:
-            if pack.id in doomed:
-                raise BusyError(
-                    f"pack {pack.id} of '{self._store.address.url}' is just being removed",
-                    hint="push again when git ml remote gc is through",
-                )
-
     def _send(self, state: State, changes: Mapping[bytes, Ref | None]) -> "_Sent":
         """Put into the store what it lacks for `changes`; what is data lies in packs of its own."""
         tips = {name: ref.oid for name, ref in changes.items() if ref is not None}
@@ -226,8 +217,8 @@ class _Push:
             made, joined = self._make(state, wanted, there, kind) if wanted else ([], [])
             packs += made
             folded += joined
-        upload(self._store, packs, shown=self._terms.shown)
-        return _Sent(state.sweeps, frozenset(tips.values()), tuple(each.pack for each in packs), tuple(folded))
+        placed = upload(self._store, state, packs, shown=self._terms.shown)
+        return _Sent(state.sweeps, frozenset(tips.values()), tuple(placed), tuple(folded))
 
     def _make(
         self, state: State, tips: Sequence[Oid], there: Sequence[Oid], kind: Kind
@@ -254,9 +245,11 @@ class _Push:
 
     def _weight(self, needed: Mapping[Oid, bytes]) -> int:
         """Bytes that objects take on the disk here."""
-        asked = b"".join(oid.hex().encode() + b"\n" for oid in needed)
-        sizes = self._repo.git.output("cat-file", "--batch-check=%(objectsize:disk)", input=asked, env=_NO_FETCH)
-        return sum(int(line) for line in sizes.split())
+        asked = bytearray()
+        for oid in needed:
+            asked += oid.hex().encode() + b"\n"
+        sizes = self._repo.git.output("cat-file", "--batch-check=%(objectsize:disk)", input=bytes(asked), env=_NO_FETCH)
+        return sum(map(int, BytesIO(sizes)))
 
     def _check_whole(self, state: State, needed: Mapping[Oid, bytes], missing: Iterable[Oid]) -> None:
         """What is not here must be there: raise `MissingDataError` for a hole that a push would make."""
@@ -365,7 +358,7 @@ class _Push:
         for pack in packs:
             path = directory / "pack" / f"pack-{pack.id}.pack"
             with path.open("wb") as file:
-                for key, start, end in pieces(pack.id, pack.size):
+                for key, start, end in pieces(pack):
                     file.write(self._store.bucket.read_range(key, 0, end - start))
             done = self._repo.git.run("index-pack", str(path), check=False)
             if done.returncode != 0:

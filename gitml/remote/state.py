@@ -21,6 +21,8 @@ FORMAT = 1
 LARGEST = 1 << 40
 """Bytes of a pack at most: whoever reads one counts its pieces."""
 
+_LAST_EPOCH = 10**9
+
 REMEMBERED = 200
 """Dropped packs in a state that pushes write."""
 
@@ -35,12 +37,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pack:
-    """A pack in the store: `id` is the digest at its end, in hex; `size` in bytes, `objects` their number."""
+    """A pack in the store: `id` is the digest at its end, in hex; `size` in bytes, `objects` their number.
+
+    `epoch` is that of the state it was pushed to, and part of the names of its files.
+    """
 
     id: str
     size: int
     objects: int
     kind: Kind = field(compare=False)
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Dropped:
     size: int
     since: int
     doomed: bool = False
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,19 @@ class State:
     dropped: tuple[Dropped, ...] = ()
     sweeps: int = 0
     """How often objects may have gone; who counts on what was there before has to look again."""
+    epoch: int = 0
+    """Rises when packs are doomed. The names of files have it, so that no name is used again that somebody may still be
+    about to delete."""
     update: str = ""
     """Random; tells whose write a state is."""
 
     def tips(self) -> set[Oid]:
         """What the refs name."""
         return {ref.oid for ref in self.refs.values()}
+
+    def placed(self, pack: Pack) -> Pack:
+        """A pack under the name that a push to this state gives it; one that is in use keeps its own."""
+        return replace(pack, epoch=next((each.epoch for each in self.packs if each.id == pack.id), self.epoch))
 
     def changed(
         self,
@@ -100,8 +114,9 @@ class State:
         new = {pack.id: pack for pack in added}
         gone = set(removed) - new.keys()
         packs = {pack.id: pack for pack in self.packs if pack.id not in gone} | new
-        dropped = [each for each in self.dropped if each.id not in new]
-        dropped += [Dropped(pack.id, pack.size, now) for pack in self.packs if pack.id in gone]
+        used = {(pack.id, pack.epoch) for pack in new.values()}
+        dropped = [each for each in self.dropped if (each.id, each.epoch) not in used]
+        dropped += [Dropped(pack.id, pack.size, now, epoch=pack.epoch) for pack in self.packs if pack.id in gone]
         forgotten = len(dropped) - REMEMBERED
         dropped = [each for number, each in enumerate(dropped) if each.doomed or number >= forgotten]
         return replace(
@@ -118,8 +133,15 @@ class State:
         return replace(self.changed(refs={}, added=added, removed=removed, now=now), sweeps=self.sweeps + 1)
 
     def swept(self, dropped: Iterable[Dropped]) -> "State":
-        """With other packs on their way out."""
-        return replace(self, dropped=tuple(dropped), sweeps=self.sweeps + 1, update=secrets.token_hex(8))
+        """With other packs on their way out. Where some of them are doomed now, another epoch begins."""
+        after = tuple(dropped)
+        return replace(
+            self,
+            dropped=after,
+            sweeps=self.sweeps + 1,
+            epoch=_epoch_after(self.epoch, after),
+            update=secrets.token_hex(8),
+        )
 
 
 def format_state(state: State) -> bytes:
@@ -134,14 +156,27 @@ def format_state(state: State) -> bytes:
                 for name, ref in state.refs.items()
             },
             "packs": [
-                {"id": pack.id, "size": pack.size, "objects": pack.objects, "kind": pack.kind.value}
+                {
+                    "id": pack.id,
+                    "size": pack.size,
+                    "objects": pack.objects,
+                    "kind": pack.kind.value,
+                    **_epoch_of(pack.epoch),
+                }
                 for pack in state.packs
             ],
             "dropped": [
-                {"id": each.id, "size": each.size, "since": each.since, **({"doomed": True} if each.doomed else {})}
+                {
+                    "id": each.id,
+                    "size": each.size,
+                    "since": each.since,
+                    **({"doomed": True} if each.doomed else {}),
+                    **_epoch_of(each.epoch),
+                }
                 for each in state.dropped
             ],
             "sweeps": state.sweeps,
+            **_epoch_of(state.epoch),
             "update": state.update,
         }
     )
@@ -164,13 +199,15 @@ def parse_state(data: bytes, where: str) -> State:
                 )
             raise ValueError("no format")
         object_format = ObjectFormat(document["object_format"])
+        dropped = tuple(_dropped(value, object_format) for value in document["dropped"])
         return State(
             format=object_format,
             head=None if document["head"] is None else _ref_name(document["head"]),
             refs={_ref_name(name): _ref(value, object_format) for name, value in document["refs"].items()},
             packs=tuple(_pack(value, object_format) for value in document["packs"]),
-            dropped=tuple(_dropped(value, object_format) for value in document["dropped"]),
+            dropped=dropped,
             sweeps=_number(document["sweeps"]),
+            epoch=_epoch_after(_number(document.get("epoch", 0), _LAST_EPOCH), dropped),
             update=_text(document["update"]),
         )
     except UserError:
@@ -180,6 +217,16 @@ def parse_state(data: bytes, where: str) -> State:
         raise CorruptError(
             f"'{where}' is damaged: {detail}", hint="git ml remote fsck says what can still be read"
         ) from None
+
+
+def _epoch_after(epoch: int, dropped: Iterable[Dropped]) -> int:
+    """The epoch behind all in which packs were named that are doomed."""
+    return max([epoch, *(each.epoch + 1 for each in dropped if each.doomed)])
+
+
+def _epoch_of(number: int) -> dict[str, int]:
+    """The first epoch is not written: most stores never see another."""
+    return {"epoch": number} if number else {}
 
 
 def is_ref_name(name: bytes) -> bool:
@@ -214,6 +261,7 @@ def _pack(value: Any, object_format: ObjectFormat) -> Pack:
         _number(value["size"], LARGEST),
         _number(value["objects"]),
         Kind(value["kind"]),
+        _number(value.get("epoch", 0), _LAST_EPOCH),
     )
 
 
@@ -223,6 +271,7 @@ def _dropped(value: Any, object_format: ObjectFormat) -> Dropped:
         _number(value["size"], LARGEST),
         _number(value["since"]),
         value.get("doomed") is True,
+        _number(value.get("epoch", 0), _LAST_EPOCH),
     )
 
 

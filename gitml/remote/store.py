@@ -15,8 +15,9 @@ from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat
 from gitml.protocol.remote_helper import NOTHING_THERE
 from gitml.remote.address import Address
-from gitml.remote.bucket import Bucket, StoreError, UnconditionalError, Version, open_bucket
+from gitml.remote.bucket import Bucket, StoreError, UnconditionalError, Version
 from gitml.remote.packs import StoredIndex, check_index, index_key
+from gitml.remote.services import open_bucket
 from gitml.remote.state import Pack, State, format_state, parse_state
 
 STATE = "refs.json"
@@ -123,7 +124,7 @@ class Store:
         kept = self.kept_index(pack, object_format)
         if kept is not None:
             return kept
-        data = self.bucket.read(index_key(pack.id))
+        data = self.bucket.read(index_key(pack))
         if data is None:
             raise StoreError(
                 f"cannot read pack {pack.id} of '{self.address.url}'", "its index is not there",

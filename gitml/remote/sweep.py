@@ -1,9 +1,10 @@
 """What a store need not keep: packs that are no longer in use, and in packs objects that no ref reaches any more.
 
 A pack leaves in steps. It is dropped, after the grace period doomed, its files are deleted, then it is forgotten; each
-step but the deletion is a conditional write of the state. A pusher that meets its own pack on the way out takes it
-back, or is told to try again (gitml.remote.push), so nothing that a ref reaches is ever deleted, whatever the clocks
-say. The grace period is for readers that have read an older state.
+step but the deletion is a conditional write of the state. A pusher that meets its own pack among the dropped takes it
+back. One that is doomed does not come back: dooming begins an epoch, and what is pushed from then on has other names.
+So a deletion, however late, finds nothing that a ref reaches, whatever the clocks say and however many sweeps there
+are. The grace period is for readers that have read an older state.
 """
 
 import random
@@ -16,7 +17,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.remote.fetch import fetch
 from gitml.remote.outgoing import Outgoing, make_packs, packs_in
-from gitml.remote.packs import PACKS, keys, pack_of
+from gitml.remote.packs import PACKS, directory_of, index_key, pack_of, pieces
 from gitml.remote.scratch import bring_graph, scratch_repository
 from gitml.remote.state import Dropped, Kind, Pack, State
 from gitml.remote.store import Store, require_state
@@ -73,9 +74,7 @@ def _drop_unreached(store: Store, *, dry_run: bool, shown: bool) -> tuple[list[P
         rewritten, made, unreached = _without_unreached(store, state, dry_run=dry_run, shown=shown)
         if dry_run or not rewritten:
             return rewritten, unreached
-        new = state.rewritten(
-            added=[each.pack for each in made], removed=[pack.id for pack in rewritten], now=int(time.time())
-        )
+        new = state.rewritten(added=made, removed=[pack.id for pack in rewritten], now=int(time.time()))
         if store.write(new):
             return rewritten, unreached
         _pause(number)
@@ -87,8 +86,10 @@ def _doom(store: Store, grace: float, *, dry_run: bool) -> tuple[list[Dropped], 
     for number in range(_ROUNDS):
         state = require_state(store.read(), store.address)
         now = int(time.time())
-        known = {each.id for each in state.dropped} | {pack.id for pack in state.packs}
-        strays = [Dropped(name, size, now) for name, size in sorted(_strays(store, known).items())]
+        known = {(each.id, each.epoch) for each in state.dropped} | {(pack.id, pack.epoch) for pack in state.packs}
+        strays = [
+            Dropped(name, size, now, epoch=epoch) for (name, epoch), size in sorted(_strays(store, known).items())
+        ]
         # what a push dropped has no time yet: the grace period begins when a sweep first sees it
         seen = [replace(each, since=each.since or now) for each in (*state.dropped, *strays)]
         every = [replace(each, doomed=each.doomed or now - each.since >= grace) for each in seen]
@@ -105,22 +106,16 @@ def _doom(store: Store, grace: float, *, dry_run: bool) -> tuple[list[Dropped], 
 
 
 def _delete(store: Store, doomed: Sequence[Dropped]) -> None:
-    """Delete the files of packs that are doomed, then forget them.
-
-    Right before, the state is read again: another sweep may have deleted and forgotten a pack meanwhile, and a pusher
-    put it there again.
-    """
+    """Delete the files of packs that are doomed, then forget them. Nobody uses their names again."""
     for each in doomed:
-        doomed_now = {one.id for one in require_state(store.read(), store.address).dropped if one.doomed}
-        if each.id not in doomed_now:
-            continue
         # by listing, not by size: of a pack that was never whole some pieces may be there
-        pieces = {listed.key for listed in store.bucket.list(f"{PACKS}/{each.id}")}
-        store.bucket.delete(sorted(pieces | set(keys(each.id, 0))))
-    gone = {each.id for each in doomed}
+        found = {listed.key for listed in store.bucket.list(directory_of(each))}
+        (single,) = pieces(replace(each, size=0))
+        store.bucket.delete(sorted(found | {index_key(each), single[0]}))
+    gone = {(each.id, each.epoch) for each in doomed}
     for number in range(_ROUNDS):
         state = require_state(store.read(), store.address)
-        if store.write(state.swept([each for each in state.dropped if each.id not in gone])):
+        if store.write(state.swept([each for each in state.dropped if (each.id, each.epoch) not in gone])):
             return
         _pause(number)
     raise _busy(store)
@@ -134,9 +129,9 @@ def _busy(store: Store) -> BusyError:
     return BusyError(f"others push to '{store.address.url}' all the time", hint="try again")
 
 
-def _strays(store: Store, known: set[str]) -> dict[str, int]:
+def _strays(store: Store, known: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Packs that are there and not in the state, with their sizes: of pushes under way, killed, or refused."""
-    found: dict[str, int] = {}
+    found: dict[tuple[str, int], int] = {}
     for listed in store.bucket.list(PACKS):
         name = pack_of(listed.key)
         if name is not None and name not in known:
@@ -144,9 +139,7 @@ def _strays(store: Store, known: set[str]) -> dict[str, int]:
     return found
 
 
-def _without_unreached(
-    store: Store, state: State, *, dry_run: bool, shown: bool
-) -> tuple[list[Pack], list[Outgoing], int]:
+def _without_unreached(store: Store, state: State, *, dry_run: bool, shown: bool) -> tuple[list[Pack], list[Pack], int]:
     """Packs that hold much that no ref reaches, those that take their place (in the store already), and how much."""
     with scratch_repository(state.format) as repo:
         reached = bring_graph(repo, store, state, shown=shown)
@@ -170,8 +163,7 @@ def _without_unreached(
         if dry_run or not rewritten:
             return rewritten, [], unreached
         made = [each for kind, oids in kept.items() for each in _pack(repo, store, state, kind, oids, shown=shown)]
-        upload(store, made, shown=shown)
-        return rewritten, made, unreached
+        return rewritten, upload(store, state, made, shown=shown), unreached
 
 
 def _pack(repo: Repository, store: Store, state: State, kind: Kind, oids: set[Oid], *, shown: bool) -> list[Outgoing]:

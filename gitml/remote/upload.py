@@ -4,20 +4,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from gitml.remote.outgoing import Outgoing
-from gitml.remote.packs import PACKS, index_key, pieces
+from gitml.remote.packs import directory_of, index_key, pieces
 from gitml.remote.progress import Progress
+from gitml.remote.state import Pack, State
 from gitml.remote.store import PARALLEL, Store
 
 
-def upload(store: Store, outgoing: Iterable[Outgoing], *, shown: bool) -> None:
-    """Put packs into a store, in any order: nobody looks at them before refs do. Raise `StoreError`.
+def upload(store: Store, state: State, outgoing: Iterable[Outgoing], *, shown: bool) -> list[Pack]:
+    """Put packs into a store, in any order: nobody looks at them before refs do. Give them as `state` is to name them.
 
-    A pack is named by its content, so pieces that are there already are those that are meant.
+    A pack is named by its content, so pieces that are there already are those that are meant. Raise `StoreError`.
     """
-    packs = list(outgoing)
+    packs = [replace(each, pack=state.placed(each.pack)) for each in outgoing]
     with (
         Progress("Sending packs", sum(each.pack.size for each in packs), shown=shown) as progress,
         ExitStack() as opened,
@@ -28,6 +30,7 @@ def upload(store: Store, outgoing: Iterable[Outgoing], *, shown: bool) -> None:
                 pass
         finally:
             threads.shutdown(cancel_futures=True)
+    return [each.pack for each in packs]
 
 
 def _objects(
@@ -35,10 +38,10 @@ def _objects(
 ) -> Iterator[Callable[[], None]]:
     """What is to be put, each as a call that does it."""
     for each in packs:
-        wanted = pieces(each.pack.id, each.pack.size)
+        wanted = pieces(each.pack)
         there: dict[str, int] = {}
         if len(wanted) > 1:
-            there = {listed.key: listed.size for listed in store.bucket.list(f"{PACKS}/{each.pack.id}")}
+            there = {listed.key: listed.size for listed in store.bucket.list(directory_of(each.pack))}
         source = os.open(each.path, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, source)
         for key, start, end in wanted:
@@ -57,5 +60,5 @@ def _send(store: Store, progress: Progress, source: int, key: str, start: int, e
 
 
 def _send_index(store: Store, each: Outgoing) -> None:
-    store.bucket.write(index_key(each.pack.id), each.index)
+    store.bucket.write(index_key(each.pack), each.index)
     store.keep_index(each.pack, each.index)

@@ -74,12 +74,12 @@ def _absent(store: Store, state: State) -> Iterator[Fault]:
     """Objects of packs that are not there, or of another size."""
     listed = {each.key: each.size for each in store.bucket.list(PACKS)}
     for pack in state.packs:
-        for key, start, end in pieces(pack.id, pack.size):
+        for key, start, end in pieces(pack):
             if key not in listed:
                 yield Fault(f"pack {pack.id}", f"'{key}' is not there", missing=True)
             elif listed[key] != end - start:
                 yield Fault(f"pack {pack.id}", f"'{key}' has {listed[key]} bytes of {end - start}", missing=False)
-        if index_key(pack.id) not in listed:
+        if index_key(pack) not in listed:
             yield Fault(f"pack {pack.id}", "its index is not there", missing=True)
 
 

@@ -6,6 +6,7 @@ Objects that are not here are no error to this walk but its result. It obeys fil
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -78,8 +79,8 @@ def named(
         raise BrokenWalkError(_reason(done.stderr))
     found: dict[Oid, bytes] = {}
     missing = set()
-    for line in done.stdout.split(b"\n"):
-        oid, _, name = line.partition(b" ")
+    for line in BytesIO(done.stdout):  # one at a time: there may be millions
+        oid, _, name = line.rstrip(b"\n").partition(b" ")
         if oid.startswith(b"?"):
             missing.add(Oid.parse(oid[1:]))
         elif oid:

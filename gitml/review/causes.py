@@ -17,12 +17,12 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.key import spec_fields
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.params import read_params
 from gitml.pipeline.places import line_of
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import shown
-from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, text_of

@@ -1,18 +1,17 @@
 """Comparing tables with polars: batches in, hashes and bounded summaries kept.
 
-Two hashes of 64 bits stay in memory for each row, of its key and of its content: `matching` joins rows by them. Which
-columns changed is found in a second reading of the rows that are concerned (`rereading`).
+Hashes stay in memory for each row, of its key and of its content: `matching` joins rows by them. Which columns changed
+is found in a second reading of the rows that are concerned (`rereading`).
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gitml.tables.diff import Cell
 from gitml.tables.frames import DelimitedSource, Source, as_text, is_one_to_one
-from gitml.tables.hashing import between, cell_hashes, joined, row_hashes
-from gitml.tables.matching import Sorted, by_content, by_key, rows_among
+from gitml.tables.hashing import between, cell_hashes, row_hashes
+from gitml.tables.matching import Hashes, by_content, by_key, rows_among
 from gitml.tables.profile import Profile
 from gitml.tables.rereading import examine, whole_rows
 from gitml.tables.table import Match, Rows
@@ -33,10 +32,8 @@ class FrameTable:
         self.warnings = list(source.warnings)
         self.rows = 0
         self.profiles: dict[str, Profile] = {}
-        self.content: Any = None
-        """A hash of the compared cells of each row: an array."""
-        self.keys: list[Sorted] = []
-        """For each key that was asked for, a hash of it for each row."""
+        self.hashes = Hashes()
+        """Of each row; where no key was asked for, the content is the key."""
         self._as_they_are: frozenset[str] = frozenset()
         """Columns that are compared without making text of their cells: they are of one type in both versions."""
 
@@ -84,23 +81,27 @@ class FrameTable:
         alike = {name for name, dtype in mine.items() if others.get(name) == dtype and is_one_to_one(dtype)}
         self._as_they_are = other._as_they_are = frozenset(alike)
 
-    def scan(self, compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
-        """Read the file once: profiles, and the hashes of rows."""
-        tally = Tally(self.names)
-        content: list[Any] = []
-        found: list[list[Any]] = [[] for _ in keys]
-        needed = list(dict.fromkeys([*compared, *chain.from_iterable(keys)]))
-        for row, frame in self._source.batches(self.names):
-            tally.add(row, frame)
+    def may_be_key(self, name: str) -> bool:
+        """Whether no cell is missing and none occurs twice among the first rows, many thousand of them."""
+        for _, frame in self._source.batches([name]):
+            column = frame.to_series()
+            return not column.null_count() and column.n_unique() == len(column)
+        return False
+
+    def scan(self, compared: Sequence[str], key: Sequence[str] | None) -> None:
+        """Read the file once: profiles, unless they are known, and the hashes of rows; no key: by content."""
+        tally = None if self.profiles else Tally(self.names)
+        self.hashes = Hashes()
+        needed = list(dict.fromkeys([*compared, *(key or ())]))
+        for row, frame in self._source.batches(self.names if tally is not None else needed):
+            if tally is not None:
+                tally.add(row, frame)
             hashes = cell_hashes(self._comparable(frame[needed]))
-            content.append(row_hashes(hashes, compared, frame.height))
-            for each, key in zip(found, keys, strict=True):
-                each.append(row_hashes(hashes, key, frame.height))
-            self.rows += frame.height
-        self.content = joined(content)
-        content.clear()
-        while found:
-            self.keys.append(Sorted.of(joined(found.pop(0))))
+            content = row_hashes(hashes, compared, frame.height)
+            self.hashes.add(content if key is None else row_hashes(hashes, key, frame.height), content)
+        self.rows = self.hashes.rows
+        if tally is None:
+            return
         self.profiles = tally.profiles(self._source.types())
         if isinstance(self._source, DelimitedSource) and self._source.ragged:
             self.warnings.append(f"{self._source.ragged} rows are longer or shorter than the names")
@@ -108,34 +109,30 @@ class FrameTable:
     def _comparable(self, frame: "polars.DataFrame") -> "polars.DataFrame":
         return as_text(frame, self._as_they_are)
 
-    def is_unique(self, key: int) -> bool:
-        """Whether no two rows have this key."""
-        return not self.keys[key].has_repeated()
-
     def forget(self) -> None:
-        """Let go of the hashes."""
-        self.content = None
-        self.keys = []
+        """Let go of hashes that nobody matched."""
+        self.hashes = Hashes()
 
 
-def scan(tables: tuple[FrameTable, FrameTable], compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
-    """Read both files once: profiles, and the hashes of rows in the compared columns and in each of these keys."""
+def scan(tables: tuple[FrameTable, FrameTable], compared: Sequence[str], key: Sequence[str] | None) -> None:
+    """Read both files once: profiles, and the hashes of rows in the compared columns and in this key."""
     tables[0].agree(tables[1])
     # both at once: polars and numpy mostly leave a second processor idle
     with ThreadPoolExecutor(len(tables)) as threads:
-        for _ in threads.map(lambda table: table.scan(compared, keys), tables):
+        for _ in threads.map(lambda table: table.scan(compared, key), tables):
             pass
 
 
-def match(old: FrameTable, new: FrameTable, key: int | None) -> Match:
-    """Which rows of two scanned tables belong together: by a key they were scanned for, or by content."""
-    if key is None:
-        return by_content(old.content, new.content)
-    return by_key((old.keys[key], new.keys[key]), (old.content, new.content))
+def match(old: FrameTable, new: FrameTable, *, keyed: bool, unique: bool = False) -> Match | None:
+    """Which rows of two scanned tables belong together: by the key they were scanned for, or by content.
+
+    With `unique` None if a key occurs more than once in a table.
+    """
+    return by_key(old.hashes, new.hashes, unique=unique) if keyed else by_content(old.hashes, new.hashes)
 
 
 def shared(train: FrameTable, test: FrameTable, most: int) -> tuple[int, list[dict[str, Cell]]]:
-    """How many rows of a scanned table appear in another one, and the first of them."""
-    rows = rows_among(test.content, train.content)
+    """How many rows of a table, scanned by content, appear in another one, and the first of them."""
+    rows = rows_among(test.hashes, train.hashes)
     found = dict(whole_rows(test, rows[:most]))
     return len(rows), [found[row] for row in rows[:most].tolist()]

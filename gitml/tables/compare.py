@@ -75,7 +75,7 @@ def overlap(
         for each in chosen:
             if each not in one.names or each not in two.names:
                 raise TableError(f"there is no column {each!a} in both tables")
-        engine.scan((one, two), chosen, ())
+        engine.scan((one, two), chosen, None)
         count, rows = engine.shared(one, two, samples)
         return Overlap(
             rows=(one.rows, two.rows), columns=chosen, shared=count,
@@ -186,11 +186,7 @@ def _compare_tables(old: Any, new: Any, options: Options) -> TableDiff:
     for name in options.key:
         if name not in compared:
             raise TableError(f"there is no column {name!a} in both versions to be the key")
-    keys = [options.key] if options.key else [(name,) for name in _candidates(old, new, compared)]
-    engine.scan((old, new), compared, keys)
-    number = 0 if options.key else _first_unique(old, new, keys)
-    key = () if number is None else keys[number]
-    found: Match = engine.match(old, new, number)
+    key, found = _matched(old, new, compared, options.key)
     for table in (old, new):
         table.forget()
     order = [Place(name, all(profile.is_numeric(table.profiles[name].type) for table in (old, new))) for name in key]
@@ -216,6 +212,24 @@ def _compare_tables(old: Any, new: Any, options: Options) -> TableDiff:
     )  # fmt: skip
 
 
+def _matched(old: Any, new: Any, compared: Sequence[str], given: tuple[str, ...]) -> tuple[tuple[str, ...], Match]:
+    """The key that rows are told apart by, empty if there is none, and which of them belong together."""
+    engine = _engine()
+    if given:
+        engine.scan((old, new), compared, given)
+        return given, engine.match(old, new, keyed=True)
+    # only of one key at a time are hashes held
+    for name in _candidates(old, new, compared):
+        engine.scan((old, new), compared, (name,))
+        if old.profiles[name].missing or new.profiles[name].missing:
+            continue
+        found = engine.match(old, new, keyed=True, unique=True)
+        if found is not None:
+            return (name,), found
+    engine.scan((old, new), compared, None)
+    return (), engine.match(old, new, keyed=False)
+
+
 def _candidates(old: Any, new: Any, compared: Sequence[str]) -> list[str]:
     """Columns that may be the key as far as the first rows show, best first."""
     heads = [(table.names, list(zip(*table.head(_HEAD), strict=True))) for table in (old, new)]
@@ -235,14 +249,8 @@ def _candidates(old: Any, new: Any, compared: Sequence[str]) -> list[str]:
                 return False
         return True
 
-    return sorted(filter(may_be, compared), key=rank)[:_CANDIDATES]
-
-
-def _first_unique(old: Any, new: Any, keys: Sequence[Sequence[str]]) -> int | None:
-    for number, key in enumerate(keys):
-        if all(table.profiles[key[0]].missing == 0 and table.is_unique(number) for table in (old, new)):
-            return number
-    return None
+    ranked = sorted(filter(may_be, compared), key=rank)[:_CANDIDATES]
+    return [name for name in ranked if old.may_be_key(name) and new.may_be_key(name)]
 
 
 def _warnings(old: Any, new: Any) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gitml.tables.cutting import Cutter
 from gitml.tables.delimited import DelimitedFile, column_names, fitted
 from gitml.tables.diff import Cell, TableError
+from gitml.tables.hashing import place_of
 from gitml.tables.table import Rows
 
 if TYPE_CHECKING:
@@ -441,4 +442,4 @@ def _encodable(text: str) -> str:
 
 
 def _any_between(wanted: Rows, start: int, end: int) -> bool:
-    return bool(wanted.searchsorted(start) < wanted.searchsorted(end))
+    return place_of(wanted, start) < place_of(wanted, end)

@@ -63,16 +63,24 @@ def distinct(values: Any) -> Any:
 
 
 def merged(one: Rows, two: Rows) -> Rows:
-    """The values of two sorted arrays, sorted, each once."""
+    """The values of two sorted arrays of distinct ones, sorted, each once."""
     import numpy as np
 
-    if not len(one) or not len(two):
-        return two if not len(one) else one
-    # stable: a merge of the two runs
-    ordered = np.sort(np.concatenate([one, two]), kind="stable")
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    few, many = sorted((one, two), key=len)
+    if len(few):
+        places = many.searchsorted(few)
+        fresh = many[np.minimum(places, len(many) - 1)] != few
+        few, places = few[fresh], places[fresh]
+    # there may be ten million and more: they are copied once, and only where there is need
+    return np.insert(many, places, few) if len(few) else many
+
+
+def place_of(ordered: Rows, number: int) -> int:
+    """Where in sorted numbers those begin that are not less than `number`."""
+    # of the same type: otherwise numpy makes a copy of all of them in one that both have
+    return int(ordered.searchsorted(ordered.dtype.type(number)))
 
 
 def between(wanted: Rows, start: int, end: int) -> Rows:
     """Of sorted numbers those from `start` up to `end`."""
-    return wanted[wanted.searchsorted(start) : wanted.searchsorted(end)]
+    return wanted[place_of(wanted, start) : place_of(wanted, end)]

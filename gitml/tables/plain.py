@@ -31,8 +31,8 @@ class PlainTable:
         self.profiles: dict[str, Profile] = {}
         self.content = array("Q")
         """A hash of the compared cells of each row."""
-        self.keys: list[array[int]] = []
-        """For each key that was asked for, a hash of it for each row."""
+        self.keys = array("Q")
+        """A hash of the key of each row, if there was one to scan for."""
 
     def head(self, count: int) -> list[list[Cell]]:
         """The first rows."""
@@ -53,13 +53,28 @@ class PlainTable:
                 column.append(row[place])
         return dict(zip(columns, found, strict=True))
 
-    def scan(self, compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
-        """Read the file once: profiles, and the hashes of rows."""
+    def may_be_key(self, name: str) -> bool:  # noqa: ARG002 - as the other engine
+        """Whether the first rows leave it open: those of `head` are all that are looked at before a scan."""
+        return True
+
+    def scan(self, compared: Sequence[str], key: Sequence[str] | None) -> None:
+        """Read the file once: profiles, unless they are known, and the hashes of rows; no key: by content."""
+        self.forget()
+        pick = _picker(self._places(compared))
+        pick_key = None if key is None else _picker(self._places(key))
+        for cells in self._cells_seen():
+            self.content.append(hash(pick(cells)) & _WORD)
+            if pick_key is not None:
+                self.keys.append(hash(pick_key(cells)) & _WORD)
+        self.rows = len(self.content)
+
+    def _cells_seen(self) -> Iterator[list[Cell]]:
+        """All rows; whoever goes through them for the first time leaves the profiles behind."""
+        if self.profiles:
+            yield from (cells for _, cells in self.read())
+            return
         width = len(self.names)
         columns = [_Column() for _ in self.names]
-        pick = _picker(self._places(compared))
-        pick_keys = [_picker(self._places(key)) for key in keys]
-        self.keys = [array("Q") for _ in keys]
         level, sampled = 64, list[tuple[int, int]]()
         ragged = 0
         for row, record in enumerate(self._file.records(self._file.start)):
@@ -77,43 +92,40 @@ class PlainTable:
                     sampled = [sampled[place] for place in kept]
                     for column in columns:
                         column.keep(kept)
-            self.content.append(hash(pick(cells)) & _WORD)
-            for hashes, pick_key in zip(self.keys, pick_keys, strict=True):
-                hashes.append(hash(pick_key(cells)) & _WORD)
-        self.rows = len(self.content)
+            yield cells
         self.profiles = {name: column.profile() for name, column in zip(self.names, columns, strict=True)}
         if ragged:
             self.warnings.append(f"{ragged} rows are longer or shorter than the names")
 
-    def is_unique(self, key: int) -> bool:
-        """Whether no two rows have this key."""
-        return len(set(self.keys[key])) == self.rows
-
     def forget(self) -> None:
         """Let go of the hashes."""
-        self.content = array("Q")
-        self.keys = []
+        self.content, self.keys = array("Q"), array("Q")
 
     def _places(self, names: Sequence[str]) -> list[int]:
         return [self.names.index(name) for name in names]
 
 
-def scan(tables: tuple[PlainTable, PlainTable], compared: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
-    """Read both files once: profiles, and the hashes of rows in the compared columns and in each of these keys."""
+def scan(tables: tuple[PlainTable, PlainTable], compared: Sequence[str], key: Sequence[str] | None) -> None:
+    """Read both files once: profiles, and the hashes of rows in the compared columns and in this key."""
     for table in tables:
-        table.scan(compared, keys)
+        table.scan(compared, key)
 
 
-def match(old: PlainTable, new: PlainTable, key: int | None) -> Match:
-    """Which rows of two scanned tables belong together: by a key they were scanned for, or by content."""
-    if key is None:
+def match(old: PlainTable, new: PlainTable, *, keyed: bool, unique: bool = False) -> Match | None:
+    """Which rows of two scanned tables belong together: by the key they were scanned for, or by content.
+
+    With `unique` None if a key occurs more than once in a table.
+    """
+    if not keyed:
         return Match(added=_surplus(new, old, None), removed=_surplus(old, new, None))
-    repeated = [{each for each, count in Counter(table.keys[key]).items() if count > 1} for table in (old, new)]
+    if unique and any(len(set(table.keys)) < table.rows for table in (old, new)):
+        return None
+    repeated = [{each for each, count in Counter(table.keys).items() if count > 1} for table in (old, new)]
     by_content = repeated[0] | repeated[1]
-    before = {each: row for row, each in enumerate(old.keys[key]) if each not in by_content}
+    before = {each: row for row, each in enumerate(old.keys) if each not in by_content}
     changed: list[tuple[int, int]] = []
     added: list[int] = []
-    for row, each in enumerate(new.keys[key]):
+    for row, each in enumerate(new.keys):
         if each in by_content:
             continue
         partner = before.pop(each, None)
@@ -122,8 +134,7 @@ def match(old: PlainTable, new: PlainTable, key: int | None) -> Match:
         elif old.content[partner] != new.content[row]:
             changed.append((partner, row))
     chosen = [
-        [row for row, each in enumerate(table.keys[key]) if each in by_content] if by_content else []
-        for table in (old, new)
+        [row for row, each in enumerate(table.keys) if each in by_content] if by_content else [] for table in (old, new)
     ]
     return Match(
         added=sorted([*added, *_surplus(new, old, (chosen[1], chosen[0]))]),

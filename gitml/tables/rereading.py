@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gitml.tables.diff import Cell
 from gitml.tables.frames import as_text
-from gitml.tables.hashing import between, cell_hashes, merged, mixed_all
+from gitml.tables.hashing import between, cell_hashes, merged, mixed_all, place_of
 from gitml.tables.table import Match, Place, Rows, Samples
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ def examine(
     old: Rereadable, new: Rereadable, found: Match, compared: Sequence[str], order: Sequence[Place], most: int
 ) -> Samples:
     """How often each column changed, and the first rows of each kind."""
-    import numpy as np
-
     added, removed = _First(new, order, most, found.added), _First(old, order, most, found.removed)
     changed = _First(new, order, most, found.changed_new)
     firsts: tuple[list[_First], list[_First]] = [removed], [added, changed]
@@ -57,7 +55,7 @@ def examine(
     else:
         counts = _out_of_step(old, new, found, names, firsts)
     partners = changed.rows()
-    old_rows = [int(found.changed_old[np.searchsorted(found.changed_new, row)]) for row, _ in partners]
+    old_rows = [int(found.changed_old[place_of(found.changed_new, row)]) for row, _ in partners]
     old_cells = dict(whole_rows(old, old_rows))
     return Samples(
         changes={name: counts.get(name, 0) for name in compared},
@@ -183,7 +181,7 @@ def _out_of_step(
 
     pairs = len(found.changed_new)
     # for each old row, in their order, which pair it is of: pairs are in the order of new rows
-    pair_of = np.argsort(found.changed_old)
+    pair_of = np.argsort(found.changed_old).astype(np.uint32)
     ordered = found.changed_old[pair_of]
     most = max(1, _BUDGET // (8 * pairs))
     counts: dict[str, int] = {}

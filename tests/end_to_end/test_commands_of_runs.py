@@ -1,34 +1,20 @@
 """The commands around runs: which stages and datums, stop and resume, retry, restore, publish."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.project import TWO_STAGES, Project, small_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project with its first results, for the others to copy."""
-    return tmp_path_factory.mktemp("built") / "project"
+from tests.end_to_end.project import TWO_STAGES, Project
 
 
 @pytest.fixture
-def project(tmp_path: Path, built: Path) -> Project:
+def project(first_results: Project) -> Project:
     """Two quick stages, first results committed; hooks start nothing."""
-    if not built.exists():
-        first = small_project(built)
-        first.git("config", "ml.auto", "false")
-        first.git("config", "ml.sandbox", "none")
-        first.commit("first", wait=False)
-        first.ml("run")
-    shutil.copytree(built, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.git("update-index", "-q", "--refresh")
-    return project
+    first_results.git("config", "ml.auto", "false")
+    first_results.git("config", "ml.sandbox", "none")
+    return first_results
 
 
 def change(project: Project, **files: str) -> None:

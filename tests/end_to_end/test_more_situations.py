@@ -1,28 +1,8 @@
 """Situations with more than one repository: merges elsewhere, submodules, shallow clones, two who compute the same."""
 
-import shutil
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project, small_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project with its first results, for the others to copy."""
-    return tmp_path_factory.mktemp("built") / "project"
-
-
-@pytest.fixture
-def project(tmp_path: Path, built: Path) -> Project:
-    """Two quick stages, first results committed."""
-    if not built.exists():
-        small_project(built).commit("first")
-    shutil.copytree(built, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.ml("install")
-    return project
+from tests.end_to_end.project import Project
 
 
 def test_row_10_outputs_that_a_forge_blended_are_found(project: Project, tmp_path: Path) -> None:
@@ -90,6 +70,49 @@ def test_row_21_results_are_signed_or_wait(project: Project) -> None:
     project.ml("publish")
     assert "-----BEGIN SSH SIGNATURE-----" in project.git("cat-file", "commit", "HEAD")
     assert project.git("log", "-1", "--format=%cn <%ce>") == "Bot <bot@example.org>"
+    assert set(project.states().values()) == {"fresh"}
+    # one that nobody could sign is signed when a person is there to type the passphrase
+    project.run("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(key))
+    project.git("config", "ml.sign", "auto")
+    project.write("training/b.csv", "3\n4\n")
+    project.commit("even more")
+    tree, parent = project.head("HEAD^{tree}"), project.head("HEAD~1")
+    assert project.subjects()[0] == "gitml: update model, inference"
+    assert "SIGNATURE" not in project.git("cat-file", "commit", "HEAD")
+    ask = project.path.parent / "ask"
+    ask.write_text("#!/bin/sh\necho secret\n")
+    ask.chmod(0o755)
+    person = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
+    assert "results committed as" in project.run("git", "ml", "publish", "--sign", extra=person).stdout
+    assert "-----BEGIN SSH SIGNATURE-----" in project.git("cat-file", "commit", "HEAD")
+    assert (project.head("HEAD^{tree}"), project.head("HEAD~1")) == (tree, parent)
+    assert project.is_clean()
+    assert "nothing to commit" in project.run("git", "ml", "publish", "--sign", extra=person).stdout
+
+
+def test_row_24_line_endings_of_windows_do_not_pass_for_changes(project: Project) -> None:
+    project.git("config", "core.autocrlf", "true")
+    project.write("training/a.csv", "1\r\n2\r\n3\r\n")
+    project.ml("track", "large.bin")
+    content = b"\r\n\n" * 30_000
+    project.write("large.bin", content)
+    project.commit("more")
+    assert set(project.states().values()) == {"fresh"}
+    for name in ("model/model.txt", "large.bin"):
+        (project.path / name).unlink()
+    project.git("checkout", "-q", ".")
+    assert (project.path / "model/model.txt").read_bytes() == b"1\r\n2\r\n3\r\n"
+    assert (project.path / "large.bin").read_bytes() == content
+    before = project.executions()
+    project.git("commit", "-q", "--allow-empty", "-m", "nothing")
+    project.wait()
+    assert project.executions() == before, "what git changes on the way out is no change of an input"
+    project.write("training/a.csv", "1\r\n")
+    project.commit("less")
+    # outputs follow where git has put them with other line endings: that is no edit of the user's
+    assert (project.path / "model/model.txt").read_text().split() == ["1"]
+    assert project.git("cat-file", "-p", "HEAD:model/model.txt") == "1"
+    assert project.is_clean()
     assert set(project.states().values()) == {"fresh"}
 
 

@@ -1,34 +1,11 @@
 """The git situations of daily work: nothing of the user's is lost, no result lands on the wrong base."""
 
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project, small_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project with its first results, for the others to copy."""
-    return tmp_path_factory.mktemp("built") / "project"
-
-
-@pytest.fixture
-def project(tmp_path: Path, built: Path) -> Project:
-    """Two quick stages, first results committed."""
-    if not built.exists():
-        first = small_project(built)
-        first.commit("first")
-        assert first.states() == {"model": "fresh", "inference": "fresh"}
-    shutil.copytree(built, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.ml("install")
-    project.git("update-index", "-q", "--refresh")
-    return project
+from tests.end_to_end.project import Project
 
 
 class Gate:
@@ -99,6 +76,54 @@ def test_row_04_interactive_rebase_that_reorders_and_drops(project: Project) -> 
     assert project.read("model/model.txt") == "1\n2\n"
     assert project.executions() == before
     assert project.is_clean()
+
+
+def test_row_04_rebase_that_drops_results(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("input/x.csv", "other x\n")
+    project.commit("data x")
+    project.git("revert", "--no-edit", "HEAD")  # that result is not wanted
+    project.wait()
+    assert project.states()["inference"] == "held"
+    project.write("training/t.csv", "7\n")
+    project.commit("data t")
+    project.git("switch", "-q", "main")
+    project.write("training/a.csv", "1\n4\n")
+    project.commit("data a")
+    project.git("switch", "-q", "topic")
+    project.ml("rebase", "main", "--interactive", GIT_SEQUENCE_EDITOR="cp -t ..")
+    todo = (project.path.parent / "git-rebase-todo").read_text().splitlines()
+    # the user sees the list without results; the first stays, as its revert builds on it
+    assert [line.split()[0] for line in todo if line and line[0] != "#"] == ["pick", "pick", "pick", "pick", "drop"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.read("model/model.txt") == "1\n4\n7\n"
+    assert project.subjects()[1] == "data t"
+    assert project.is_clean()
+
+
+def test_row_04_rebase_with_a_conflict_is_ended_by_git(project: Project) -> None:
+    project.git("switch", "-q", "-c", "topic")
+    project.write("training/a.csv", "1\n5\n")
+    project.commit("topic data")
+    project.git("switch", "-q", "main")
+    project.write("training/a.csv", "1\n4\n")
+    project.commit("main data")
+    project.git("switch", "-q", "topic")
+    at = project.head()
+    assert project.ml("rebase", "main", check=False).returncode == 1
+    assert "stands alone" in project.ml("rebase", "--abort", "main", check=False).stderr
+    project.ml("rebase", "--abort")
+    assert project.head() == at
+    assert project.ml("rebase", "main", check=False).returncode == 1
+    assert project.subjects()[0] == "gitml: update model, inference"
+    project.git("checkout", "-q", "--theirs", "training/a.csv")
+    project.git("add", "training/a.csv")
+    before = project.executions()
+    project.git("config", "ml.auto", "false")  # no hook runs anything: what is known comes back all the same
+    project.ml("rebase", "--continue", GIT_EDITOR="true")
+    assert project.subjects()[:2] == ["gitml: restore model, inference", "topic data"]
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == before
 
 
 def test_row_04_rebase_onto_other_data_recomputes_once_at_the_end(project: Project) -> None:
@@ -229,8 +254,17 @@ def test_row_13_detached_head_computes_nothing_by_itself(project: Project) -> No
     report = project.json("run")
     assert report["published"] is None
     assert [stage["ran"] for stage in report["stages"]] == [1, 2]
-    project.git("switch", "-q", "-c", "rescued")
-    project.ml("run")
+    assert "no name for a branch" in project.ml("publish", "--to", "a..b", check=False).stderr
+    assert "not at the commit checked out" in project.ml("publish", "--to", "main", check=False).stderr
+    before = project.executions()
+    assert "on branch rescued" in project.ml("publish", "--to", "rescued").stdout
+    assert project.git("symbolic-ref", "-q", "HEAD", check=False) == "", "the files checked out stay"
+    project.git("checkout", "-q", "--detach", "main")
+    assert "nothing to commit" in project.ml("publish", "--to", "needless").stdout
+    assert project.git("branch", "--list", "needless") == ""
+    project.git("switch", "-q", "rescued")
+    assert project.executions() == before
+    assert project.subjects()[:2] == ["gitml: restore model, inference", "on no branch"]
     assert set(project.states().values()) == {"fresh"}
     assert project.head("main") == tip
 

@@ -83,7 +83,7 @@ def test_history_holds_what_dvc_kept_for_it(repo: Path, layout: str) -> None:
     here = set_up(repo)
     assert detect(here) == "dvc"
     outcome = run(repo, source="dvc", choice=Choice(("main",)))
-    assert outcome.notes == ["'dvc.lock' and its dvc.yaml stay: pipelines of DVC are not converted"]
+    assert outcome.notes == ["'dvc.lock' and its dvc.yaml stay: stages come with git ml import dvc"]
     with GitOdb(here.git, here.format) as odb:
         old, new = (files_of(here, odb, revision) for revision in ("main~1", "main"))
         assert set(old) == {

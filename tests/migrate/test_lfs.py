@@ -11,7 +11,7 @@ import pytest
 from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.install import hooks_dir
+from gitml.install.chain import hooks_dir
 from gitml.migrate.convert import ConversionError
 from gitml.migrate.lfs import LfsStore, format_lfs_pointer
 from gitml.migrate.migration import detect, remove_lfs_setup, uses_lfs

@@ -106,6 +106,47 @@ def _fail_within(cache: RunCache) -> None:
         raise RuntimeError
 
 
+def key(number: int) -> str:
+    return f"{number:064x}"
+
+
+def packs_of(repo: Repository) -> list[Path]:
+    return list((repo.objects_dir / "pack").glob("*.pack"))
+
+
+def test_many_updates_leave_one_small_pack(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        most = 0
+        for number in range(70):
+            put_task(cache, key(number), b"%d" % number)
+            most = max(most, len(packs_of(repo)))
+        assert most <= 64  # joined on the way
+        before = sum(pack.stat().st_size for pack in packs_of(repo))
+        for number in range(70, 80):
+            put_task(cache, key(number), b"%d" % number)
+        cache.join_packs()
+        (only,) = packs_of(repo)
+        assert only.stat().st_size < before  # as deltas
+        assert all(RunCache(repo, odb).task(key(number)) is not None for number in range(80))
+    run_git(repo.worktree or Path(), "fsck", "--strict")
+
+
+def test_a_pack_that_is_kept_or_gone_is_not_joined(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    with odb:
+        cache = RunCache(repo, odb)
+        put_task(cache, KEY, b"kept")
+        (kept,) = packs_of(repo)
+        kept.with_suffix(".keep").touch()
+        for number in range(20):
+            put_task(cache, key(number), b"%d" % number)
+        cache.join_packs()
+        assert kept in packs_of(repo)
+        assert len(packs_of(repo)) == 2
+
+
 def test_merge_is_a_union_and_commutes() -> None:
     odb = MemoryOdb()
 

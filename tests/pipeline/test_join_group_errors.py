@@ -16,16 +16,7 @@ def side(repo: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "place", "said", "hint"),
     [
-        ({"join": [side("training", join_on="$1")]}, "input.join", "a join of one input", "name the input to join"),
         ({"join": []}, "input.join", "an empty list", ""),
-        (
-            {"join": [side("training", join_on="$1"), side("input")]},
-            "input.join[1]", "input 'input' of a join has no 'join_on'", '"join_on": "$1"',
-        ),
-        (
-            {"group": [side("training")]},
-            "input.group[0]", "input 'training' of a group has no 'group_by'", '"group_by": "$1"',
-        ),
         (
             {"join": [side("training", join_on="$2"), side("input", join_on="$1")]},
             "input.join[0].pfs.join_on", "names the capturing group 2, and the glob '/(*).csv' has 1", "parentheses",

@@ -1,6 +1,7 @@
 """What `pipeline.json` may not say: one message each, with its place and a remedy."""
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ SYNTAX = [
     Case("", PLACE + "no specification in it", '{"stages": []}'),
     Case("---\n---\n", PLACE + "no specification in it", '{"stages": []}'),
     Case("hello", PLACE + "expected a specification, got a string"),
-    Case(b'{"a": "\xff"}', "pipeline.json:1: not UTF-8 text", "save the file as UTF-8"),
+    Case(b'{"a": "\xff"}', "pipeline.json:1:8: not UTF-8 text", "save the file as UTF-8"),
     Case("a: \x01", PLACE + "neither JSON nor YAML: it holds control characters"),
     Case(
         '{"pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
@@ -171,8 +172,35 @@ FIELDS = [
     Case({"transform": {"cmd": ["a"]}}, PLACE + "'pipeline' is missing", None, True),
     Case(stage(pipeline={}), PLACE + "pipeline: 'name' is missing", None, True),
     Case(
-        stage(pipeline={"name": "a", "project": {"name": "p"}}), PLACE + "pipeline.project.name: projects", "name", True
+        stage(pipeline={"name": "a", "project": {"name": "p/q"}}),
+        PLACE + "pipeline.project.name: 'p/q' is not a name for a project",
+        "letters",
+        True,
     ),
+    Case(
+        stage(input=reads("training", project="-p")),
+        PLACE + "input.pfs.project: '-p' is not a name for a project",
+        "letters",
+    ),
+    Case(
+        stage(input=reads("training", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        "commit a file there",
+    ),
+    Case(
+        stage(input=reads("training", repo_type="meta")),
+        PLACE + "input.pfs.repo_type: not supported: there are no repositories of specifications and of datums",
+        "git ml ls datums",
+        True,
+    ),
+    Case(
+        stage(tolerations=[{"operator": "EXIST"}]),
+        PLACE + "tolerations[0].operator: expected one of EMPTY, EXISTS, EQUAL, got 'EXIST'",
+        "did you mean 'EXISTS'?",
+        True,
+    ),
+    Case(stage(tolerations=[{"effect": 4}]), PLACE + "tolerations[0].effect: expected one of ALL_EFFECTS", None, True),
+    Case(stage(datum_tries=1.5), PLACE + "datum_tries: expected an integer, got '1.5'", None, True),
     Case(stage("-a"), PLACE + "pipeline.name: '-a' is not a name for a stage", "letters", True),
     Case(stage("a//b"), PLACE + "pipeline.name: 'a//b' is not a name", "letters", True),
     Case(stage("a/../b"), PLACE + "pipeline.name: 'a/../b' is not a name", "letters", True),
@@ -318,7 +346,8 @@ ADDITIONS = [
         stage(code=["model/x.py"]), PLACE + "code[0]: 'model/x.py' lies in the output of stage 'model'", "as an input"
     ),
     Case(stage(code=["link"]), PLACE + "code[0]: 'link' is a symbolic link, expected a file or a directory"),
-    Case(stage(code={"/": "src"}), PLACE + "code[\"/\"]: code cannot be mounted at '/'", "'/code'"),
+    Case(stage(code={"/pfs": "src"}), PLACE + "code[\"/pfs\"]: code cannot be mounted at '/pfs'", "'/code'"),
+    Case(stage(code={"/": "params.yaml"}), PLACE + "code[\"/\"]: 'params.yaml' is a file, expected a directory"),
     Case(stage(code={"/pfs/x": "src"}), PLACE + "code[\"/pfs/x\"]: code cannot be mounted at '/pfs/x'", "'/code'"),
     Case(stage(code={"pfs": "src"}), PLACE + "code.pfs: code cannot be mounted at 'pfs'"),
     Case(stage(code={"../x": "src"}), PLACE + "code[\"../x\"]: '../x' leaves the workspace", "'..'"),
@@ -429,7 +458,9 @@ ALL = [*SYNTAX, *FIELDS, *NAMES_AND_PATHS, *INPUTS, *ADDITIONS]
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.message[:60])
 def test_bad_files_are_one_message_with_place_and_remedy(case: Case) -> None:
     error = failure(case.spec)
-    assert error.message.startswith(case.message)
+    given = error if re.match(r"[^ ]+:\d+", case.message) else error.at(None)
+    assert given.message.startswith(case.message)
+    assert error.position is not None or not error.place.path
     assert "\n" not in error.message
     if case.hint is None:
         assert error.hint is None
@@ -503,7 +534,7 @@ REFUSED = [
 def test_fields_of_pachyderm_that_are_refused_say_why_and_what_to_do(name: str, key: str, field: Any) -> None:
     for spelling in {key, camel(key)}:
         error = failure(set_value(name, spelling, "other"))
-        assert error.place.endswith(f".{spelling}" if name != "stage" else f": {spelling}")
+        assert error.place.path.endswith(f".{spelling}" if name != "stage" else spelling)
         assert error.problem == field.about
         assert error.hint == field.hint
         assert error.hint
@@ -522,6 +553,7 @@ def test_what_a_later_version_brings_says_so() -> None:
         "spout",
         "determined",
         "tf_job",
+        "repo_type",
     }
 
 

@@ -7,15 +7,24 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.project import Project
-from tests.stores import KEY, SECRET, address, make_bucket, serve_moto, serve_rclone
+from tests.google import serve_google
+from tests.stores import (
+    CREDENTIALS,
+    address,
+    make_bucket,
+    make_container,
+    serve_azurite,
+    serve_moto,
+    serve_rclone,
+)
 
 NewStore = Callable[[str], str]
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +42,32 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def google(moto: str) -> Iterator[str]:
+    with serve_google(moto) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[str]:
+    with serve_azurite() as endpoint:
+        make_container(endpoint, "container")
+        yield endpoint
+
+
 @pytest.fixture
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
-    """Gives the address of a new store of a kind: `file`, `moto`, `rclone`."""
+    """Gives the address of a new store of a kind (`tests.stores.KINDS`)."""
 
     def new(kind: str) -> str:
         name = secrets.token_hex(6)
         if kind == "file":
             return f"ml::file://{tmp_path}/store-{name}"
         endpoint = request.getfixturevalue(kind)
+        if kind == "azure":
+            return f"ml::az://container/{name}?endpoint={endpoint}"
+        if kind == "google":
+            return f"ml::gs://bucket/{name}?endpoint={endpoint}"
         return address(endpoint, "bucket", name, "&single_writer=true" if kind == "rclone" else "")
 
     return new

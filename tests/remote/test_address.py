@@ -3,7 +3,7 @@
 import pytest
 
 from gitml.remote.address import Address, AddressError, parse_address
-from gitml.remote.bucket import open_bucket
+from gitml.remote.services import open_bucket
 
 
 @pytest.mark.parametrize(

@@ -508,6 +508,7 @@ PACK_VALUES: Values = {
     "size": (-1, 0, 1, 12, 33, 1 << 40, (1 << 63) - 1, 1 << 63, 1 << 200, "100", None, 1.5, True),
     "objects": (-1, 0, 1, 1 << 31, 1 << 40, 1 << 63, "3", None, True),
     "kind": ("", "other", None, 1),
+    "epoch": (-1, None, "1", 1 << 40, True, "../x"),
 }
 STATE_VALUES: Values = {
     "refs": (None, [], 1, "x"),
@@ -517,6 +518,7 @@ STATE_VALUES: Values = {
     "object_format": ("md5", None, 1, [], "sha256"),
     "format": (None, 0, -1, "1", 2, 1 << 70, [], True),
     "sweeps": (-1, None, "x"),
+    "epoch": (-1, None, "x", 1 << 40),
     "update": (None, 1),
 }
 NOT_REFS: tuple[Any, ...] = (None, 1, "1" * 40, [], {})

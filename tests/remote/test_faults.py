@@ -6,6 +6,7 @@ A fault that passes is not noticed. One that stays ends the command with one mes
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,8 +76,12 @@ def test_faults_of_a_list_and_of_pieces(kind: str, proxy: Proxy, url: str, work:
     fails(work, "push", "-q", url, "main")
     # the first piece is there now; a list that is out of date does not know
     proxy.faults = [Fault(kind, "LIST", count=2), Fault(kind, "PUT", r"/0000\d", count=2)]
+    before = len(proxy.seen)
     work.git("push", "-q", url, "main")
-    assert any(each.method == "LIST" and each.fault == kind for each in proxy.seen)
+    again = proxy.seen[before:]
+    assert any(each.method == "LIST" and each.fault == kind for each in again)
+    assert any(each.method == "PUT" and "/00001" in each.path for each in again)
+    assert any(each.method == "PUT" and "/00000" in each.path for each in again) is (kind == "stale")
     proxy.faults = [Fault(kind, "GET", r"/0000\d", count=2), Fault("short body", "GET", r"/0000\d")]
     same(work, clone(url, tmp_path / "other"))
 
@@ -208,6 +213,35 @@ def test_a_storm_of_faults(moto: str, work: Project, tmp_path: Path) -> None:
             assert other.head() == work.head()
         same(work, other)
         assert any(each.fault for each in proxy.seen)
+
+
+@pytest.mark.parametrize("kind", ["azure", "google"])
+def test_faults_of_other_services(kind: str, request: pytest.FixtureRequest, work: Project, tmp_path: Path) -> None:
+    """Their clients are others: each with its own form of conditions, retries and errors."""
+    endpoint = request.getfixturevalue(kind)
+    with faulty(endpoint) as proxy:
+        start = "az://container" if kind == "azure" else "gs://bucket"
+        path = urlsplit(endpoint).path
+        url = f"ml::{start}/faults-{random.randrange(1 << 30)}?endpoint={proxy.endpoint}{path}"
+        work.git("push", "-q", url, "main")
+        other = clone(url, tmp_path / "other")
+        tip = commit(work, "two\n" * 2000)
+        proxy.faults = [
+            Fault("503", "PUT"), Fault("500", "GET"), Fault("cut", "PUT"), Fault("lose", "PUT", r"refs(\.|%2E)json"),
+            Fault("cut body", "GET"), Fault("short body", "GET"),
+        ]  # fmt: skip
+        said = work.run("git", "push", "--porcelain", url, "main").stdout
+        assert [line[:1] for line in said.splitlines() if "refs/heads/main" in line] == [" "], said
+        other.git("pull", "-q")
+        same(work, other)
+        assert sum(fault.happened for fault in proxy.faults) >= 5
+        commit(work, "three\n")
+        proxy.faults = [Fault("503", "PUT", r"refs(\.|%2E)json", count=None)]
+        assert sum(line.startswith("fatal: ") for line in fails(work, "push", url, "main").splitlines()) == 1
+        proxy.faults = []
+        assert work.git("ls-remote", url, "refs/heads/main").split()[0] == tip
+        bare = url.replace("container", "no-container").replace("bucket", "no-bucket")
+        assert "there is no such bucket" in fails(work, "push", bare, "main")
 
 
 # names

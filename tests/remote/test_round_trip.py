@@ -6,7 +6,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore, clone, commit
-from tests.stores import KINDS, address
+from tests.stores import CREDENTIALS, KINDS, address
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,7 +47,7 @@ def test_a_pack_in_pieces(
     url = new_store(kind)
     noise = work.git("rev-parse", "HEAD").encode() * 10
     for name in ("a", "b"):
-        work.write(name, _noise(20 << 20, noise + name.encode()))
+        work.write(name, _noise(9 << 20, noise + name.encode()))
     work.git("add", "-A")
     work.git("commit", "-q", "-m", "large")
     work.git("push", "-q", url, "main")
@@ -113,7 +113,7 @@ def test_settings_of_a_remote(moto: str, work: Project, tmp_path: Path) -> None:
 def test_without_credentials_it_is_said_what_to_set(
     moto: str, work: Project, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    for name in (*CREDENTIALS, "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     done = work.run("git", "ls-remote", address(moto, "bucket", "x", option), check=False)
     assert done.returncode == 128

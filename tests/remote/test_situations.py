@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from gitml.git.repository import Repository
 from gitml.protocol.remote_helper import Update
 from gitml.remote import sweep as sweeping
 from gitml.remote.address import parse_address
-from gitml.remote.bucket import DirectoryBucket
+from gitml.remote.bucket import StoreError
+from gitml.remote.directory import DirectoryBucket
 from gitml.remote.push import push
 from gitml.remote.store import Store
 from gitml.remote.terms import Terms
@@ -103,6 +105,19 @@ def test_pieces_that_a_killed_push_left_are_on_the_disk_too(tmp_path: Path, monk
         tmp_path,
     ]
     assert {str(place) for place in places} <= set(synced)
+
+
+def test_a_push_whose_files_somebody_removes_changes_nothing(work: Project, url: str, tmp_path: Path) -> None:
+    work.git("push", "-q", url, "main")
+    directory = tmp_path / url.rpartition("/")[2]
+    bucket = DirectoryBucket(directory, "file:///store")
+    found = bucket.read_versioned("refs.json")
+    assert found is not None
+    bucket.write("packs/x/00000", b"piece")
+    (directory / "packs/x/00000").unlink()
+    with pytest.raises(StoreError, match="somebody removed it meanwhile"):
+        bucket.exchange("refs.json", b"{}", found[1])
+    assert bucket.read("refs.json") == found[0]
 
 
 # fetches
@@ -193,7 +208,9 @@ def test_the_grace_period_begins_when_gc_sees_a_pack(
     assert all(abs(each.since - time.time()) < 600 for each in swept.waiting)
 
 
-def test_a_second_gc_deletes_nothing_that_came_back(work: Project, url: str, tmp_path: Path) -> None:
+def test_a_second_gc_deletes_nothing_that_came_back(
+    work: Project, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work.git("push", "-q", url, "main")
     commit(work, "two\n")
     work.git("push", "-q", url, "HEAD:side")
@@ -203,10 +220,49 @@ def test_a_second_gc_deletes_nothing_that_came_back(work: Project, url: str, tmp
     doomed, _ = sweeping._doom(one, 0, dry_run=False)
     late, _ = sweeping._doom(two, 0, dry_run=False)
     assert doomed == late != []
-    sweeping._delete(one, doomed)
-    # the very same pack once more
-    work.git("push", "-q", url, "HEAD:side")
+
+    sent: list[str] = []
+
+    def after_all_looks(keys: Iterable[str]) -> None:
+        """The second one stands still right before it deletes: the first ends, and the same pack is pushed again."""
+        if not sent:
+            sweeping._delete(one, doomed)
+            work.git("push", "-q", url, "HEAD:side")
+            state = one.read()
+            assert state is not None
+            sent.extend(pack.id for pack in state.packs if pack.epoch)
+        delete(keys)
+
+    delete = two.bucket.delete
+    monkeypatch.setattr(two.bucket, "delete", after_all_looks)
     sweeping._delete(two, late)
+    assert sent == [each.id for each in doomed]
+    assert is_whole(work, url, tmp_path / "whole")
+
+
+def test_a_pack_that_is_doomed_while_it_is_sent_gets_another_name(
+    work: Project, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.git("push", "-q", url, "main")
+    commit(work, "two\n")
+    monkeypatch.chdir(work.path)
+    store, other = (Store(parse_address(url), tmp_path / name) for name in ("one", "two"))
+    write, writes = store.write, []
+
+    def after_a_sweep_without_grace(new: Any) -> bool:
+        writes.append(new)
+        if len(writes) == 1:
+            swept = sweeping.sweep(other, grace=0, dry_run=False, shown=False)
+            assert len(swept.deleted) == 1
+        return write(new)
+
+    monkeypatch.setattr(store, "write", after_a_sweep_without_grace)
+    state = store.read()
+    updates = [Update("main", b"refs/heads/main", force=False)]
+    assert push(Repository.discover(), store, state, updates, Terms(leases={})) == [(b"refs/heads/main", None)]
+    assert len(writes) == 2
+    assert {pack.epoch for pack in writes[0].packs} == {0}
+    assert {pack.epoch for pack in writes[1].packs} == {0, 1}
     assert is_whole(work, url, tmp_path / "whole")
 
 

@@ -17,9 +17,10 @@ SOME = State(
     format=ObjectFormat.SHA1,
     head=b"refs/heads/main",
     refs={b"refs/heads/main": Ref(ONE), b"refs/heads/\xff\xc3\xa9": Ref(TWO), b"refs/tags/v1": Ref(TWO, ONE)},
-    packs=(Pack("ab" * 20, 1234, 7, Kind.CODE), Pack("cd" * 20, 5 << 30, 1, Kind.DATA)),
-    dropped=(Dropped("ef" * 20, 99, 1_700_000_000), Dropped("12" * 20, 0, 1, doomed=True)),
+    packs=(Pack("ab" * 20, 1234, 7, Kind.CODE), Pack("cd" * 20, 5 << 30, 1, Kind.DATA, epoch=2)),
+    dropped=(Dropped("ef" * 20, 99, 1_700_000_000), Dropped("12" * 20, 0, 1, doomed=True, epoch=1)),
     sweeps=3,
+    epoch=2,
     update="0011223344556677",
 )
 
@@ -114,7 +115,7 @@ def test_packs_that_are_added_are_not_dropped_any_more() -> None:
     new = Pack("ef" * 20, 99, 5, Kind.CODE)
     after = SOME.changed(refs={b"refs/heads/main": Ref(TWO)}, added=[new], removed=["ab" * 20, "ef" * 20], now=50)
     assert {pack.id for pack in after.packs} == {"cd" * 20, "ef" * 20}
-    assert after.dropped == (Dropped("12" * 20, 0, 1, doomed=True), Dropped("ab" * 20, 1234, 50))
+    assert after.dropped == (Dropped("12" * 20, 0, 1, doomed=True, epoch=1), Dropped("ab" * 20, 1234, 50))
     assert after.refs[b"refs/heads/main"] == Ref(TWO)
     assert after.update != SOME.update
     assert after.sweeps == SOME.sweeps
@@ -138,6 +139,29 @@ def test_head_stays_while_its_branch_is_there() -> None:
     assert kept.head == b"refs/heads/main"
     empty = State(ObjectFormat.SHA1)
     assert empty.changed(refs={}, added=[], removed=[], now=1, head=b"refs/heads/x").head == b"refs/heads/x"
+
+
+def test_what_is_pushed_has_the_name_of_its_epoch() -> None:
+    used, new = Pack("cd" * 20, 5 << 30, 1, Kind.DATA), Pack("12" * 20, 7, 1, Kind.CODE)
+    assert SOME.placed(replace(used, epoch=0)).epoch == 2
+    assert SOME.placed(new).epoch == 2
+    assert State(ObjectFormat.SHA1).placed(new) == new
+    # a doomed one of the same content stays on its way out
+    after = SOME.changed(refs={}, added=[SOME.placed(new)], removed=[], now=1)
+    assert Dropped("12" * 20, 0, 1, doomed=True, epoch=1) in after.dropped
+    assert replace(new, epoch=2) in after.packs
+    dropped = after.changed(refs={}, added=[], removed=["12" * 20], now=0).dropped
+    assert {each.epoch for each in dropped if each.id == "12" * 20} == {1, 2}
+
+
+def test_dooming_begins_an_epoch() -> None:
+    young = Dropped("ab" * 20, 1, 1, epoch=2)
+    assert SOME.swept([young]).epoch == 2
+    assert SOME.swept([replace(young, doomed=True)]).epoch == 3
+    assert SOME.swept([replace(young, doomed=True, epoch=1)]).epoch == 2
+    # whatever a state says, none of its doomed names is one that a push gives
+    older = parse_state(change(epoch=0), "x")
+    assert older.epoch == 2
 
 
 def test_a_sweep_counts() -> None:

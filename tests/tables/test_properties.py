@@ -279,7 +279,7 @@ def test_the_sample_does_not_depend_on_batches_and_is_fair() -> None:
             files(text, text) as paths, patch.object(frames, "_BLOCK", size), patch.object(tally, "SAMPLE", 500),
         ):  # fmt: skip
             table = columnar.FrameTable(frames.DelimitedSource(DelimitedFile(paths[0], "csv")))
-            table.scan(("n",), ())
+            table.scan(("n",), None)
             documents.append(table.profiles["n"].values)
     mixed = [profile.mixed(number) for number in range(rows)]
     limit = max(1 << level for level in range(65) if sum(each < 1 << level for each in mixed) <= 500)

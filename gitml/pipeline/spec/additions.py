@@ -1,17 +1,21 @@
 """gitml's own fields: `code`, `params`, `metrics`, and the table `images`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, printable, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, printable, quoted
 from gitml.pipeline.spec.model import CodeMount, Metric, ParamRef
 from gitml.pipeline.spec.paths import Outputs, entry_at, relative, repository_path
-from gitml.pipeline.spec.reading import Ignored, Node, mismatch, read_object
+from gitml.pipeline.spec.reading import Node, mismatch, read_object
 from gitml.store.tree import Snapshot
 
 NUMBER_FILES = (".json", ".yaml", ".yml", ".toml")
 """Endings of the files from which single values can be taken."""
 _TAKEN = ("/pfs", "/proc", "/sys", "/dev")
+_SYSTEM = frozenset(
+    "bin boot etc home lib lib32 lib64 media mnt opt root run sbin srv tmp usr var".split()  # noqa: SIM905 - as ls says
+)
+"""Directories below the root that machines have: never hidden as wholes."""
 _GOALS = ("max", "min")
 
 
@@ -44,12 +48,32 @@ def code(node: Node, around: Surroundings) -> tuple[CodeMount, ...]:
     mounts: dict[str, CodeMount] = {}
     for target, source in pairs:
         path = repository_path(source.value, source.place)
-        at = _target(target, source.place) if target is not None else path.decode()
         _check_source(path, source.place, around)
-        if at in mounts:
-            raise SpecError(source.place, f"two paths are mounted at {quoted(at or '.')}")
-        mounts[at] = CodeMount(source=path, target=at)
+        if target is not None and target.startswith("/") and not target.strip("/"):
+            found = list(_over_root(path, source.place, around.snapshot))
+        else:
+            at = _target(target, source.place) if target is not None else path.decode()
+            found = [CodeMount(source=path, target=at)]
+        for mount in found:
+            if mount.target in mounts:
+                raise SpecError(source.place, f"two paths are mounted at {quoted(mount.target or '.')}")
+            mounts[mount.target] = mount
     return tuple(mounts.values())
+
+
+def _over_root(path: bytes, place: Place, snapshot: Snapshot) -> Iterator[CodeMount]:
+    """The mounts that lay a directory over the root directory: what machines have there stays, but for equal files."""
+    entry_at(snapshot, path, place, expected="a directory")
+    waiting = [(path, "")]
+    while waiting:
+        directory, at = waiting.pop()
+        for name, entry in snapshot.list(directory).items():
+            source = directory + b"/" + name if directory else name
+            target = f"{at}/{name.decode('utf-8', 'surrogateescape')}"
+            if entry.is_tree and target.split("/")[1] in _SYSTEM:
+                waiting.append((source, target))
+            elif entry.is_tree or entry.is_file:
+                yield CodeMount(source=source, target=_target(target, place))
 
 
 def _target(text: str, place: Place) -> str:
@@ -164,13 +188,16 @@ def _one_of(endings: tuple[str, ...]) -> str:
 class Images:
     """What stands for container images on this machine: the table `images`."""
 
-    def __init__(self, value: object, place: Place) -> None:
+    def __init__(self, value: object, place: Place, findings: Findings) -> None:
         if value is None:
             value = {}
         if not isinstance(value, dict):
             raise mismatch(value, "an object from image to what stands for it", place)
         self._entries: Mapping[str, Node] = {
-            name: read_object(entry, place.field(name), "image", Ignored()) for name, entry in value.items()
+            name: findings.guarded(
+                Node({}, place.field(name)), read_object, entry, place.field(name), "image", findings
+            )
+            for name, entry in value.items()
         }
 
     def entry(self, image: Node) -> Node:

@@ -49,11 +49,11 @@ def parse_documents(data: bytes, file: str) -> list[tuple[Any, Place]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SpecError(f"{printable(file)}:{line}", "not UTF-8 text", hint="save the file as UTF-8") from None
+        at = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
+        raise SpecError(Place(file), "not UTF-8 text", hint="save the file as UTF-8", position=at) from None
     values = [value for value in _parse(text, file) if value is not None]
     several = len(values) > 1
-    found = [(value, Place(file, f"documents[{n}]") if several else Place(file)) for n, value in enumerate(values)]
+    found = [(value, Place(file, (), number if several else None)) for number, value in enumerate(values)]
     for value, place in found:
         _inspect(value, place)
     return found
@@ -70,9 +70,28 @@ def _parse(text: str, file: str) -> list[Any]:
         except SpecError as yaml_error:
             if text.lstrip()[:1] not in {"{", "["} or isinstance(yaml_error, _ContentError):
                 raise
-        line, column = json_error.lineno, json_error.colno
         problem = f"not JSON: {json_error.msg[:1].lower()}{json_error.msg[1:]}"
-        raise SpecError(f"{printable(file)}:{line}:{column}", problem) from None
+        raise SpecError(Place(file), problem, position=(json_error.lineno, json_error.colno)) from None
+
+
+def skipping_decoder() -> json.JSONDecoder:
+    """A decoder for values that are only passed over: it fails on no number, however long."""
+    return json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def document_starts(text: str) -> list[int] | None:
+    """Where each document that is not null begins in JSON text; None if the text is YAML."""
+    starts: list[int] = []
+    at, decoder = _skip(text, 0), skipping_decoder()
+    try:
+        while at < len(text):
+            value, end = decoder.raw_decode(text, at)
+            if value is not None:
+                starts.append(at)
+            at = _skip(text, end)
+    except json.JSONDecodeError:
+        return None
+    return starts
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -129,15 +148,16 @@ def _yaml_values(text: str, file: str) -> Iterator[Any]:
                 yield reader.node(next(events), 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = _at(file, mark) if mark is not None else printable(file)
-        raise SpecError(place, f"neither JSON nor YAML: {printable(error.problem or error.context or '')}") from None
+        position = _position(mark) if mark is not None else None
+        problem = f"neither JSON nor YAML: {printable(error.problem or error.context or '')}"
+        raise SpecError(Place(file), problem, position=position) from None
     except yaml.YAMLError:
         raise SpecError(Place(file), "neither JSON nor YAML: it holds control characters") from None
 
 
-def _at(file: str, mark: Any) -> str:
-    """The place of a mark of PyYAML or of libyaml, which share no type."""
-    return f"{printable(file)}:{mark.line + 1}:{mark.column + 1}"
+def _position(mark: Any) -> tuple[int, int]:
+    """The position of a mark of PyYAML or of libyaml, which share no type."""
+    return mark.line + 1, mark.column + 1
 
 
 class _YamlReader:
@@ -189,11 +209,36 @@ class _YamlReader:
         return _number(text) if _FLOAT.fullmatch(text) else text
 
     def _error(self, event: Any, problem: str, hint: str | None) -> _ContentError:
-        return _ContentError(_at(self._file, event.start_mark), problem, hint=hint)
+        return _ContentError(Place(self._file), problem, hint=hint, position=_position(event.start_mark))
+
+
+def _is_allowed(document: Any) -> bool:
+    """Whether a document holds nothing that `_inspect` would complain about; without places, which take time."""
+    waiting: list[tuple[Any, int]] = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        kind = type(value)
+        if kind is str:
+            if "\0" in value or not (value.isascii() or _SURROGATE.search(value) is None):
+                return False
+        elif kind is Object:
+            if depth >= MAX_DEPTH or value.repeated is not None:
+                return False
+            waiting.extend([(key, depth) for key in value])
+            waiting.extend([(inner, depth + 1) for inner in value.values()])
+        elif kind is list:
+            if depth >= MAX_DEPTH:
+                return False
+            waiting.extend([(inner, depth + 1) for inner in value])
+        elif kind is _Unreadable:
+            return False
+    return True
 
 
 def _inspect(document: Any, root: Place) -> None:
     """Raise `SpecError` for what both syntaxes allow and no specification may hold."""
+    if _is_allowed(document):
+        return
     waiting: list[tuple[Any, Place, int]] = [(document, root, 0)]
     while waiting:
         value, place, depth = waiting.pop()

@@ -14,14 +14,19 @@ LONGEST_NAME = 200
 """Characters of a stage name: a file name made of it must stay below 255 bytes."""
 STAGE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
 """Pachyderm's pipeline names, and `.` and `/`."""
+PROJECT_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""Pachyderm's project names, and `.`."""
 
 
 class Kind(Enum):
     """The shape of a value."""
 
+    __hash__ = object.__hash__  # members are unique; the one of `Enum` is slow, and asked for with every value
+
     STRING = "a string"
     BOOLEAN = "true or false"
     INTEGER = "an integer"
+    ENUM = "a name, or its number"
     NUMBER = "a number"
     DURATION = 'a duration such as "60s"'
     STRINGS = "a list of strings"
@@ -74,8 +79,12 @@ def _later(about: str, hint: str, *harmless: str) -> Field:
     return Field(disposition=Disposition.LATER, about=about, hint=hint, harmless=harmless)
 
 
-def _never(about: str, hint: str) -> Field:
-    return Field(disposition=Disposition.NEVER, about=about, hint=hint)
+def _never(about: str, hint: str, *harmless: str) -> Field:
+    return Field(disposition=Disposition.NEVER, about=about, hint=hint, harmless=harmless)
+
+
+def _enum(about: str, *names: str) -> Field:
+    return Field(kind=Kind.ENUM, about=about, schema={"enum": [*names, *range(len(names))]})
 
 
 def _removed(hint: str) -> Field:
@@ -88,14 +97,14 @@ _PIPELINE = {
         about="Name of the stage, and of its output directory. Letters, digits, '_', '-', '.'; '/' between parts.",
         schema={"pattern": f"^{STAGE_NAME}$", "maxLength": LONGEST_NAME},
     ),
-    "project": _object("project", "Namespace of Pachyderm; only 'default' for now."),
+    "project": _object("project", "Namespace: stage and output are called '<project>/<name>'."),
 }
 
 _PROJECT = {
-    "name": _later(
-        "projects come with a later version",
-        'until then put the project into the name of the stage: "project/name"',
-        "default",
+    "name": Field(
+        kind=Kind.STRING,
+        about="Name of the project, a directory of the repository; 'default' is none.",
+        schema={"pattern": f"^{PROJECT_NAME}$|^$", "maxLength": LONGEST_NAME},
     ),
 }
 
@@ -261,7 +270,7 @@ _INPUT = {
         kind=Kind.OBJECTS,
         object="input",
         about="Every combination of one datum from each input for which 'join_on' gives the same text.",
-        schema={"minItems": 2},
+        schema={"minItems": 1},
     ),
     "group": Field(
         kind=Kind.OBJECTS,
@@ -284,10 +293,12 @@ _PFS = {
         kind=Kind.STRING,
         about="Git branch whose tip has the files; 'master' stands for the commit being evaluated.",
     ),
-    "repo_type": _later(
-        "repository types other than 'user' come with a later version", "take it out, and name files in 'repo'", "user"
+    "repo_type": _never(
+        "not supported: there are no repositories of specifications and of datums, git and the run cache hold both",
+        "take it out; git ml ls datums STAGE and git ml show PATH say what they said",
+        "user",
     ),
-    "project": _later("projects come with a later version", "put the path of the files into 'repo'", "default"),
+    "project": Field(kind=Kind.STRING, about="Project of 'repo'; that of the stage unless told. 'default' is none."),
     "commit": Field(kind=Kind.STRING, about="Commit that has the files, by oid or tag: they never change."),
     "join_on": Field(
         kind=Kind.STRING,
@@ -399,7 +410,7 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
             kind=Kind.STRING, about='When it begins, such as "2026-01-01T00:00:00Z"; when the input came unless told.'
         ),
         "overwrite": Field(kind=Kind.BOOLEAN, about="Whether a tick replaces those before it."),
-        "project": _later("projects come with a later version", "put the path of the ticks into 'repo'", "default"),
+        "project": Field(kind=Kind.STRING, about="Project of the ticks; that of the stage unless told."),
         "commit": _ignored(Kind.STRING, "Pachyderm's server fills it in"),
     },
     "trigger": {
@@ -435,9 +446,9 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     },
     "toleration": {
         "key": Field(kind=Kind.STRING, about="Key of the taint."),
-        "operator": Field(about="How the value is compared."),
+        "operator": _enum("How the value is compared.", "EMPTY", "EXISTS", "EQUAL"),
         "value": Field(kind=Kind.STRING, about="Value of the taint."),
-        "effect": Field(about="Effect of the taint."),
+        "effect": _enum("Effect of the taint.", "ALL_EFFECTS", "NO_SCHEDULE", "PREFER_NO_SCHEDULE", "NO_EXECUTE"),
         "toleration_seconds": Field(kind=Kind.INTEGER, about="For how long."),
     },
     "metadata": {

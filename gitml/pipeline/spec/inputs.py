@@ -7,7 +7,8 @@ from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
 from gitml.pipeline.schedule import parse_moment, parse_schedule
 from gitml.pipeline.spec.additions import Surroundings
-from gitml.pipeline.spec.error import Place, SpecError, nearest, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, nearest, quoted
+from gitml.pipeline.spec.fields import PROJECT_NAME
 from gitml.pipeline.spec.model import (
     Cron,
     CrossInput,
@@ -29,8 +30,8 @@ _COMBINED: dict[str, type[CrossInput | UnionInput | JoinInput | GroupInput]] = {
     "join": JoinInput,
     "group": GroupInput,
 }
+_PROJECT = re.compile(PROJECT_NAME)
 _KINDS = ("pfs", "cron", *_COMBINED)
-_KEY_FIELDS = {"join": "join_on", "group": "group_by"}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 _NOT_IN_REFS = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{")
 _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
@@ -39,12 +40,16 @@ _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 class InputReader:
     """Reads the inputs of one stage.
 
-    `stages` maps every stage of the pipeline to its output directory. Inputs of a cross, union, join or group come
-    sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
+    `stages` maps every stage of the pipeline to its output directory, `project` is that of the stage. Inputs of a
+    cross, union, join or group come sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
     """
 
-    def __init__(self, stage: str, stages: dict[str, bytes], around: Surroundings) -> None:
+    def __init__(
+        self, stage: str, project: str, stages: dict[str, bytes], around: Surroundings, findings: Findings
+    ) -> None:
+        self._findings = findings
         self._stage = stage
+        self._project = project
         self._stages = stages
         self._around = around
 
@@ -63,16 +68,16 @@ class InputReader:
             return self._cron(inner)
         if not inner.value:
             raise SpecError(inner.place, "an empty list")
-        inputs = [self.read(item) for item in inner.value]
-        if kinds[0] == "join" and len(inputs) < 2:
-            raise SpecError(
-                inner.place, "a join of one input", hint="name the input to join it with, or write it as 'pfs' alone"
-            )
+        inputs = []
+        for item in inner.value:
+            try:
+                inputs.append(self.read(item))
+            except SpecError as error:
+                self._findings.refuse(error)
+        if len(inputs) < len(inner.value):
+            return JoinInput(inputs=tuple(inputs))
         if kinds[0] != "union":
             _check_distinct(inputs, inner)
-        if kinds[0] in _KEY_FIELDS:
-            for one, item in zip(inputs, inner.value, strict=True):
-                _check_keyed(one, item, kinds[0])
         ordered = tuple(sorted(inputs, key=lambda one: next(leaves(one)).name))
         return _COMBINED[kinds[0]](inputs=ordered)
 
@@ -82,16 +87,18 @@ class InputReader:
         watched = trigger.get("branch") if trigger is not None else None
         branch = _branch(watched if watched is not None else node.get("branch"))
         commit = _commit(node.get("commit"), node.get("branch"))
+        text = repo.value
+        repo = Node(self._within(repo, node.get("project")), repo.place)
         path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
-        chosen = name.value if name is not None and name.value else repo.value.rstrip("/").rpartition("/")[2]
+        chosen = name.value if name is not None and name.value else mount_name(text)
         _check_name(chosen, name.place if name is not None else repo.place)
         glob = node.require("glob")
         if not glob.value:
             raise SpecError(
                 glob.place, "an empty glob", hint='"/" makes one datum of everything, "/*" one of each entry'
             )
-        pattern = "/" + glob.value.strip("/")
+        pattern = normal_glob(glob.value)
         compiled = check_glob(pattern, glob.place)
         propagation = node.get("propagation_spec")
         return PfsInput(
@@ -128,7 +135,10 @@ class InputReader:
                 raise SpecError(start.place, f"{quoted(start.value)} is not a time", hint=hint) from None
         repo = node.get("repo")
         at = repo if repo is not None and repo.value else name
-        text = at.value if at is repo else f"{self._stage}_{name.value}"
+        project = self._project_of(node.get("project"))
+        short = self._stage.removeprefix(f"{self._project}/")
+        text = at.value if at is repo else f"{short}_{name.value}"
+        text = f"{project}/{text}" if project else text
         path = repository_path(text, at.place)
         whose = self._around.outputs.above(path) or self._around.outputs.below(path)
         if not path or whose is not None:
@@ -144,6 +154,29 @@ class InputReader:
             glob="/" if overwrite else "/*",
             cron=Cron(spec=spec.value, start=node.text("start"), overwrite=overwrite),
         )
+
+    def _project_of(self, given: Node | None) -> str:
+        return project_name(given) if given is not None and given.value else self._project
+
+    def _within(self, repo: Node, given: Node | None) -> str:
+        """The name of `repo` with its project before it.
+
+        Where a stage of a project does not say which project it reads, and that has no such stage or path, the name
+        stands for itself: data need not move into a directory for a project that is named in one place only.
+        """
+        text, project = str(repo.value), self._project_of(given)
+        if not project or not text:
+            return text
+        named = f"{project}/{text}"
+        if given is not None and given.value:
+            return named
+        return text if self._is_known(text, repo.place) and not self._is_known(named, repo.place) else named
+
+    def _is_known(self, text: str, place: Place) -> bool:
+        """Whether there is a stage of that name, or something at that path, now or once stages have run."""
+        path = repository_path(text, place)
+        outputs = self._around.outputs
+        return text in self._stages or outputs.above(path) is not None or self._around.snapshot.get(path) is not None
 
     def _elsewhere(self, repo: Node) -> tuple[bytes, None]:
         """The path that `repo` names in another commit. What stages make there is data as any other."""
@@ -193,6 +226,27 @@ class InputReader:
         if found is not None:
             return f"did you mean {quoted(found)}?"
         return "commit a file there; git keeps no empty directories"
+
+
+def mount_name(repo: str) -> str:
+    """Under which name a task sees an input that gives none."""
+    return repo.rstrip("/").rpartition("/")[2]
+
+
+def normal_glob(text: str) -> str:
+    """A glob with a leading slash, and without a trailing one (but `/` itself)."""
+    return "/" + text.strip("/")
+
+
+def project_name(node: Node | None) -> str:
+    """The project of a field, empty for `default` and if absent; raise `SpecError`."""
+    text = str(node.value) if node is not None and node.value else ""
+    if node is None or text in {"", "default"}:
+        return ""
+    if not _PROJECT.fullmatch(text):
+        hint = "use letters, digits, '_', '-' and '.', and begin with a letter or digit"
+        raise SpecError(node.place, f"{quoted(text)} is not a name for a project", hint=hint)
+    return text
 
 
 def _branch(node: Node | None) -> str:
@@ -287,18 +341,6 @@ def _key(node: Node | None, glob: Glob) -> str:
     if "\0" in text or not text.isprintable():
         raise SpecError(node.place, f"{quoted(text)} has characters that cannot be printed", hint="take them out")
     return text
-
-
-def _check_keyed(one: Input, item: Node, kind: str) -> None:
-    """Raise `SpecError` unless every pfs input of `one`, an input of a join or group, says what its key is."""
-    field = _KEY_FIELDS[kind]
-    for leaf in leaves(one):
-        if not (leaf.join_on if kind == "join" else leaf.group_by):
-            raise SpecError(
-                item.place,
-                f"input {quoted(leaf.name)} of a {kind} has no {quoted(field)}",
-                hint=f'put what tells its files apart in parentheses, and name it: "glob": "/(*)", "{field}": "$1"',
-            )
 
 
 def _check_name(name: str, place: Place) -> None:

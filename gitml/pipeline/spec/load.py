@@ -5,22 +5,27 @@ everything else against these and the tree, and put the stages in order.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
-from gitml.pipeline.spec.error import Place, SpecError, quoted
+from gitml.pipeline.spec.effective import effective
+from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader, check_glob
-from gitml.pipeline.spec.model import CodeMount, Pipeline, Stage, Transform
+from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
+from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
-from gitml.pipeline.spec.reading import Ignored, Node, merged, mismatch, read_object
+from gitml.pipeline.spec.positions import position
+from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
 from gitml.pipeline.spec.running import every_job, executor, flag, resources, seconds, secrets
+from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
+from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
 FILE = "pipeline.json"
@@ -37,53 +42,156 @@ class _Draft:
 
     node: Node
     name: Node
+    """With the project before it."""
+    project: str
     output: bytes
     output_place: Place
+    sound: bool
+    """Whether all its fields could be read."""
 
 
-def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
-    """The pipeline of a tree, None if it has no `pipeline.json`.
+def load_pipeline(snapshot: Snapshot, evaluate: Evaluate | None = None) -> Pipeline | None:
+    """The pipeline of a tree, None if it has no `pipeline.json`. `evaluate` gives the values of templates.
 
     Raise `SpecError` for the first thing that is wrong with it, `MissingObjectError` if an object of the
     tree is not here.
     """
     if snapshot.get(FILE.encode()) is None:
         return None
-    ignored = Ignored()
-    document, found, files = _Listing(snapshot, ignored).read()
+    try:
+        return _load(snapshot, Findings(), FILE.encode(), (), evaluate)[0]
+    except SpecError as error:
+        raise _located(error, snapshot) from None
+
+
+def effective_specification(snapshot: Snapshot, name: str, evaluate: Evaluate | None = None) -> dict[str, Any]:
+    """The specification that holds for a stage of the tree's pipeline, as a JSON value: see `effective`.
+
+    Raise as `load_pipeline`, and `KeyError` if there is no such stage.
+    """
+    try:
+        drafts = _load(snapshot, Findings(), FILE.encode(), (), evaluate)[1]
+    except SpecError as error:
+        raise _located(error, snapshot) from None
+    draft = {each.name.value: each for each in drafts}[name]
+    return effective(draft.node, draft.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What is found in a pipeline when reading does not end with the first problem."""
+
+    problems: tuple[SpecError, ...]
+    """With their positions, in the order of files and lines."""
+    notices: tuple[str, ...]
+    pipeline: Pipeline | None
+    """None if there is a problem."""
+
+
+def check_pipeline(
+    snapshot: Snapshot, document: bytes | None, files: Sequence[bytes] = (), evaluate: Evaluate | None = None
+) -> Checked:
+    """Everything that is wrong with a pipeline.
+
+    `document` is read as `pipeline.json` is (None: there is none), `files` as if it listed them. A stage in which a
+    field is wrong is not looked at any further, and what follows from one problem is not told. Raise
+    `MissingObjectError` if an object of the tree is not here.
+    """
+    findings = Findings(everything=True)
+    pipeline, _ = _load(snapshot, findings, document, files, evaluate)
+    found = {(error.message, error.hint): _located(error, snapshot) for error in findings.problems}
+    ordered = sorted(found.values(), key=lambda error: (error.place.file, error.position or (0, 0)))
+    notices = pipeline.notices if not found else findings.notices()
+    return Checked(problems=tuple(ordered), notices=notices, pipeline=pipeline if not found else None)
+
+
+def _located(error: SpecError, snapshot: Snapshot) -> SpecError:
+    """The error with line and column, if these can be told."""
+    if error.position is not None or is_template(error.place.file.encode("utf-8", "surrogateescape")):
+        return error
+    try:
+        text = snapshot.read(error.place.file.encode("utf-8", "surrogateescape")).decode("utf-8-sig")
+    except (KeyError, UnicodeError):
+        return error
+    found = position(text, error.place.document or 0, error.place.steps) if error.place.path else None
+    return error.at(found) if found is not None else error
+
+
+def _load(
+    snapshot: Snapshot, findings: Findings, root: bytes | None, more: Sequence[bytes], evaluate: Evaluate | None
+) -> tuple[Pipeline, list[_Draft]]:
+    document, found, files = _Listing(snapshot, findings, evaluate).read(root, more)
     defaults = document.get("defaults")
     images = document.get("images")
-    common = executor(document.get("executor"))
-    table = Images(images.value if images is not None else None, document.place.field("images"))
-    read = [read_object(value, place, "stage", ignored) for value, place in found]
-    drafts = [_draft(merged(defaults, node) if defaults is not None else node) for node in read]
-    _check_apart(drafts)
+    common = document.get("executor")
+    if common is not None:
+        under = defaults.value if defaults is not None else {}
+        defaults = Node({"executor": common, **under}, document.place)
+    at = document.place.field("images")
+    table = findings.guarded(None, Images, images.value if images is not None else None, at, findings)
+    drafts: list[_Draft] = []
+    for value, place in found:
+        before = len(findings.problems)
+        node = findings.guarded(None, read_object, value, place, "stage", findings)
+        if node is None:
+            continue
+        sound = len(findings.problems) == before
+        try:
+            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound))
+        except SpecError as error:
+            if sound:
+                findings.refuse(error)
+    drafts = _apart(drafts, findings)
     outputs = Outputs({draft.output: draft.name.value for draft in drafts})
     for draft in drafts:
-        _check_output(draft, files, snapshot)
+        findings.guarded(None, _check_output, draft, files, snapshot)
     around = Surroundings(snapshot, outputs)
     directories = {draft.name.value: draft.output for draft in drafts}
-    stages = {draft.name.value: _stage(draft, directories, around, table, common) for draft in drafts}
-    return Pipeline(stages=_in_order(drafts, stages), notices=ignored.notices())
+    stages: dict[str, Stage] = {}
+    for draft in drafts:
+        if draft.sound and table is not None:
+            stages[draft.name.value] = _stage(draft, directories, around, table, findings)
+    if findings.problems:
+        return Pipeline(stages=()), drafts
+    ordered = findings.guarded((), _in_order, drafts, stages)
+    remarks = [text for stage in ordered for text in _keyless(stage)]
+    return Pipeline(stages=ordered, notices=(*findings.notices(), *remarks)), drafts
 
 
 class _Listing:
     """Finds the specifications: in `pipeline.json` itself, and in the files that it lists."""
 
-    def __init__(self, snapshot: Snapshot, ignored: Ignored) -> None:
+    def __init__(self, snapshot: Snapshot, findings: Findings, evaluate: Evaluate | None) -> None:
         self._snapshot = snapshot
-        self._ignored = ignored
-        self._files = [FILE.encode()]
+        self._findings = findings
+        self._evaluate = evaluate
+        self._root = b""
+        self._files: list[bytes] = []
 
-    def read(self) -> tuple[Node, list[tuple[Any, Place]], list[bytes]]:
+    def read(self, root: bytes | None, more: Sequence[bytes]) -> tuple[Node, list[tuple[Any, Place]], list[bytes]]:
         """The surrounding object (empty if there is none), each specification with its place, and all files read."""
-        documents = self._documents(FILE.encode(), Place(FILE))
-        empty = Node({}, Place(FILE))
-        if len(documents) == 1 and isinstance(documents[0][0], dict) and _WRAPPED & documents[0][0].keys():
+        document = Node({}, Place(FILE))
+        found: list[tuple[Any, Place]] = []
+        if root is not None:
+            self._root = root
+            document = self._findings.guarded(document, self._document, root, found)
+        for path in more:
+            if path not in self._files:
+                found += self._of_file(path, Place(text_of(path)))
+        return document, found, self._files
+
+    def _document(self, root: bytes, found: list[tuple[Any, Place]]) -> Node:
+        """The surrounding object of the file `root`, empty if it has none; its specifications go into `found`."""
+        place = Place(text_of(root))
+        documents = self._documents(root, place)
+        if len(documents) == 1 and is_wrapped(documents[0][0]):
             value, place = documents[0]
-            document = read_object(value, place, "document", self._ignored)
-            return document, list(self._listed(document)), self._files
-        return empty, [one for value, place in documents for one in _specifications(value, place)], self._files
+            document = read_object(value, place, "document", self._findings)
+            found += self._listed(document)
+            return document
+        for value, place in documents:
+            found += self._specifications(value, place)
+        return Node({}, place)
 
     def _listed(self, document: Node) -> Iterator[tuple[Any, Place]]:
         stages = document.get("stages")
@@ -91,62 +199,110 @@ class _Listing:
             return
         if not isinstance(stages.value, list):
             raise mismatch(stages.value, "a list of stages", stages.place)
-        for number, value in enumerate(stages.value):
-            place = stages.place.item(number)
-            if not isinstance(value, str):
-                yield from _specifications(
+        items = [(value, stages.place.item(number)) for number, value in enumerate(stages.value)]
+        self._evaluate_all(items)
+        for value, place in items:
+            try:
+                named = self._named(value, place)
+            except SpecError as error:
+                self._findings.refuse(error)
+                continue
+            if named is None:
+                yield from self._specifications(
                     value, place, "a specification or the path of a file with some", nested=False
                 )
                 continue
-            for path in self._matches(value, place):
-                self._files.append(path)
-                for inner, at in self._documents(path, place):
-                    yield from _specifications(inner, at)
+            paths, arguments = named
+            for path in paths:
+                yield from self._of_file(path, place, arguments)
+
+    def _named(self, value: Any, place: Place) -> tuple[list[bytes], Mapping[str, Any]] | None:
+        """The files that an item of `stages` stands for, and the arguments for templates; None for a specification."""
+        if isinstance(value, str):
+            return self._matches(value, place), {}
+        item = read_item(value, place)
+        return (self._matches(item[0], place.field("file")), item[1]) if item is not None else None
+
+    def _evaluate_all(self, items: list[tuple[Any, Place]]) -> None:
+        """Have all templates evaluated at once, which takes one process. What is wrong is found later, one by one."""
+        requests = []
+        for value, place in items:
+            with suppress(SpecError):
+                paths, arguments = self._named(value, place) or ([], {})
+                requests += [request(self._snapshot, path, arguments, place) for path in paths if is_template(path)]
+        if requests and self._evaluate is not None:
+            self._evaluate(requests)
+
+    def _of_file(
+        self, path: bytes, place: Place, arguments: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Any, Place]]:
+        """The specifications in a file that is named at `place`, with arguments if it is a template."""
+        for inner, at in self._findings.guarded([], self._documents, path, place, arguments):
+            yield from self._specifications(inner, at)
 
     def _matches(self, text: str, place: Place) -> list[bytes]:
         path = repository_path(text, place)
         if self._snapshot.get(path) is not None and path:
-            if path == FILE.encode():
-                raise SpecError(place, f"{quoted(FILE)} lists itself")
+            if path == self._root:
+                raise SpecError(place, f"{quoted(path)} lists itself")
             return [path]
         if not _GLOB.search(text):
             entry_at(self._snapshot, path, place, expected="a file")
         check_glob("/" + path.decode(), place)
         found = [file for file, entry in expand(self._snapshot, b"", "/" + path.decode()) if entry.is_file]
-        found = [file for file in found if file != FILE.encode()]
+        found = [file for file in found if file != self._root]
         if not found:
             raise SpecError(place, f"no file matches {quoted(text)}")
         return found
 
-    def _documents(self, path: bytes, place: Place) -> list[tuple[Any, Place]]:
+    def _documents(
+        self, path: bytes, place: Place, arguments: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, Place]]:
         entry_at(self._snapshot, path, place, expected="a file")
-        file = path.decode("utf-8", "surrogateescape")
-        documents = parse_documents(self._snapshot.read(path), file)
+        self._files.append(path)
+        file = text_of(path)
+        data = self._evaluated(path, arguments or {}) if is_template(path) else self._snapshot.read(path)
+        documents = parse_documents(data, file)
         if not documents:
             raise SpecError(Place(file), "no specification in it", hint='without stages, write {"stages": []}')
         return documents
 
+    def _evaluated(self, path: bytes, arguments: Mapping[str, Any]) -> bytes:
+        """The value of a template."""
+        place = Place(text_of(path))
+        if self._evaluate is None:
+            raise SpecError(place, "templates are not evaluated here")
+        (value,) = self._evaluate([request(self._snapshot, path, arguments, place)])
+        if isinstance(value, Refusal):
+            raise SpecError(place, value.problem, hint=value.hint)
+        return value.encode()
 
-def _specifications(
-    value: Any, place: Place, expected: str = "a specification", *, nested: bool = True
-) -> Iterator[tuple[Any, Place]]:
-    """The specifications in `value`: itself or, where `nested`, the items of a list."""
-    if isinstance(value, list) and nested:
-        for number, item in enumerate(value):
-            yield from _specifications(item, place.item(number), nested=False)
-    elif isinstance(value, dict):
-        extra = sorted(_WRAPPED & value.keys())
-        if extra:
-            raise SpecError(
-                place.field(extra[0]), f"{quoted(extra[0])} outside the one object of {FILE}", hint="move it there"
-            )
-        yield {key: inner for key, inner in value.items() if key != "$schema"}, place
-    else:
-        raise mismatch(value, expected, place)
+    def _specifications(
+        self, value: Any, place: Place, expected: str = "a specification", *, nested: bool = True
+    ) -> Iterator[tuple[Any, Place]]:
+        """The specifications in `value`: itself or, where `nested`, the items of a list."""
+        if isinstance(value, list) and nested:
+            for number, item in enumerate(value):
+                yield from self._specifications(item, place.item(number), nested=False)
+        elif not isinstance(value, dict):
+            self._findings.refuse(mismatch(value, expected, place))
+        elif extra := sorted(_WRAPPED & value.keys()):
+            problem = f"{quoted(extra[0])} outside the one object of {FILE}"
+            self._findings.refuse(SpecError(place.field(extra[0]), problem, hint="move it there"))
+        else:
+            yield value, place
 
 
-def _draft(node: Node) -> _Draft:
-    name = node.require("pipeline").require("name")
+def is_wrapped(document: Any) -> bool:
+    """Whether a document is the object that surrounds stages, not a specification."""
+    return isinstance(document, dict) and bool(_WRAPPED & document.keys())
+
+
+def _draft(node: Node, sound: bool) -> _Draft:
+    pipeline = node.require("pipeline")
+    name, project = pipeline.require("name"), pipeline.get("project")
+    within = project_name(project.get("name")) if project is not None else ""
+    name = Node(f"{within}/{name.value}", name.place) if within else name
     if not _NAME.fullmatch(name.value) or len(name.value) > LONGEST_NAME:
         raise SpecError(
             name.place,
@@ -159,35 +315,35 @@ def _draft(node: Node) -> _Draft:
     path = repository_path(output.value if output is not None else name.value, place)
     if not path:
         raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
-    return _Draft(node, name, path, place)
+    return _Draft(node, name, within, path, place, sound)
 
 
-def _check_apart(drafts: list[_Draft]) -> None:
-    """Raise `SpecError` if two stages share a name, or write to one directory or into each other's."""
+def _apart(drafts: list[_Draft], findings: Findings) -> list[_Draft]:
+    """The drafts without those that take the name of another one, or write to its directory or into it."""
     names: dict[str, _Draft] = {}
     for draft in drafts:
         other = names.setdefault(draft.name.value, draft)
         if other is not draft:
-            raise SpecError(
-                draft.name.place,
-                f"a second stage called {quoted(draft.name.value)}",
-                hint=f"the first: {other.name.place}",
-            )
+            problem, hint = f"a second stage called {quoted(draft.name.value)}", f"the first: {other.name.place}"
+            findings.refuse(SpecError(draft.name.place, problem, hint=hint))
     earlier: dict[bytes, _Draft] = {}
-    for draft in sorted(drafts, key=lambda one: one.output + b"/"):
+    for draft in sorted(names.values(), key=lambda one: one.output + b"/"):
         parts = draft.output.split(b"/")
-        for length in range(1, len(parts) + 1):
-            other_output = b"/".join(parts[:length])
-            if other_output not in earlier:
-                continue
-            other = earlier[other_output]
-            relation = "is also" if other_output == draft.output else f"lies inside {quoted(other_output)},"
-            raise SpecError(
+        above = (b"/".join(parts[:length]) for length in range(1, len(parts) + 1))
+        taken = next((path for path in above if path in earlier), None)
+        if taken is None:
+            earlier[draft.output] = draft
+            continue
+        relation = "is also" if taken == draft.output else f"lies inside {quoted(taken)},"
+        problem = f"the output {quoted(draft.output)} {relation} the output of stage"
+        findings.refuse(
+            SpecError(
                 draft.output_place,
-                f"the output {quoted(draft.output)} {relation} the output of stage {quoted(other.name.value)}",
+                f"{problem} {quoted(earlier[taken].name.value)}",
                 hint="give each stage an 'output' of its own",
             )
-        earlier[draft.output] = draft
+        )
+    return [draft for draft in drafts if earlier.get(draft.output) is draft]
 
 
 def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None:
@@ -203,40 +359,55 @@ def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None
     for file in files:
         if inside(file, draft.output):
             raise SpecError(
-                draft.output_place, f"the output {quoted(draft.output)} holds the specification {quoted(file)}"
+                draft.output_place,
+                f"the output {quoted(draft.output)} holds the specification {quoted(file)}",
+                hint="move the file to another directory, or give the stage another 'output'",
             )
 
 
-def _stage(draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images, common: str) -> Stage:
-    node = draft.node
-    transform, mounts = _transform(node, around, images)
+def _stage(
+    draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images, findings: Findings
+) -> Stage:
+    node, held = draft.node, findings.guarded
+    nothing = Transform(cmd=()), None
+    transform, mounts = held(nothing, _transform, node, around, images, findings)
     source = node.get("input")
     workers = node.get("parallelism_spec")
+    asked = held(0, _count, workers.get("constant") if workers is not None else None)
     tries = node.get("datum_tries")
+    reader = InputReader(draft.name.value, draft.project, directories, around, findings)
     return Stage(
         name=draft.name.value,
+        project=draft.project,
         description=node.text("description"),
         transform=transform,
-        input=InputReader(draft.name.value, directories, around).read(source) if source is not None else None,
+        input=held(None, reader.read, source) if source is not None else None,
         output=draft.output,
         code=mounts,
-        params=params(node.nodes("params"), around),
-        metrics=metrics(node.nodes("metrics")),
-        predictions=predictions(node.nodes("predictions"), around),
-        leakage=leakage(node.nodes("leakage"), around),
-        plots=plots(node.nodes("plots")),
-        parallelism=(asked := _count(workers.get("constant")) if workers is not None else 0) or 1,
+        params=held((), params, node.nodes("params"), around),
+        metrics=held((), metrics, node.nodes("metrics")),
+        predictions=held((), predictions, node.nodes("predictions"), around),
+        leakage=held((), leakage, node.nodes("leakage"), around),
+        plots=held((), plots, node.nodes("plots")),
+        parallelism=asked or 1,
         parallel_asked=asked or None,
-        executor=executor(node.get("executor")) or common,
-        datum_tries=_count(tries) or 3,
+        executor=held("", executor, node.get("executor")),
+        datum_tries=held(3, _count, tries) or 3,
         datum_timeout=seconds(node, "datum_timeout"),
         job_timeout=seconds(node, "job_timeout"),
-        every_job=every_job(node.get("reprocess_spec")),
-        requests=resources(node.get("resource_requests")),
-        limits=resources(node.get("resource_limits")),
+        every_job=held(False, every_job, node.get("reprocess_spec")),
+        requests=held(Resources(), resources, node.get("resource_requests")),
+        limits=held(Resources(), resources, node.get("resource_limits")),
         salt=node.text("salt"),
         where=str(node.place),
     )
+
+
+def _keyless(stage: Stage) -> Iterator[str]:
+    """One sentence for each input of a join or group that names no key: allowed, and hardly ever meant."""
+    if stage.input is not None:
+        for leaf, field in keyless(stage.input):
+            yield f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches ({stage.where})"
 
 
 def _count(node: Node | None) -> int:
@@ -248,31 +419,40 @@ def _count(node: Node | None) -> int:
     return int(node.value)
 
 
-def _transform(stage: Node, around: Surroundings, images: Images) -> tuple[Transform, tuple[CodeMount, ...] | None]:
+def _transform(
+    stage: Node, around: Surroundings, images: Images, findings: Findings
+) -> tuple[Transform, tuple[CodeMount, ...] | None]:
     """How the stage runs, and its code: what the stage says itself comes before what its image stands for."""
+    held = findings.guarded
     node = stage.require("transform")
-    cmd = node.require("cmd")
-    if not cmd.value or not cmd.value[0].value:
-        raise SpecError(cmd.place, "an empty command", hint='write ["python", "train.py"], for instance')
     image = node.get("image")
     image = image if image is not None and image.value else None
-    stand_in = images.entry(image) if image is not None else Node({}, node.place)
+    cmd = held((), _cmd, node)
+    nothing = Node({}, node.place)
+    stand_in = held(nothing, images.entry, image) if image is not None else nothing
     own_code, own_dir = stage.get("code"), node.get("working_dir")
     mounted = own_code if own_code is not None else stand_in.get("code")
     directory = own_dir if own_dir is not None and own_dir.value else stand_in.get("working_dir")
     transform = Transform(
-        cmd=node.items("cmd"),
+        cmd=cmd,
         stdin=node.items("stdin"),
         err_cmd=node.items("err_cmd"),
         err_stdin=node.items("err_stdin"),
-        env=_env(node.get("env")),
-        accept_return_code=_codes(node.nodes("accept_return_code")),
-        working_dir=working_dir(directory),
+        env=held((), _env, node.get("env")),
+        accept_return_code=held((), _codes, node.nodes("accept_return_code")),
+        working_dir=held(None, working_dir, directory),
         image=image.value if image is not None else None,
-        secrets=secrets(node.nodes("secrets")),
+        secrets=held((), secrets, node.nodes("secrets")),
         debug=flag(node, "debug"),
     )
-    return transform, code(mounted, around) if mounted is not None else None
+    return transform, held(None, code, mounted, around) if mounted is not None else None
+
+
+def _cmd(node: Node) -> tuple[str, ...]:
+    cmd = node.require("cmd")
+    if not cmd.value or not cmd.value[0].value:
+        raise SpecError(cmd.place, "an empty command", hint='write ["python", "train.py"], for instance')
+    return node.items("cmd")
 
 
 def _env(node: Node | None) -> tuple[tuple[str, str], ...]:

@@ -119,6 +119,17 @@ def leaves(node: Input) -> Iterator[PfsInput]:
             yield from leaves(inner)
 
 
+def keyless(node: Input) -> Iterator[tuple[PfsInput, str]]:
+    """The pfs inputs below joins and groups that name no key, each with the field that would."""
+    if isinstance(node, PfsInput):
+        return
+    field = {JoinInput: "join_on", GroupInput: "group_by"}.get(type(node))
+    if field is not None:
+        yield from ((leaf, field) for leaf in leaves(node) if not getattr(leaf, field))
+    for inner in node.inputs:
+        yield from keyless(inner)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
     """A secret of the clone, and where a command finds it; empty texts: not there."""
@@ -256,6 +267,9 @@ class Stage:
     """One step of the pipeline."""
 
     name: str
+    """With the project before it, if it has one: `video/frames`."""
+    project: str = ""
+    """Namespace of the stage; empty: Pachyderm's `default`."""
     description: str = ""
     transform: Transform
     input: Input | None
@@ -270,8 +284,8 @@ class Stage:
     leakage: tuple[Leakage, ...] = ()
     plots: tuple[Plot, ...] = ()
     parallelism: int = 1
-    parallel_asked: int | None = None
-    """What the specification says of it, None if nothing: a cluster then takes as many datums as it can."""
+    parallel_asked: int | None = field(default=None, compare=False)
+    """`parallelism` if the specification says it, None if nobody did: a cluster then takes as many datums as it can."""
     executor: str = ""
     """Where tasks are computed, 'local' or 'dask'; empty: where the user says."""
     datum_tries: int = 3

@@ -6,11 +6,11 @@ canonical names and values of the right type.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gitml.pipeline.spec.error import Place, SpecError, did_you_mean, quoted
+from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|ms|s|m|h)")
@@ -18,6 +18,7 @@ _UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 _LONGEST = 315_576_000_000
 """Seconds, of protobuf's Duration."""
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?")
 _HOMES = {
     "document": "beside 'stages'",
     "stage": "beside 'pipeline' and 'transform'",
@@ -33,6 +34,8 @@ _SPELLED: Mapping[str, Mapping[str, str]] = {
 }
 """By object: the field that each accepted spelling means."""
 _IN_A_LIST = "write [...] around it"
+_SCHEMA_KEY = "$schema"
+"""Editors put it into any object, and Pachyderm looks past it."""
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
 
@@ -70,29 +73,12 @@ class Node:
         return [] if found is None else list(found.value)
 
 
-class Ignored:
-    """Fields met that mean nothing here, and the stages that have them."""
+def read_object(value: Any, place: Place, name: str, findings: Findings) -> Node:
+    """`value` as the object called `name` in the table; raise `SpecError` unless it is one.
 
-    def __init__(self) -> None:
-        self._met: dict[tuple[str, str], list[str]] = {}
-
-    def add(self, name: str, why: str, owner: Place) -> None:
-        """`name` is set in the stage at `owner`."""
-        owners = self._met.setdefault((name, why), [])
-        if str(owner) not in owners:
-            owners.append(str(owner))
-
-    def notices(self) -> tuple[str, ...]:
-        """One sentence for each field, sorted."""
-        return tuple(
-            f"{quoted(name)} is ignored: {why} ({owners[0]}{f' and {len(owners) - 1} more' if owners[1:] else ''})"
-            for (name, why), owners in sorted(self._met.items())
-        )
-
-
-def read_object(value: Any, place: Place, name: str, ignored: Ignored) -> Node:
-    """`value` as the object called `name` in the table; raise `SpecError` unless it is one."""
-    return _Reader(place, ignored).object(value, place, name, "")
+    Fields with problems that `findings` keeps are left out.
+    """
+    return _Reader(place, findings).object(value, place, name, "")
 
 
 def merged(under: Node, over: Node) -> Node:
@@ -108,7 +94,7 @@ def merged(under: Node, over: Node) -> Node:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     owner: Place
-    ignored: Ignored
+    findings: Findings
 
     def object(self, value: Any, place: Place, name: str, trail: str) -> Node:
         fields, spelled = OBJECTS[name], _SPELLED[name]
@@ -116,12 +102,18 @@ class _Reader:
         first: dict[str, str] = {}
         for key, inner in _expect(value, dict, Kind.OBJECT, place).items():
             known = spelled.get(key)
-            if known is None:
-                raise SpecError(place.field(key), "unknown field", hint=_remedy(key, name))
-            if known in first:
-                raise SpecError(place.field(key), f"given twice, as {quoted(first[known])} and {quoted(key)}")
-            first[known] = key
-            node = self._field(inner, place.field(key), fields[known], f"{trail}{known}")
+            if known is None and key == _SCHEMA_KEY:
+                continue
+            try:
+                if known is None:
+                    raise SpecError(place.field(key), "unknown field", hint=_remedy(key, name))
+                if known in first:
+                    raise SpecError(place.field(key), f"given twice, as {quoted(first[known])} and {quoted(key)}")
+                first[known] = key
+                node = self._field(inner, place.field(key), fields[known], f"{trail}{known}")
+            except SpecError as error:
+                self.findings.refuse(error)
+                continue
             if node is not None:
                 read[known] = node
         return Node(read, place)
@@ -133,9 +125,8 @@ class _Reader:
             return None
         if field.disposition is not Disposition.IGNORED:
             raise SpecError(place, field.about, hint=field.hint)
-        self._typed(value, place, field, trail)
-        self.ignored.add(trail, field.about, self.owner)
-        return None
+        self.findings.ignore(trail, field.about, self.owner)
+        return self._typed(value, place, field, trail)
 
     def _typed(self, value: Any, place: Place, field: Field, trail: str) -> Node:
         if value is None:
@@ -143,7 +134,7 @@ class _Reader:
         if field.kind is Kind.OBJECT:
             assert field.object is not None
             return self.object(value, place, field.object, f"{trail}.")
-        if field.kind in {Kind.OBJECTS, Kind.METRICS}:
+        if field.kind is Kind.OBJECTS or field.kind is Kind.METRICS:
             assert field.object is not None
             plain = field.kind is Kind.METRICS
             return Node(
@@ -162,6 +153,8 @@ class _Reader:
             raise mismatch(value, field.kind.value, place, _IN_A_LIST)
         if field.kind in _MAP_KINDS:
             return _string_map(value, place, field.kind)
+        if field.kind is Kind.ENUM:
+            return Node(_enumerated(value, place, field.schema["enum"]), place)
         return Node(_SCALARS[field.kind](value, place), place)
 
     def _mount(self, value: Any, place: Place) -> Node:
@@ -226,10 +219,23 @@ def _boolean(value: Any, place: Place) -> bool:
     return value
 
 
+def _enumerated(value: Any, place: Place, allowed: Sequence[str | int]) -> str:
+    """The name of a value of an enum, given by name or by number."""
+    names = [name for name in allowed if isinstance(name, str)]
+    if isinstance(value, str) and value in names:
+        return value
+    if type(value) is int and 0 <= value < len(names):
+        return names[value]
+    if isinstance(value, str):
+        raise SpecError(
+            place, f"expected one of {', '.join(names)}, got {quoted(value)}", hint=did_you_mean(value, names)
+        )
+    raise mismatch(value, f"one of {', '.join(names)}", place)
+
+
 def _integer(value: Any, place: Place) -> int:
-    if type(value) is int:
-        number = value
-    elif isinstance(value, str) and _INTEGER.fullmatch(value):
+    whole = isinstance(value, float) and value.is_integer()
+    if type(value) is int or whole or (isinstance(value, str) and _INTEGER.fullmatch(value)):
         number = int(value)
     elif isinstance(value, str | float):
         raise SpecError(place, f"expected an integer, got {quoted(str(value))}")
@@ -241,6 +247,8 @@ def _integer(value: Any, place: Place) -> int:
 
 
 def _number(value: Any, place: Place) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
     if type(value) is not int and not isinstance(value, float):
         raise mismatch(value, Kind.NUMBER.value, place)
     return float(value)

@@ -17,12 +17,13 @@ _SHAPES: dict[Kind, dict[str, Any]] = {
     Kind.STRING: _STRING,
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.INTEGER: _INTEGER,
-    Kind.NUMBER: {"type": "number"},
+    Kind.NUMBER: {"type": ["number", "string"], "pattern": "^-?[0-9]{1,19}(\\.[0-9]{1,19})?$"},
     Kind.DURATION: {"type": "string", "pattern": f"^({_UNIT})+$"},
     Kind.STRINGS: {"type": "array", "items": _STRING},
     Kind.INTEGERS: {"type": "array", "items": _INTEGER},
     Kind.STRING_MAP: _STRING_MAP,
     Kind.CODE: {"anyOf": [_STRING_MAP, {"type": "array", "items": {"anyOf": [_STRING, _STRING_MAP]}}]},
+    Kind.ENUM: {},
     Kind.ANY: {},
 }
 
@@ -56,7 +57,15 @@ def schema() -> dict[str, Any]:
 
 def _document() -> dict[str, Any]:
     made = _object("document")
-    stage = {"anyOf": [_ref("specification"), {"type": "string", "description": "Path or glob of a file with stages."}]}
+    path = {"type": "string", "description": "Path or glob of a file with stages."}
+    template = {
+        "type": "object",
+        "description": "A Jsonnet template, and the arguments of its function.",
+        "properties": {"file": path, "args": {"type": "object"}},
+        "required": ["file"],
+        "additionalProperties": False,
+    }
+    stage = {"anyOf": [_ref("specification"), path, template]}
     made["properties"]["stages"] |= {"type": "array", "items": stage}
     made["properties"]["images"] |= {"type": "object", "additionalProperties": _ref("image")}
     return made

@@ -5,7 +5,6 @@ for byte on uninstall.
 """
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,23 @@ from gitml.git.pointers import read_pointers
 from gitml.git.remotes import configure_remote, fetch_runs, unconfigure_remote
 from gitml.git.repository import Repository
 from gitml.git.worktree import Materialised, Progress, materialise
+from gitml.install.chain import (
+    SIGNATURE,
+    Owner,
+    can_configure_hooks,
+    chain_of,
+    hooks_dir,
+    is_called,
+    lines_to_add,
+    manager_of,
+    place_of_ours,
+    put_in,
+    refuse_two_originals,
+    take_out,
+    write,
+)
 from gitml.oid import Oid
-from gitml.pipeline.spec import load_pipeline
+from gitml.pipeline.loading import load_pipeline
 from gitml.resources import data_dir
 from gitml.store.tree import Snapshot
 
@@ -31,7 +45,6 @@ HOOKS = (
     "post-index-change", "pre-push",
 )  # fmt: skip
 _SERVER_HOOKS = ("pre-receive", "post-receive")
-_SIGNATURE = b'# gitml hook 1, written by "git ml install'
 
 
 @dataclass(slots=True)
@@ -41,6 +54,10 @@ class Installed:
     hooks_dir: Path
     chained: list[str] = field(default_factory=list)
     """Hooks that were there before and run first."""
+    called: list[str] = field(default_factory=list)
+    """Hooks that a hook manager calls, as the user has set it up."""
+    configured: list[str] = field(default_factory=list)
+    """Hooks that stand in git's configuration, out of the way of a hook manager."""
     remotes: list[str] = field(default_factory=list)
     """Remotes that were reached; their runs are here."""
     unreachable: list[tuple[str, str]] = field(default_factory=list)
@@ -53,35 +70,25 @@ def command_line() -> str:
     return f"{shlex.quote(sys.executable)} -P -m gitml"
 
 
-def hooks_dir(repo: Repository) -> Path:
-    """Where git looks for hooks in this repository."""
-    return (repo.worktree or repo.git_dir) / repo.git.line("rev-parse", "--git-path", "hooks")
-
-
 def install(
     repo: Repository, *, force: bool = False, fetch: bool = True, progress: Progress | None = None
 ) -> Installed:
     """Set this clone up; doing it again brings it up to date.
 
-    Raise `UserError` before anything changed if hooks belong to a hook manager (`core.hooksPath`) whose scripts do not
-    call ours, and `force` is not given.
+    Raise `UserError` before anything changed if hooks are in the hands of a manager that does not call ours, git is too
+    old to have them in its configuration, and `force` is not given; and if scripts are in the way.
     """
     directory = hooks_dir(repo)
-    manager = repo.config("core.hooksPath")
-    managed = manager is not None and not force
-    lacking = [name for name in HOOKS if managed and not _is_called(directory, name)]
-    if lacking:
-        where = directory.parent if directory.name == "_" else directory  # husky generates what is in `_`
-        raise UserError(
-            f"hooks of this repository live in '{manager}' (core.hooksPath), which a hook manager may rewrite",
-            hint="git ml install --force writes there all the same; or add these lines and install again:\n"
-            + "\n".join(f'{where / name}: git ml hook {name} "$@"' for name in lacking),
-        )
+    plan = _places(repo, directory, force=force)
+    for name in plan.scripts:
+        refuse_two_originals(directory, name)
     report = Installed(hooks_dir=directory)
     _configure(repo)
     write_attributes(repo, _outputs(repo))
-    if not managed:
-        _write_hooks(directory, report, HOOKS, data_dir("hooks"))
+    _write_hooks(directory, report, plan.scripts, data_dir("hooks"))
+    _configure_hooks(repo, plan.configured)
+    report.called = plan.called
+    report.configured = plan.configured
     for remote in repo.git.lines("remote"):
         configure_remote(repo, remote)
         if fetch:
@@ -108,7 +115,7 @@ def install_server(repo: Repository) -> Installed:
     if not refusing.exists():
         text = (data_dir("templates") / "server" / "pre-receive").read_bytes()
         first, rest = text.split(b"\n", 1)
-        refusing.write_bytes(first + b"\n" + _SIGNATURE + b' --server"\n' + rest)
+        refusing.write_bytes(first + b"\n" + SIGNATURE + b' --server"\n' + rest)
         refusing.chmod(0o755)
     return report
 
@@ -119,15 +126,43 @@ def is_installed(repo: Repository) -> bool:
 
 
 def installed_hooks(repo: Repository) -> list[str]:
-    """The hooks of ours that stand where git looks, and those that a hook manager's script calls."""
+    """The hooks of ours that git comes by: scripts, those that a manager calls, and those in the configuration."""
     directory = hooks_dir(repo)
-    return [name for name in HOOKS if _is_ours(directory / name) or _is_called(directory, name)]
+    able = can_configure_hooks(repo)
+    configured = _configured(repo) if able else []
+    return [
+        name
+        for name in HOOKS
+        if not (able and _switched_off(repo, name))
+        and (
+            name in configured
+            or is_called(repo, directory, name)
+            or ((place := place_of_ours(directory, name)) is not None and os.access(place, os.X_OK))
+        )
+    ]
 
 
-def chained_hooks(repo: Repository) -> list[str]:
-    """The hooks of the user's own that ours call first."""
+def chains(repo: Repository) -> dict[str, list[str]]:
+    """What git runs for each event of ours, in order, in words."""
     directory = hooks_dir(repo)
-    return [name for name in HOOKS if (directory / f"{name}.gitml-orig").exists()]
+    able = can_configure_hooks(repo)
+    return {
+        name: chain_of(repo, directory, name, _listed(repo, name) if able else [])
+        for name in HOOKS
+        if not (able and _switched_off(repo, name))
+    }
+
+
+def _switched_off(repo: Repository, name: str) -> bool:
+    return not repo.config_bool(f"hook.{name}.enabled", True)
+
+
+def _listed(repo: Repository, name: str) -> list[str]:
+    """The names of the hooks that the configuration has for an event, as git reads it."""
+    listed = repo.git.run("hook", "list", "-z", name, check=False, env={"LC_ALL": "C"}).stdout
+    names = [os.fsdecode(each) for each in listed.split(b"\0") if each]
+    # a name after a tab is of a hook that is switched off
+    return [each.removeprefix(_CONFIGURED) for each in names if each != "hook from hookdir" and "\t" not in each]
 
 
 def filled_files(repo: Repository) -> int:
@@ -145,16 +180,9 @@ def filled_files(repo: Repository) -> int:
 
 def uninstall(repo: Repository) -> list[str]:
     """Take everything back that `install` did; give the hooks that were restored. Data and results stay."""
-    restored: list[str] = []
     directory = hooks_dir(repo)
-    for name in (*HOOKS, *_SERVER_HOOKS):
-        if not _is_ours(directory / name):
-            continue
-        (directory / name).unlink()
-        original = directory / f"{name}.gitml-orig"
-        if original.exists():
-            original.replace(directory / name)
-            restored.append(name)
+    restored = [name for name in (*HOOKS, *_SERVER_HOOKS) if take_out(directory, name)]
+    _configure_hooks(repo, [])
     for section in ("filter.ml", "diff.ml", "merge.ml", "merge.ml-result"):
         repo.configure("--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
@@ -200,38 +228,84 @@ def _outputs(repo: Repository) -> list[bytes]:
     return []
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where each hook of ours goes: a script of its own, a line that is there, git's configuration."""
+
+    scripts: list[str]
+    called: list[str]
+    configured: list[str]
+
+
+def _places(repo: Repository, directory: Path, *, force: bool) -> _Places:
+    elsewhere = repo.config("core.hooksPath") is not None
+    held = {name: manager_of(directory, name, elsewhere=elsewhere) for name in HOOKS}
+    by_name = [name for name in HOOKS if held[name] is Owner.HUSKY]
+    called = [name for name in HOOKS if held[name] is not None and is_called(repo, directory, name)]
+    lacking = [name for name in HOOKS if held[name] is not None and name not in called]
+    if not lacking or (force and not by_name):
+        return _Places([name for name in HOOKS if held[name] is None or force], [] if force else called, [])
+    if can_configure_hooks(repo):
+        return _Places([name for name in HOOKS if held[name] is None], called, lacking)
+    owner = next(each for each in held.values() if each is not None)
+    raise UserError(_in_the_hands_of(repo, owner), hint=_how_to_go_on(repo, directory, owner, lacking))
+
+
+def _in_the_hands_of(repo: Repository, owner: Owner) -> str:
+    if owner is Owner.LEFTHOOK:
+        return "lefthook has hooks here, and writes them anew whenever its configuration changes"
+    whose = "a hook manager" if owner is Owner.USER else owner
+    path = repo.config("core.hooksPath")
+    return f"hooks of this repository live in '{path}' (core.hooksPath), which {whose} may rewrite"
+
+
+def _how_to_go_on(repo: Repository, directory: Path, owner: Owner, lacking: list[str]) -> str:
+    lines = lines_to_add(repo, directory, owner, lacking)
+    if owner is Owner.HUSKY:  # it finds the user's script by the name of its own: nothing can stand in front of that
+        return f"add these lines and install again:\n{lines}"
+    return f"git ml install --force writes there all the same; or add these lines and install again:\n{lines}"
+
+
 def _write_hooks(directory: Path, report: Installed, names: Sequence[str], shims: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     for name in names:
-        path = directory / name
-        if path.exists() and not _is_ours(path):
-            path.replace(directory / f"{name}.gitml-orig")
-        if (directory / f"{name}.gitml-orig").exists():
+        if put_in(directory, name, _shim(shims / name)):
             report.chained.append(name)
-        temporary = directory / f"{name}.gitml-tmp"
-        temporary.write_bytes(_shim(shims / name))
-        temporary.chmod(0o755)
-        temporary.replace(path)
+
+
+def _configured(repo: Repository) -> list[str]:
+    """The hooks of ours that stand in git's configuration."""
+    return [name for name in HOOKS if repo.config(f"hook.{_CONFIGURED}{name}.event") is not None]
+
+
+def _configure_hooks(repo: Repository, names: Sequence[str]) -> None:
+    """Have these hooks, and no others, in git's configuration."""
+    scripts = repo.state_dir / "hooks"
+    for name in _configured(repo):
+        if name not in names:
+            repo.configure("--remove-section", f"hook.{_CONFIGURED}{name}")
+    for name in HOOKS:
+        if name not in names:
+            (scripts / name).unlink(missing_ok=True)
+    if not names and scripts.is_dir():
+        scripts.rmdir()
+    for name in names:
+        scripts.mkdir(parents=True, exist_ok=True)
+        write(scripts / name, _shim(data_dir("hooks") / name))
+        section = f"hook.{_CONFIGURED}{name}"
+        script = shlex.quote(str(scripts / name))
+        # an event without a command would make every git command with that event fail
+        repo.configure(f"{section}.command", f"test ! -x {script} || exec {script}")
+        repo.configure(f"{section}.event", name)
+
+
+_CONFIGURED = "gitml-"
+"""Begins the names of our hooks in git's configuration; git wants others than those of events."""
 
 
 def _shim(path: Path) -> bytes:
     text = path.read_text()
     escaped = "".join(f"\\{char}" if char in '\\"$`' else char for char in sys.executable)
     return text.replace("@PYTHON@", escaped).encode()
-
-
-def _is_called(directory: Path, name: str) -> bool:
-    """Whether a script of a hook manager calls our hook; husky has those of the user one directory above."""
-    places = [directory / name, *([directory.parent / name] if directory.name == "_" else [])]
-    call = re.compile(rb"^[^#\n]*\bml hook " + name.encode() + rb"\b", re.MULTILINE)
-    return any(place.is_file() and not _is_ours(place) and call.search(place.read_bytes()) for place in places)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return _SIGNATURE in path.read_bytes()[:200]
-    except OSError:
-        return False
 
 
 def remember_path(repo: Repository) -> None:

@@ -1,0 +1,79 @@
+"""Specifications as they are written for Pachyderm run from their files, of every kind, unmodified."""
+
+import json
+from pathlib import Path
+
+from tests.end_to_end.project import small_project
+
+STREAM = """{
+  "pipeline": {"name": "edges", "project": {"name": "video"}},
+  "transform": {"image": "acme/edges", "cmd": ["/opt/nowhere/sh", "/edges.sh"]},
+  "parallelismSpec": {"constant": "2"},
+  "input": {"pfs": {"repo": "images", "glob": "/*"}}
+}
+{
+  "pipeline": {"name": "montage", "project": {"name": "video"}},
+  "transform": {"image": "acme/tools:1", "cmd": ["sh"], "stdin": [
+    "cat $(find -L /pfs/images /pfs/edges -type f | sort) > /pfs/out/all.txt"
+  ]},
+  "input": {"cross": [{"pfs": {"repo": "images", "glob": "/"}}, {"pfs": {"repo": "edges", "glob": "/"}}]}
+}
+"""
+YAML = """---
+pipeline:
+  name: count
+transform:
+  image: acme/tools:1
+  cmd: [sh, count.sh]
+  acceptReturnCode: ["3"]
+input:
+  pfs:
+    repo: edges
+    project: video
+    glob: /*/
+datumTimeout: 60s
+"""
+LIST = """[{"pipeline": {"name": "named"}, "transform": {"image": "acme/tools:1", "cmd": ["sh"], "stdin": [
+  "echo $PPS_PROJECT_NAME/$PPS_PIPELINE_NAME $all > /pfs/out/name"]},
+  "input": {"pfs": {"name": "all", "repo": "video/montage", "glob": "/*.txt"}}, "update": false},]
+"""
+
+
+def test_files_written_for_pachyderm_run_as_they_are(tmp_path: Path) -> None:
+    project = small_project(
+        tmp_path / "project",
+        {
+            "stages": ["specs/*"],
+            "images": {
+                "acme/edges": {"code": {"/": "image"}},
+                "acme/tools:1": {"code": {"/app": "tools"}, "working_dir": "/app"},
+            },
+        },
+    )
+    project.write("specs/a.json", STREAM)
+    project.write("specs/b.yaml", YAML)
+    project.write("specs/c.json", LIST)
+    project.write("image/edges.sh", "for f in /pfs/images/*; do tr a-z A-Z < $f > /pfs/out/$(basename $f); done\n")
+    project.write("tools/count.sh", "wc -c < $edges > /pfs/out/$(basename $edges); exit 3\n")
+    project.write("images/a.txt", "one\n")
+    project.write("images/b.txt", "three\n")
+    project.commit("first")
+    assert project.states() == dict.fromkeys(("video/edges", "video/montage", "count", "named"), "fresh")
+    assert project.read("video/montage/all.txt") == "ONE\nTHREE\none\nthree\n"
+    assert project.read("count/a.txt").strip() == "4"
+    assert project.read("named/name") == "default/named /pfs/all/all.txt\n"
+    logs = project.ml("logs", "video/edges").stdout
+    assert "'/opt/nowhere/sh' of image 'acme/edges' is not here: 'sh' stands for it" in logs
+
+    changed = json.loads(project.read("pipeline.json"))
+    changed["defaults"] = {"salt": "x", "datum_tries": 1}
+    project.write("pipeline.json", json.dumps(changed))
+    project.commit("defaults")
+    assert set(project.states().values()) == {"fresh"}
+    assert project.executions() == 12
+
+    shown = json.loads(project.ml("show", "--effective", "video/edges").stdout)
+    assert (shown["salt"], shown["datum_tries"], shown["parallelism_spec"]) == ("x", 1, {"constant": 2})
+    assert json.loads(project.ml("show", "--effective", "HEAD~2:count").stdout)["datum_tries"] == 3
+    done = project.ml("show", "--effective", "cuont", check=False)
+    assert (done.returncode, "did you mean 'count'?" in done.stderr) == (128, True)
