@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from gitml.git.localattributes import write_attributes
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.hooks.following import follow
 from gitml.hooks.words import say
 from gitml.oid import Oid
 from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.delivery import due
-from gitml.pipeline.followers import may_have_readers
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
@@ -26,7 +26,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     survey = surveyor.survey(head)
     write_attributes(repo, [] if survey.pipeline is None else [stage.output for stage in survey.pipeline.stages])
     if survey.pipeline is None:
-        _follow(repo, odb)
+        follow(repo, odb)
         return
     _adopt_commands(repo, surveyor, head, survey.statuses, own=own)
     trust = Trust(repo)
@@ -53,7 +53,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     todo += _to_be_copied(repo, surveyor, head, survey.statuses, trust)
     waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
     if not todo or waiting_only:
-        _follow(repo, odb)
+        follow(repo, odb)
         return
     if not runs_by_itself(repo):
         return
@@ -86,18 +86,6 @@ def _to_be_copied(
     branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
     carrier = Egress(repo, surveyor.odb)
     return due(repo, carrier, branch, leaving, brought=lambda: surveyor.own_digests(head), trust=trust)
-
-
-def _follow(repo: Repository, odb: GitOdb) -> None:
-    """Have the runner look at branches that read this one; nothing is to be done on this one itself."""
-    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
-    if not branch or Trust(repo).level is Level.NEVER or not runs_by_itself(repo):
-        return
-    if may_have_readers(repo, odb, branch):
-        lease = Lease(repo)
-        lease.request(branch)
-        if not lease.is_held():
-            start_runner(repo)
 
 
 def _adopt_commands(

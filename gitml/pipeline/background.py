@@ -12,12 +12,14 @@ from types import FrameType
 from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.pipeline.cache import RunCache
 from gitml.pipeline.delivery import Carrier
 from gitml.pipeline.followers import readers
 from gitml.pipeline.launch import publishes_beside, results_of
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.notify import Notifier
 from gitml.pipeline.run import Runner, RunOptions, RunReport
+from gitml.pipeline.survey import Surveyor
 
 
 def run_branch(
@@ -96,6 +98,8 @@ def _serve(
                 repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch,
                 carrier=carrier_of(repo, odb),
             )  # fmt: skip
+            if repo.worktree is not None and report.published is not None:
+                Surveyor(repo, odb, RunCache(repo, odb)).survey(report.published)  # so that the next commit need not
             for reader in readers(repo, odb, branch):
                 if reader not in followed:
                     followed.add(reader)

@@ -1,7 +1,11 @@
 """The fields that say how a stage runs, in real repositories."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.end_to_end.project import Project, small_project
 
@@ -34,6 +38,30 @@ def test_a_time_limit_for_the_whole_stage_keeps_what_is_done(tmp_path: Path) -> 
     project.commit("nothing slow is left")
     assert project.states() == {"slow": "fresh"}
     assert project.executions() == 2, "what was done before the time was over is computed once"
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no memory to lie in")
+def test_workspaces_in_memory_go_with_the_run_and_with_a_killed_runner(tmp_path: Path) -> None:
+    where = "df pfs/input | tail -n 1 | cut -d' ' -f1 > pfs/out/fs-$(ls pfs/input)\n"
+    memory = {"memory_volume": True}
+    project = project_with(tmp_path / "project", stage("quick", where + COPY, transform=memory))
+    project.commit("first")
+    assert project.states() == {"quick": "fresh"}
+    assert project.read("quick/fs-x.csv").strip() in {"tmpfs", "shm"}
+    slow = stage("quick", "touch pfs/out/a\n[ ! -e pfs/input/x.csv ] || sleep 100", transform=memory)
+    project.write("pipeline.json", json.dumps({"stages": [slow]}))
+    project.commit("slow", wait=False)
+    project.until(lambda: list((project.path / ".git/ml/runs").glob("*/work/tasks/*/work/pfs/out/a")))
+    (link,) = (project.path / ".git/ml/runs").glob("*/work")
+    place = link.readlink().parent
+    assert place.parent == Path("/dev/shm")
+    project.kill_runner()
+    assert place.exists()
+    slow["transform"]["stdin"] = COPY.splitlines()
+    project.write("pipeline.json", json.dumps({"stages": [slow]}))
+    project.commit("quick again")
+    assert project.states() == {"quick": "fresh"}
+    assert not place.exists()
 
 
 def test_every_job_computes_every_datum_when_the_stage_runs(tmp_path: Path) -> None:

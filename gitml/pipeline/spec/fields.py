@@ -119,6 +119,11 @@ _STAGE = {
     "transform": _object("transform", "How the stage runs its code."),
     "input": _object("input", "What the stage reads; without it the command runs once, without inputs."),
     "parallelism_spec": _object("parallelism_spec", "How many datums are processed at the same time."),
+    "executor": Field(
+        kind=Kind.STRING,
+        about="Where datums are computed: 'local', or on a Dask cluster; the option --executor comes first.",
+        schema={"enum": ["local", "dask"]},
+    ),
     "datum_tries": Field(
         kind=Kind.INTEGER, about="Attempts at a datum before it counts as failed; 3 unless told.", schema={"minimum": 0}
     ),
@@ -214,7 +219,7 @@ _STAGE = {
 _TRANSFORM = {
     "image": Field(
         kind=Kind.STRING,
-        about="Container image. 'images' says what stands for it; without one the host runs the command.",
+        about="Container image, run as such unless 'images' says what stands for it. Without one the host is used.",
     ),
     "cmd": Field(
         kind=Kind.STRINGS, about="The command and its arguments, run without a shell.", schema={"minItems": 1}
@@ -234,10 +239,10 @@ _TRANSFORM = {
         kind=Kind.BOOLEAN,
         about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
-    "image_pull_secrets": _ignored(Kind.STRINGS, "no image is pulled"),
+    "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
     "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
-    "memory_volume": _ignored(Kind.BOOLEAN, "workspaces lie where the runner keeps them"),
+    "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),
     "build": _removed("name what the command needs in 'code'"),
     "overwrite": _removed("take it out; the output always holds exactly the results of the current datums"),
@@ -353,6 +358,11 @@ _DOCUMENT = {
     "stages": Field(about="The stages: specifications, or paths or globs of files that hold some."),
     "defaults": _object("stage", "Fields of every stage that does not say otherwise."),
     "images": Field(about="What stands for a container image on this machine, by the name of the image."),
+    "executor": Field(
+        kind=Kind.STRING,
+        about="Where datums of stages that do not say it themselves are computed.",
+        schema={"enum": ["local", "dask"]},
+    ),
 }
 
 OBJECTS: Mapping[str, Mapping[str, Field]] = {
@@ -387,6 +397,12 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     "image": {
         "code": Field(kind=Kind.CODE, about="Stands for the files in the image, as the field 'code' of a stage."),
         "working_dir": Field(kind=Kind.STRING, about="Stands for the working directory of the image."),
+        "archive": Field(
+            kind=Kind.STRING,
+            about="The image itself: path of an OCI or 'docker save' archive, or of a directory with an OCI layout.",
+        ),
+        "container": Field(kind=Kind.BOOLEAN, about="Whether docker, podman or apptainer run it all the same."),
+        "digest": Field(kind=Kind.STRING, about="Which image the name must mean: 'sha256:' and 64 hex digits."),
     },
     "cron": {
         "name": Field(kind=Kind.STRING, about="The command sees the ticks in /pfs/<name>."),
