@@ -220,15 +220,19 @@ class _Task:
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         environment |= self.granted.variables
-        fault = None if self.sandbox.is_opaque else _check_start(view, arguments[0], directory, environment["PATH"])
-        host = transform.image is not None and self.sandbox.image is None
-        if fault is not None and fault.status == NOT_FOUND and host:
-            found = stand_in(arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None)
-            if found is not None:
-                self.log.note(f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it")
-                arguments, fault = found, None
-        if fault is not None:
-            return fault
+        if not self.sandbox.is_opaque:
+            fault = _check_start(view, arguments[0], directory, environment["PATH"])
+            if fault is not None and fault.status == NOT_FOUND and transform.image and transform.source is None:
+                found = stand_in(
+                    arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None
+                )
+                if found is not None:
+                    self.log.note(
+                        f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it"
+                    )
+                    arguments, fault = found, None
+            if fault is not None:
+                return fault
         if transform.debug:
             self._tell(workspace, arguments, directory, environment)
         text = "".join(view.rewrite(line) + "\n" for line in lines)

@@ -102,11 +102,6 @@ SYNTAX = [
     Case("hello", PLACE + "expected a specification, got a string"),
     Case(b'{"a": "\xff"}', "pipeline.json:1:8: not UTF-8 text", "save the file as UTF-8"),
     Case("a: \x01", PLACE + "neither JSON nor YAML: it holds control characters"),
-    Case(
-        '{"pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
-        PLACE + "transform.env.A: given twice",
-    ),
-    Case("pipeline: {name: a}\npipeline: {name: b}\n", PLACE + "pipeline: given twice"),
     Case("a: &x [1]\nb: *x\n", "pipeline.json:2:4: YAML alias '*x'", "write the value out"),
     Case("a: !!python/name:os.system\n", "pipeline.json:1:4: YAML tag", "without a tag"),
     Case("a: !!set {b}\n", "pipeline.json:1:4: YAML tag", "without a tag"),
@@ -183,8 +178,8 @@ FIELDS = [
         "letters",
     ),
     Case(
-        stage(input=reads("training", project="p")),
-        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        stage(input=reads("trainin", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/trainin'",
         "commit a file there",
     ),
     Case(
