@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import Any
 
+from gitml.errors import UserError
 from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
@@ -25,6 +27,9 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
 from gitml.pipeline.container import remove_containers
+from gitml.pipeline.delivery import Carrier, Delivery
+from gitml.pipeline.dispatch import DaskExecutor
+from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
@@ -33,6 +38,7 @@ from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, eva
 from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.spec.running import EXECUTORS
 from gitml.pipeline.stagerun import (
     ALL,
     NOTHING,
@@ -82,6 +88,8 @@ class RunOptions:
     """Sign the result commit, whatever `ml.sign` says; whoever sits there may be asked for a passphrase."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
+    executor: str | None = None
+    """Where datums are computed, whatever stages and configuration say; None: as they say."""
     fail_fast: bool = False
     """Start nothing more after the first datum that fails."""
     known_only: bool = False
@@ -118,6 +126,8 @@ class RunReport:
     stages: dict[str, StageReport] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
+    undelivered: dict[str, str] = field(default_factory=dict)
+    """Stages whose results could not be copied out, and why."""
     stopped: bool = False
     tree: Oid | None = None
     """The tree of the commit with all results in place."""
@@ -137,6 +147,8 @@ class _Settlement:
     changed: dict[str, Stage] = field(default_factory=dict)
     """Stages whose result is put in place."""
     moved: bool = False
+    leaving: dict[str, StageStatus] = field(default_factory=dict)
+    """Stages with egress whose output in the overlay is a result."""
 
 
 class Runner:
@@ -151,6 +163,7 @@ class Runner:
         *,
         report: Callable[[RunState], None] = lambda _: None,
         stop: Event | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -162,6 +175,9 @@ class Runner:
         self._surveyor = Surveyor(repo, odb, self._cache)
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
+        self._delivery = (
+            Delivery(repo, carrier, self._trust, explicit=options.explicit, stop=self._stop) if carrier else None
+        )
         self._empty = empty_tree(repo.format)
         self._computed: dict[str, Oid] = {}
         """Stage key to the output that this run made."""
@@ -172,6 +188,8 @@ class Runner:
         self._sandboxes = Sandboxes(repo, odb, stop=self._stop)
         self._limits: dict[str, dict[str, str]] = {}
         """How limits were held, by stage."""
+        self._elsewhere: dict[str, dict[str, Any]] = {}
+        """Where tasks ran, by stage, if not here."""
         self._state: RunState | None = None
         self._look_again = 0.0
         self._staging: Staging
@@ -201,6 +219,7 @@ class Runner:
                 report.tree = settlement.overlay
                 if settlement.moved or self._publish(branch, settlement, report):
                     continue
+                self._deliver(branch, settlement, report)
                 break
         self._finish(report)
         return report
@@ -250,6 +269,8 @@ class Runner:
                 line.state, line.reason = str(State.FRESH), ""
             elif line.state in UNSETTLED:
                 unsettled.add(stage.name)
+            if stage.egress and line.state in {State.FRESH, State.HELD}:
+                settlement.leaving[stage.name] = status
             self._count(line, status)
             self._show_stage(line)
             if self._stop.is_set():
@@ -327,12 +348,14 @@ class Runner:
             line.reason = NOT_TRUSTED
             report.notices[f"{stage.name}: {NOT_TRUSTED}"] = None
             return None
+        executor = self._executor_of(stage, report)
         run = StageRun(
             repo=self._repo,
             odb=self._odb,
             cache=self._cache,
             staging=self._staging,
             sandboxes=self._sandboxes,
+            executor=executor,
             run=report.run,
             directory=self._lease.run_dir(report.run),
             commit=report.tip,
@@ -373,11 +396,24 @@ class Runner:
         known = self._cache.task(key) if ignore else None
         return known is not None and known.state in ignore
 
+    def _executor_of(self, stage: Stage, report: RunReport) -> Executor | None:
+        """What computes the tasks of a stage; None: this machine."""
+        setting = self._repo.config("ml.executor")
+        if setting is not None and setting not in EXECUTORS:
+            raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
+        name = self._options.executor or stage.executor or setting or LOCAL
+        if name == DASK and stage.transform.source is not None:  # workers know nothing of images
+            report.notices[f"{stage.name}: it runs in an image, so it is computed here and not on the cluster"] = None
+            return None
+        return DaskExecutor(self._repo, self._odb) if name == DASK else None
+
     def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
         report.notices.update(self._sandboxes.notices)
         self._tasks.update({task.key: task for task in run.tasks})
         if run.means:
             self._limits[stage.name] = run.means
+        if run.elsewhere:
+            self._elsewhere[stage.name] = run.elsewhere
 
     def _put(
         self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid, report: RunReport
@@ -419,6 +455,8 @@ class Runner:
         if branch is None or not self._options.publish:
             report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
             return False
+        if self._delivery is not None:
+            self._delivery.claim(branch, settlement.leaving, settlement.changed)
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
         if self._options.results is not None:
             if self._repo.try_resolve(branch) != settlement.tip:
@@ -457,6 +495,22 @@ class Runner:
         }
         return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
 
+    def _deliver(self, branch: str | None, settlement: _Settlement, report: RunReport) -> None:
+        """Copy results out that are on the branch now; a failure is in the report, and the next run tries again."""
+        kept = report.parked or self._stop.is_set() or self._options.dry_run or not self._options.publish
+        if self._delivery is None or branch is None or kept:
+            return
+        report.undelivered, notices = self._delivery.deliver(
+            branch, settlement.leaving, settlement.changed, Snapshot(self._odb, settlement.overlay),
+            commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip),
+            progress=lambda name, done, total: self._show_copy(report.stages[name], done, total),
+        )  # fmt: skip
+        for name in settlement.leaving:
+            self._show_stage(report.stages[name])
+        report.notices.update(dict.fromkeys(notices))
+        if self._state is not None and report.undelivered:
+            self._state.warnings += notices
+
     def _finish(self, report: RunReport) -> None:
         if self._state is None:
             return
@@ -485,7 +539,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandboxes=self._sandboxes, limits=self._limits,
+            sandboxes=self._sandboxes, limits=self._limits, elsewhere=self._elsewhere,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------
@@ -496,6 +550,15 @@ class Runner:
         self._state.stages[line.name] = StageProgress(
             state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
             recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
+        )  # fmt: skip
+        self._update_state()
+
+    def _show_copy(self, line: StageReport, done: int, total: int) -> None:
+        if self._state is None:
+            return
+        self._state.stages[line.name] = StageProgress(
+            state="running", total=line.total, done=line.ran, cached=line.cached, recovered=line.recovered,
+            reason=f"egress: {done} of {total} files",
         )  # fmt: skip
         self._update_state()
 

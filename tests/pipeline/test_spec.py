@@ -576,6 +576,31 @@ def test_any_json_gives_a_pipeline_or_one_error(value: dict[str, Any]) -> None:
 # --- the JSON Schema ---
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"URL": "s3://bucket/dir"}, "s3://bucket/dir"),
+        ({"URL": "s3://bucket/a?region=eu-west-1"}, "s3://bucket/a?region=eu-west-1"),
+        ({"objectStorage": {"url": "gcs://bucket"}}, "gs://bucket"),
+        ({"object_storage": {"url": "wasb://account/container/a/b"}}, "az://container/a/b"),
+        ({"URL": "wasbs://container@account.blob.core.windows.net/a"}, "az://container/a"),
+        ({"URL": "azblob://container/a"}, "az://container/a"),
+        ({"URL": "file:///srv/models"}, "file:///srv/models"),
+        ({"URL": "/srv/50%?#1"}, "file:///srv/50%25%3F%231"),
+        (None, ""),
+    ],
+)
+def test_egress_goes_to_one_place_however_it_is_written(given: Any, place: str) -> None:
+    spec = {
+        "pipeline": {"name": "model"},
+        "transform": {"cmd": ["a"]},
+        "input": {"pfs": {"repo": "training", "glob": "/"}},
+        "egress": given,
+    }
+    (stage,) = load(spec).stages
+    assert stage.egress == place
+
+
 def the_schema() -> Any:
     return json.loads((files("gitml.pipeline.spec") / "pipeline.schema.json").read_text("utf-8"))
 

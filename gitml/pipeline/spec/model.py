@@ -175,6 +175,8 @@ class Transform:
     source: ImageSource | None = None
     """Where commands find the files of the image; None: the host stands for it."""
     secrets: tuple[Secret, ...] = ()
+    datum_batching: bool = False
+    """Whether the command asks for one datum after another."""
     debug: bool = False
     """Whether the log tells how commands were started."""
     memory_volume: bool = False
@@ -302,6 +304,10 @@ class Stage:
     leakage: tuple[Leakage, ...] = ()
     plots: tuple[Plot, ...] = ()
     parallelism: int = 1
+    parallel_asked: int | None = field(default=None, compare=False)
+    """`parallelism` if the specification says it, None if nobody did: a cluster then takes as many datums as it can."""
+    executor: str = ""
+    """Where tasks are computed, 'local' or 'dask'; empty: where the user says."""
     datum_tries: int = 3
     datum_timeout: float | None = None
     job_timeout: float | None = None
@@ -313,6 +319,8 @@ class Stage:
     limits: Resources = Resources()
     """What a task may take at most."""
     salt: str = ""
+    egress: str = ""
+    """Address that results are copied to once they are committed, without credentials; empty: they are not."""
     where: str = "pipeline.json"
     """File and JSON path of the specification, for messages."""
 
