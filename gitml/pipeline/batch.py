@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
+from gitml.pipeline.archive import PATH
 from gitml.pipeline.environment import names_of_datum
 from gitml.pipeline.limits import Share
 from gitml.pipeline.process import Ended, Requests, Stop
@@ -276,7 +277,7 @@ class _Process:
         # empty until '/pfs/.env' says more, but there: what a shell reads from it then goes to its children
         empty = dict.fromkeys(names_of_datum(first.inputs) & attempts.environment.keys(), "")
         environment = {**attempts.environment, **empty}
-        environment["PATH"] = f"{PLACE}/bin:{environment['PATH']}"
+        environment["PATH"] = f"{PLACE}/bin:{environment.get('PATH', PATH)}"
         self._command = replace(
             attempts, environment=environment, log=self._log, stop=_Either(attempts.stop, self._ending)
         )
