@@ -106,6 +106,8 @@ def _print_run(context: Context, run: Run) -> None:
         started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
         rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
         rows.append(("sandbox", str(record.get("sandbox", "?"))))
+        images = record.get("images") or {}
+        rows += [("image", f"{stage}: {_image(image)}") for stage, image in images.items()]
         limits = record.get("limits") or {}
         rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
@@ -128,6 +130,10 @@ def _print_run(context: Context, run: Run) -> None:
 
 def _means(means: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} by {how}" for name, how in means.items())
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    return f"by {image.get('by', '?')}" + (f", {image['digest']}" if "digest" in image else "")
 
 
 def _environment(record: Mapping[str, Any]) -> str:

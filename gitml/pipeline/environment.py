@@ -6,9 +6,9 @@ Pachyderm sets for the code of a datum is set here too, under its names.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from gitml.pipeline.datum import Datum
+from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.spec.model import Stage
 
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
@@ -32,6 +32,15 @@ def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+def names_of_datum(inputs: Iterable[DatumInput]) -> set[str]:
+    """The variables that `task_environment` sets for a datum with these inputs, and that are others for another."""
+    names = {"PACH_JOB_ID", "PACH_OUTPUT_COMMIT_ID", "PACH_DATUM_ID"}
+    for item in inputs:
+        names |= {item.name, f"{item.name}_COMMIT"}
+        names |= {f"PACH_DATUM_{item.name}_JOIN_ON", f"PACH_DATUM_{item.name}_GROUP_BY"}
+    return names - RESERVED
+
+
 def task_environment(
     stage: Stage,
     datum: Datum,
@@ -40,14 +49,19 @@ def task_environment(
     datum_id: str,
     job_id: str,
     commits: Mapping[str, str] | None = None,
+    image: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The variables of a task, as it sees them below a real `/pfs`.
 
     `environ` is the runner's own environment, `job_id` names the run, `commits` gives the commit of an input by
-    its name. HOME, TMPDIR and PWD are added where the place of the task is known. Names: Pachyderm's
-    `src/internal/client/pps.go` and `src/server/worker/driver/driver.go`.
+    its name, `image` the variables of a container image, which take the place of the runner's. HOME, TMPDIR and PWD
+    are added where the place of the task is known. Names: Pachyderm's `src/internal/client/pps.go` and
+    `src/server/worker/driver/driver.go`.
     """
-    result = inherited_environment(environ)
+    if image is None:
+        result = inherited_environment(environ)
+    else:  # what names places of the host means nothing there
+        result = {**image, **{name: value for name, value in environ.items() if name.endswith(_KEPT_SUFFIX)}}
     result["PYTHONDONTWRITEBYTECODE"] = "1"
     asked = dict(stage.transform.env)
     for item in datum.inputs:

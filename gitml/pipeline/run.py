@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from threading import Event
 
@@ -24,12 +24,14 @@ from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
+from gitml.pipeline.container import remove_containers
+from gitml.pipeline.delivery import Carrier, Delivery
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.stagerun import (
@@ -46,6 +48,7 @@ from gitml.pipeline.stagerun import (
 )
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+from gitml.pipeline.volume import remove_root
 from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
@@ -116,6 +119,8 @@ class RunReport:
     stages: dict[str, StageReport] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
+    undelivered: dict[str, str] = field(default_factory=dict)
+    """Stages whose results could not be copied out, and why."""
     stopped: bool = False
     tree: Oid | None = None
     """The tree of the commit with all results in place."""
@@ -135,6 +140,8 @@ class _Settlement:
     changed: dict[str, Stage] = field(default_factory=dict)
     """Stages whose result is put in place."""
     moved: bool = False
+    leaving: dict[str, StageStatus] = field(default_factory=dict)
+    """Stages with egress whose output in the overlay is a result."""
 
 
 class Runner:
@@ -149,6 +156,7 @@ class Runner:
         *,
         report: Callable[[RunState], None] = lambda _: None,
         stop: Event | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -160,6 +168,9 @@ class Runner:
         self._surveyor = Surveyor(repo, odb, self._cache)
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
+        self._delivery = (
+            Delivery(repo, carrier, self._trust, explicit=options.explicit, stop=self._stop) if carrier else None
+        )
         self._empty = empty_tree(repo.format)
         self._computed: dict[str, Oid] = {}
         """Stage key to the output that this run made."""
@@ -167,7 +178,7 @@ class Runner:
         """Stage key to the failure in this run."""
         self._tasks: dict[str, TaskLine] = {}
         """Task key to what became of it, of those that this run executed."""
-        self._sandbox: Sandbox | None = None
+        self._sandboxes = Sandboxes(repo, odb, stop=self._stop)
         self._limits: dict[str, dict[str, str]] = {}
         """How limits were held, by stage."""
         self._state: RunState | None = None
@@ -182,11 +193,13 @@ class Runner:
         finish_interrupted(self._repo, self._odb)
         leftovers = self._lease.leftover_workspaces()
         end_leftovers(leftovers)
+        remove_containers(leftovers)
         for directory in leftovers:
-            remove_tree(directory)
+            remove_root(directory)
         revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         with ExitStack() as session:
+            session.enter_context(closing(self._sandboxes))
             for _ in range(_MAX_ROUNDS):
                 tip = self._repo.resolve(revision)
                 pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
@@ -197,6 +210,7 @@ class Runner:
                 report.tree = settlement.overlay
                 if settlement.moved or self._publish(branch, settlement, report):
                     continue
+                self._deliver(branch, settlement, report)
                 break
         self._finish(report)
         return report
@@ -246,6 +260,8 @@ class Runner:
                 line.state, line.reason = str(State.FRESH), ""
             elif line.state in UNSETTLED:
                 unsettled.add(stage.name)
+            if stage.egress and line.state in {State.FRESH, State.HELD}:
+                settlement.leaving[stage.name] = status
             self._count(line, status)
             self._show_stage(line)
             if self._stop.is_set():
@@ -328,7 +344,7 @@ class Runner:
             odb=self._odb,
             cache=self._cache,
             staging=self._staging,
-            sandbox=self._choose_sandbox(report),
+            sandboxes=self._sandboxes,
             run=report.run,
             directory=self._lease.run_dir(report.run),
             commit=report.tip,
@@ -341,7 +357,7 @@ class Runner:
         try:
             out = run.execute(status, snapshot)
         except StageFailedError as error:
-            self._note(stage, run)
+            self._note(stage, run, report)
             if self._stop.is_set():
                 line.reason = "stopped"
                 return None
@@ -354,7 +370,7 @@ class Runner:
                 batch.put_json(stage_path(key) + b"/failed.json", error.document(stage.name, report.run))
                 self._put_run(batch, report, "running")
             return None
-        self._note(stage, run)
+        self._note(stage, run, report)
         report.notices.update(dict.fromkeys(run.notices))
         if partly:
             line.reason = f"{len(status.datums)} of {whole} datums asked for, kept in the cache"
@@ -369,14 +385,8 @@ class Runner:
         known = self._cache.task(key) if ignore else None
         return known is not None and known.state in ignore
 
-    def _choose_sandbox(self, report: RunReport) -> Sandbox:
-        if self._sandbox is None:
-            self._sandbox = sandbox_of(self._repo)
-            if self._sandbox.notice:
-                report.notices[self._sandbox.notice] = None
-        return self._sandbox
-
-    def _note(self, stage: Stage, run: StageRun) -> None:
+    def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
+        report.notices.update(self._sandboxes.notices)
         self._tasks.update({task.key: task for task in run.tasks})
         if run.means:
             self._limits[stage.name] = run.means
@@ -421,6 +431,8 @@ class Runner:
         if branch is None or not self._options.publish:
             report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
             return False
+        if self._delivery is not None:
+            self._delivery.claim(branch, settlement.leaving, settlement.changed)
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
         if self._options.results is not None:
             if self._repo.try_resolve(branch) != settlement.tip:
@@ -459,6 +471,22 @@ class Runner:
         }
         return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
 
+    def _deliver(self, branch: str | None, settlement: _Settlement, report: RunReport) -> None:
+        """Copy results out that are on the branch now; a failure is in the report, and the next run tries again."""
+        kept = report.parked or self._stop.is_set() or self._options.dry_run or not self._options.publish
+        if self._delivery is None or branch is None or kept:
+            return
+        report.undelivered, notices = self._delivery.deliver(
+            branch, settlement.leaving, settlement.changed, Snapshot(self._odb, settlement.overlay),
+            commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip),
+            progress=lambda name, done, total: self._show_copy(report.stages[name], done, total),
+        )  # fmt: skip
+        for name in settlement.leaving:
+            self._show_stage(report.stages[name])
+        report.notices.update(dict.fromkeys(notices))
+        if self._state is not None and report.undelivered:
+            self._state.warnings += notices
+
     def _finish(self, report: RunReport) -> None:
         if self._state is None:
             return
@@ -487,7 +515,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandbox=self._sandbox, limits=self._limits,
+            sandboxes=self._sandboxes, limits=self._limits,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------
@@ -498,6 +526,15 @@ class Runner:
         self._state.stages[line.name] = StageProgress(
             state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
             recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
+        )  # fmt: skip
+        self._update_state()
+
+    def _show_copy(self, line: StageReport, done: int, total: int) -> None:
+        if self._state is None:
+            return
+        self._state.stages[line.name] = StageProgress(
+            state="running", total=line.total, done=line.ran, cached=line.cached, recovered=line.recovered,
+            reason=f"egress: {done} of {total} files",
         )  # fmt: skip
         self._update_state()
 

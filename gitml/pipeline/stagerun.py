@@ -23,20 +23,23 @@ from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
-from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError
+from gitml.pipeline.view import Sandbox
+from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -149,7 +152,7 @@ class StageRun:
         odb: GitOdb,
         cache: RunCache,
         staging: Staging,
-        sandbox: Sandbox,
+        sandboxes: Sandboxes,
         run: str,
         directory: Path,
         commit: Oid,
@@ -163,7 +166,7 @@ class StageRun:
         self._odb = odb
         self._cache = cache
         self._staging = staging
-        self._sandbox = sandbox
+        self._sandboxes = sandboxes
         self._run = run
         self._directory = directory
         self._commit = commit
@@ -195,11 +198,13 @@ class StageRun:
         todo = self._plan(status)
         if todo:
             self._granted = self._grant(stage)
+            sandbox = self._choose_sandbox(stage, snapshot)
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with Workspaces(self._directory / "work", self._odb) as workspaces:
-                for batch in self._run_all(stage, status, todo, workspaces):
+            memory = self._memory_volume(stage, todo)
+            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
+                for batch in self._run_all(stage, status, todo, workspaces, sandbox):
                     self._record(stage, snapshot, batch)
                     self._progress(self.tally)
         self._raise_failure(status)
@@ -209,6 +214,21 @@ class StageRun:
         try:
             return SecretStore(self._repo.state_dir / "secrets").grant(stage)
         except UserError as error:
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
+            ) from None
+
+    def _memory_volume(self, stage: Stage, todo: list[_Task]) -> int | None:
+        """Bytes of memory that the workspaces want to lie in, None if they need not."""
+        if not stage.transform.memory_volume:
+            return None
+        inputs = (task.datum.inputs for task in todo)
+        return memory_needed(inputs, self._odb, self._parallel or stage.parallelism, stage.limits.disk or 0)
+
+    def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
+        try:
+            return self._sandboxes.of(stage, snapshot)
+        except GitmlError as error:  # another machine may have what this one lacks
             raise StageFailedError(
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
@@ -233,7 +253,7 @@ class StageRun:
         return list(todo.values())
 
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces
+        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces, sandbox: Sandbox
     ) -> Iterator[list[_Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
@@ -241,13 +261,16 @@ class StageRun:
         commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
-        means = Means.of(stage.limits)
+        means = Means.of(stage.limits, sandbox.name, sandbox.holds)
         self.means = means.used
         self.notices += allotment.notices(stage)
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         rhythm = Rhythm(width)
-        with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
+        with (
+            Processes() as processes,
+            ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
+        ):
 
             def start(task: _Task) -> _Ended:
                 began = time.monotonic()
@@ -256,18 +279,22 @@ class StageRun:
                     return _Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
-                def make() -> Workspace:
-                    return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
+                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                    return workspaces.create(
+                        task.datum.inputs if inputs else (), status.code if code else (),
+                        status.params.files if code else None, mounts if code else (),
+                    )  # fmt: skip
 
                 environment = task_environment(
-                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
-                )
+                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
+                    image=sandbox.image,
+                )  # fmt: skip
                 try:
                     with allotment.share(stage) as share:
-                        outcome = run_task(
+                        outcome = processes.run_task(
                             stage,
                             make=make,
-                            sandbox=self._sandbox,
+                            sandbox=sandbox,
                             environment=environment,
                             log=log,
                             share=share,
@@ -478,7 +505,7 @@ def keep_run(
     source: Oid,
     branch: str | None,
     started: float,
-    sandbox: Sandbox | None,
+    sandboxes: Sandboxes | None,
     limits: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
@@ -494,7 +521,8 @@ def keep_run(
         "host": socket.gethostname(),
         "started": int(started),
         "updated": int(time.time()),
-        "sandbox": sandbox.name if sandbox is not None else None,
+        "sandbox": sandboxes.name if sandboxes is not None else None,
+        **({"images": sandboxes.images} if sandboxes is not None and sandboxes.images else {}),
         "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gitml.pipeline.key import spec_fields
 from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 from gitml.pipeline.spec.model import (
     CodeMount,
     CrossInput,
+    ImageSource,
     Leakage,
     Metric,
     ParamRef,
@@ -207,6 +209,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        memory_volume=True,
         secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
@@ -227,7 +230,57 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert inference.limits == Resources(cpu=2.0, memory=3 << 29, disk=10**9)
     assert (model.requests, model.limits) == (Resources(), Resources())
     assert (inference.job_timeout, inference.every_job) == (7200.0, True)
+    assert (inference.transform.memory_volume, model.transform.memory_volume) == (True, False)
     assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
+
+
+def test_where_the_files_of_an_image_come_from() -> None:
+    pin = "sha256:" + "1" * 64
+    entries = {
+        "host": {"code": {"/code": "iris/python"}},
+        "empty": {},
+        "file": {"archive": "./training/a.csv", "digest": pin},
+        "directory": {"archive": "iris"},
+        "elsewhere": {"archive": "/srv/a b.tar"},
+        "both": {"container": True, "code": {"/code": "iris/python"}},
+        "pinned": {"container": True, "digest": pin},
+        "not": {"container": False},
+    }
+    names = [*entries, "unknown", f"named@{pin}"]
+    stages = [
+        {"pipeline": {"name": f"s{n}"}, "transform": {"cmd": ["a"], "image": name}} for n, name in enumerate(names)
+    ]
+    found = load({"stages": stages, "images": entries}).stages
+    snapshot = tree_with(DATA)
+    blob, tree = snapshot.get(b"training/a.csv"), snapshot.get(b"iris")
+    assert blob is not None
+    assert tree is not None
+    assert [stage.transform.source for stage in found] == [
+        None,
+        None,
+        ImageSource(path=b"training/a.csv", content=f"100644 {blob.oid}", digest=pin),
+        ImageSource(path=b"iris", content=f"040000 {tree.oid}"),
+        ImageSource(file="/srv/a b.tar"),
+        ImageSource(),
+        ImageSource(digest=pin),
+        None,
+        ImageSource(),
+        ImageSource(digest=pin),
+    ]
+    assert found[5].code == (CodeMount(source=b"iris/python", target="/code"),)
+    # what says which image it is decides whether results can be reused; the host is as it was before there were images
+    assert [spec_fields(stage).get("images") for stage in found] == [
+        None,
+        None,
+        ["archive", f"100644 {blob.oid}", pin],
+        ["archive", f"040000 {tree.oid}"],
+        ["archive"],
+        ["container"],
+        ["container", pin],
+        None,
+        ["container"],
+        ["container", pin],
+    ]
 
 
 def test_each_ignored_field_gives_one_notice() -> None:
@@ -240,7 +293,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
-        "transform.memory_volume",
         "transform.user",
     ]
     assert notices[0] == "'autoscaling' is ignored: there is no cluster to scale (pipeline.json: stages[1])"
@@ -522,6 +574,31 @@ def test_any_json_gives_a_pipeline_or_one_error(value: dict[str, Any]) -> None:
 
 
 # --- the JSON Schema ---
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"URL": "s3://bucket/dir"}, "s3://bucket/dir"),
+        ({"URL": "s3://bucket/a?region=eu-west-1"}, "s3://bucket/a?region=eu-west-1"),
+        ({"objectStorage": {"url": "gcs://bucket"}}, "gs://bucket"),
+        ({"object_storage": {"url": "wasb://account/container/a/b"}}, "az://container/a/b"),
+        ({"URL": "wasbs://container@account.blob.core.windows.net/a"}, "az://container/a"),
+        ({"URL": "azblob://container/a"}, "az://container/a"),
+        ({"URL": "file:///srv/models"}, "file:///srv/models"),
+        ({"URL": "/srv/50%?#1"}, "file:///srv/50%25%3F%231"),
+        (None, ""),
+    ],
+)
+def test_egress_goes_to_one_place_however_it_is_written(given: Any, place: str) -> None:
+    spec = {
+        "pipeline": {"name": "model"},
+        "transform": {"cmd": ["a"]},
+        "input": {"pfs": {"repo": "training", "glob": "/"}},
+        "egress": given,
+    }
+    (stage,) = load(spec).stages
+    assert stage.egress == place
 
 
 def the_schema() -> Any:

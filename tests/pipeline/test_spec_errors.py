@@ -102,11 +102,6 @@ SYNTAX = [
     Case("hello", PLACE + "expected a specification, got a string"),
     Case(b'{"a": "\xff"}', "pipeline.json:1:8: not UTF-8 text", "save the file as UTF-8"),
     Case("a: \x01", PLACE + "neither JSON nor YAML: it holds control characters"),
-    Case(
-        '{"pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
-        PLACE + "transform.env.A: given twice",
-    ),
-    Case("pipeline: {name: a}\npipeline: {name: b}\n", PLACE + "pipeline: given twice"),
     Case("a: &x [1]\nb: *x\n", "pipeline.json:2:4: YAML alias '*x'", "write the value out"),
     Case("a: !!python/name:os.system\n", "pipeline.json:1:4: YAML tag", "without a tag"),
     Case("a: !!set {b}\n", "pipeline.json:1:4: YAML tag", "without a tag"),
@@ -183,8 +178,8 @@ FIELDS = [
         "letters",
     ),
     Case(
-        stage(input=reads("training", project="p")),
-        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        stage(input=reads("trainin", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/trainin'",
         "commit a file there",
     ),
     Case(
@@ -237,6 +232,16 @@ FIELDS = [
         PLACE + "transform.secrets[0].mountPath: a secret cannot be mounted at '/pfs/a'",
         "/etc",
     ),
+    Case(stage(egress={"URL": "models"}), PLACE + "egress.URL: 'models' is no place for egress", "absolute path", True),
+    Case(stage(egress={"URL": "ftp://a/b"}), PLACE + "egress.URL: 'ftp://a/b' is no place for egress", "s3://", True),
+    Case(stage(egress={"url": "s3://a"}), PLACE + "egress.url: unknown field", "'URL'"),
+    Case(
+        stage(egress={"URL": "s3://a", "objectStorage": {"url": "s3://b"}}),
+        PLACE + "egress.objectStorage.url: egress to two places",
+        "'object_storage'",
+    ),
+    Case(stage(egress={"URL": "s3://k:s@bucket/a"}), PLACE + "egress.URL: credentials do not belong", "Egress"),
+    Case(stage(egress={"URL": "s3:///a"}), PLACE + "egress.URL: the address 's3:///a' names no bucket"),
     Case(stage(resource_limits={"memory": "many"}), PLACE + "resource_limits.memory: expected a size such", "Gi"),
     Case(stage(resource_requests={"cpu": -1}), PLACE + "resource_requests.cpu: less than 0", None, True),
     Case({"stages": [], "defaults": {"salt": 1}}, PLACE + "defaults.salt: expected a string", '"..."', True),
@@ -436,12 +441,39 @@ ADDITIONS = [
         PLACE + "leakage[0].test: 'src' is a directory, expected a file",
     ),
     Case(stage(leakage=[{"train": "params.yaml", "tests": "a"}]), PLACE + "leakage[0].tests: unknown", "'test'", True),
-    Case(runs(image="a:1"), PLACE + "transform.image: nothing stands for the image 'a:1'", '"images" of pipeline.json'),
-    Case(runs(image="a:1"), PLACE + "transform.image: nothing", "podman or apptainer comes with a later version"),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "none.tar"}}},
+        PLACE + "images.a.archive: 'none.tar' is not in the commit",
+        "commit it",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "/srv/../a.tar"}}},
+        PLACE + "images.a.archive: '/srv/../a.tar' has '..' in it",
+        "without it",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "."}}},
+        PLACE + "images.a.archive: '.' names no archive",
+        "a tar file",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "params.yaml", "container": True}}},
+        PLACE + "images.a.container: 'archive' and 'container' exclude each other",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"container": True, "digest": "sha256:12"}}},
+        PLACE + "images.a.digest: 'sha256:12' is no digest",
+        "64 hex digits",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"digest": "sha256:" + "0" * 64}}},
+        PLACE + "images.a: 'digest' without an image",
+        '"container": true',
+    ),
     Case(
         {"stages": [runs(image="iris:v1")], "images": {"iris:v2": {}}},
         PLACE + "stages[0].transform.image: nothing stands for the image 'iris:v1'",
-        "did you mean 'iris:v2'?",
+        'did you mean \'iris:v2\'? If not, say {"iris:v1": {"container": true}}',
     ),
     Case({"stages": [], "images": ["a"]}, PLACE + "images: expected an object from image", None, True),
     Case({"stages": [], "images": {"a": {"cod": {}}}}, PLACE + "images.a.cod: unknown field", "'code'", True),
@@ -514,6 +546,7 @@ def set_value(name: str, key: str, value: Any) -> dict[str, Any]:
         "input": made["input"],
         "pfs": made["input"]["pfs"],
         "parallelism_spec": made.setdefault("parallelism_spec", {}),
+        "egress": made.setdefault("egress", {}),
     }
     if name == "cron":
         made["input"] = {"cron": {"name": "tick", "spec": "@daily", key: value}}
@@ -526,7 +559,7 @@ REFUSED = [
     (name, key, field)
     for name, fields in OBJECTS.items()
     for key, field in fields.items()
-    if field.disposition in {Disposition.LATER, Disposition.NEVER, Disposition.REMOVED}
+    if field.disposition in {Disposition.NEVER, Disposition.REMOVED}
 ]
 
 
@@ -543,17 +576,18 @@ def test_fields_of_pachyderm_that_are_refused_say_why_and_what_to_do(name: str, 
         load_pipeline(tree_with({**DATA, "pipeline.json": json.dumps(set_value(name, key, harmless))}))
 
 
-def test_what_a_later_version_brings_says_so() -> None:
-    later = [field for _, _, field in REFUSED if field.disposition is Disposition.LATER]
-    assert all("with a later version" in field.about for field in later)
+def test_what_is_refused_for_good_is_little() -> None:
     assert {key for _, key, field in REFUSED if field.disposition is Disposition.NEVER} == {
         "pod_spec",
+        "sql_database",
         "s3_out",
         "service",
         "spout",
         "determined",
         "tf_job",
         "repo_type",
+        "output_branch",
+        "s3",
     }
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gitml.pipeline import FILE
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
@@ -23,12 +24,11 @@ from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import egress, every_job, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
-FILE = "pipeline.json"
 """Name of the specification, at the top of the repository."""
 
 _WRAPPED = frozenset({"stages", "defaults", "images"})
@@ -150,8 +150,12 @@ def _load(
     if findings.problems:
         return Pipeline(stages=()), drafts
     ordered = findings.guarded((), _in_order, drafts, stages)
-    remarks = [text for stage in ordered for text in _keyless(stage)]
-    return Pipeline(stages=ordered, notices=(*findings.notices(), *remarks)), drafts
+    for stage, draft in ((stages[draft.name.value], draft) for draft in drafts):
+        for leaf, field in keyless(stage.input) if stage.input is not None else ():
+            findings.remark(
+                f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches", draft.node.place
+            )
+    return Pipeline(stages=ordered, notices=findings.notices()), drafts
 
 
 class _Listing:
@@ -392,15 +396,9 @@ def _stage(
         requests=held(Resources(), resources, node.get("resource_requests")),
         limits=held(Resources(), resources, node.get("resource_limits")),
         salt=node.text("salt"),
+        egress=held("", egress, node.get("egress")),
         where=str(node.place),
     )
-
-
-def _keyless(stage: Stage) -> Iterator[str]:
-    """One sentence for each input of a join or group that names no key: allowed, and hardly ever meant."""
-    if stage.input is not None:
-        for leaf, field in keyless(stage.input):
-            yield f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches ({stage.where})"
 
 
 def _count(node: Node | None) -> int:
@@ -422,7 +420,7 @@ def _transform(
     image = image if image is not None and image.value else None
     cmd = held((), _cmd, node)
     nothing = Node({}, node.place)
-    stand_in = held(nothing, images.entry, image) if image is not None else nothing
+    stand_in = images.entry(image) if image is not None else nothing
     own_code, own_dir = stage.get("code"), node.get("working_dir")
     mounted = own_code if own_code is not None else stand_in.get("code")
     directory = own_dir if own_dir is not None and own_dir.value else stand_in.get("working_dir")
@@ -435,8 +433,11 @@ def _transform(
         accept_return_code=held((), _codes, node.nodes("accept_return_code")),
         working_dir=held(None, working_dir, directory),
         image=image.value if image is not None else None,
+        source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
+        datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
+        memory_volume=flag(node, "memory_volume"),
     )
     return transform, held(None, code, mounted, around) if mounted is not None else None
 
