@@ -15,6 +15,7 @@ from gitml.pipeline.choice import Choice
 from gitml.pipeline.journal import read_metrics
 from gitml.pipeline.override import Override, commit_with
 from gitml.pipeline.run import RunOptions, RunReport
+from gitml.pipeline.spec.running import EXECUTORS
 from gitml.store.tree import Snapshot
 
 
@@ -44,6 +45,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option("-j", metavar="N", min=1, help="Datums at once, whatever stages say.")
     ] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", metavar="NAME", help="Compute datums here (local), or with dask.")
+    ] = None,
     no_publish: Annotated[
         bool, typer.Option("--no-publish", help="Keep results in the cache, commit nothing.")
     ] = False,
@@ -64,6 +68,8 @@ def run(
     for flag, given in (("--force", force), ("--single", single), ("--downstream", downstream)):
         if given and not stages:
             raise UserError(f"{flag} needs the stages that it is about", hint=f"git ml run STAGE {flag}")
+    if executor is not None and executor not in EXECUTORS:
+        raise UserError(f"unknown executor '{executor}'", hint="use local or dask")
     choice = Choice(
         stages=frozenset(stages) if stages else None,
         single=single,
@@ -86,6 +92,7 @@ def run(
             publish_wait=context.repo.config_int("ml.publishWait", 30),
             parallel=jobs,
             fail_fast=not keep_going,
+            executor=executor,
         )
         if settings:
             return _try(context, replace(options, publish=new_branch is not None), settings, new_branch, json=json)

@@ -1,7 +1,7 @@
 """`git ml show`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -105,9 +105,18 @@ def _print_run(context: Context, run: Run) -> None:
     else:
         started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
         rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
-        rows.append(("sandbox", str(record.get("sandbox", "?"))))
         images = record.get("images") or {}
+        elsewhere = record.get("elsewhere") or {}
+        if record.get("sandbox") or not elsewhere:
+            rows.append(("sandbox", str(record.get("sandbox", "?"))))
         rows += [("image", f"{stage}: {_image(image)}") for stage, image in images.items()]
+        rows += [
+            (
+                "elsewhere",
+                f"{stage}: by {facts['executor']} on {_listed(facts['hosts'])} in {_listed(facts['sandboxes'])}",
+            )
+            for stage, facts in elsewhere.items()
+        ]
         limits = record.get("limits") or {}
         rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
@@ -126,6 +135,10 @@ def _print_run(context: Context, run: Run) -> None:
             line(text)
         if len(run.tasks) > _MOST:
             line(f"  and {len(run.tasks) - _MOST} more; all of them: --json")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"
 
 
 def _means(means: Mapping[str, Any]) -> str:

@@ -95,6 +95,26 @@ def fetch_missing(
     return wanted
 
 
+def fetch_objects(repo: Repository, remote: str, oids: Iterable[Oid]) -> set[Oid]:
+    """Bring objects of any kind with everything below them, where they are not here; give those that `remote` lacks.
+
+    An object that is here counts as whole. No ref reaches what came: this is for repositories that are only a cache.
+    Raise `FetchError`.
+    """
+    index = ObjectIndex(repo.objects_dir, repo.format)
+    wanted = sorted({oid for oid in oids if not index.has(oid)})
+    got: set[Oid] = set()
+    try:
+        for batch in _batches(wanted):
+            with ExitStack() as landed:
+                got.update(_ask(repo, remote, batch, landed, False))
+    except _RefusedError:
+        raise FetchError(
+            remote, "it speaks protocol v0 and gives no single objects (uploadpack.allowAnySHA1InWant)"
+        ) from None
+    return set(wanted) - got
+
+
 def fetch_contents(
     repo: Repository,
     contents: Mapping[bytes, Oid],

@@ -135,6 +135,30 @@ def push_data(
         return push.sent
 
 
+def push_contents(repo: Repository, remote: str, items: Sequence[Item]) -> None:
+    """Send those of the contents, given as (path, manifest), that the remote of this name lacks; no branch moves.
+
+    Raise `TransferError`, and `UncoveredError` before anything was sent if one is neither here nor there.
+    """
+    with GitOdb(repo.git, repo.format) as odb:
+        adopt_leftovers(repo, odb)
+        push = _Push(repo, DataLog(repo, odb), odb, _Target(remote, remote), dry_run=False, own_refs=False)
+        push.look()
+        push.choose(list(items), everything=False, carried=())
+        push.send_data()
+
+
+def join_heads(repo: Repository, remote: str, heads: Sequence[Oid], item: Item) -> None:
+    """Put one head on a remote in the place of `heads`, data commits that are here too; `item` is in one of them.
+
+    Raise `TransferError`; then the heads stay.
+    """
+    with GitOdb(repo.git, repo.format) as odb:
+        push = _Push(repo, DataLog(repo, odb), odb, _Target(remote, remote), dry_run=False, own_refs=False)
+        push.look()
+        push.join(heads, item)
+
+
 class _Push:
     """One push of data: what the remote has, what it lacks, and the sending of it."""
 
@@ -222,6 +246,13 @@ class _Push:
         ):
             return DataLog(borrowed.repo, odb).versions(unknown)
         return set()
+
+    def join(self, heads: Sequence[Oid], item: Item) -> None:
+        """Send a data commit on top of `heads`."""
+        joined, missing = self.log.write(heads, [item])
+        if missing or joined is None:
+            raise UncoveredError(missing)
+        self._push({self._namespace.data + joined.hex(): joined})
 
     def send_data(self) -> None:
         """Send the data commits, in as few pushes as the limit allows."""

@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import Any
 
+from gitml.errors import UserError
 from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
@@ -26,6 +28,8 @@ from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
 from gitml.pipeline.container import remove_containers
 from gitml.pipeline.delivery import Carrier, Delivery
+from gitml.pipeline.dispatch import DaskExecutor
+from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
@@ -34,6 +38,7 @@ from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, eva
 from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.spec.running import EXECUTORS
 from gitml.pipeline.stagerun import (
     ALL,
     NOTHING,
@@ -83,6 +88,8 @@ class RunOptions:
     """Sign the result commit, whatever `ml.sign` says; whoever sits there may be asked for a passphrase."""
     parallel: int | None = None
     """Datums at once, whatever the stages say."""
+    executor: str | None = None
+    """Where datums are computed, whatever stages and configuration say; None: as they say."""
     fail_fast: bool = False
     """Start nothing more after the first datum that fails."""
     known_only: bool = False
@@ -181,6 +188,8 @@ class Runner:
         self._sandboxes = Sandboxes(repo, odb, stop=self._stop)
         self._limits: dict[str, dict[str, str]] = {}
         """How limits were held, by stage."""
+        self._elsewhere: dict[str, dict[str, Any]] = {}
+        """Where tasks ran, by stage, if not here."""
         self._state: RunState | None = None
         self._look_again = 0.0
         self._staging: Staging
@@ -339,12 +348,14 @@ class Runner:
             line.reason = NOT_TRUSTED
             report.notices[f"{stage.name}: {NOT_TRUSTED}"] = None
             return None
+        executor = self._executor_of(stage)
         run = StageRun(
             repo=self._repo,
             odb=self._odb,
             cache=self._cache,
             staging=self._staging,
             sandboxes=self._sandboxes,
+            executor=executor,
             run=report.run,
             directory=self._lease.run_dir(report.run),
             commit=report.tip,
@@ -385,11 +396,21 @@ class Runner:
         known = self._cache.task(key) if ignore else None
         return known is not None and known.state in ignore
 
+    def _executor_of(self, stage: Stage) -> Executor | None:
+        """What computes the tasks of a stage; None: this machine."""
+        setting = self._repo.config("ml.executor")
+        if setting is not None and setting not in EXECUTORS:
+            raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
+        name = self._options.executor or stage.executor or setting or LOCAL
+        return DaskExecutor(self._repo, self._odb) if name == DASK else None
+
     def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
         report.notices.update(self._sandboxes.notices)
         self._tasks.update({task.key: task for task in run.tasks})
         if run.means:
             self._limits[stage.name] = run.means
+        if run.elsewhere:
+            self._elsewhere[stage.name] = run.elsewhere
 
     def _put(
         self, settlement: _Settlement, status: StageStatus, snapshot: Snapshot, out: Oid, report: RunReport
@@ -515,7 +536,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandboxes=self._sandboxes, limits=self._limits,
+            sandboxes=self._sandboxes, limits=self._limits, elsewhere=self._elsewhere,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -26,8 +27,8 @@ from gitml.oid import Oid
 from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
-from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
@@ -37,7 +38,7 @@ from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError
+from gitml.pipeline.task import TaskStoppedError
 from gitml.pipeline.view import Sandbox
 from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
@@ -119,31 +120,11 @@ class StageFailedError(UserError):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    datum: Datum
-    key: str
-
-
-@dataclass(slots=True)
-class _Ended:
-    """A task that is over: with an outcome, or with what kept it from running."""
-
-    task: _Task
-    outcome: TaskOutcome | None
-    error: GitmlError | None
-    log: Path
-    seconds: float
-    """Time in all that the task took, its workspace included."""
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it is certain that there is no result."""
-        return self.outcome.state == "failed" if self.outcome is not None else self.error is not None
-
-
 class StageRun:
-    """One execution of one stage. `tasks`, `tally`, `notices` and `means` say afterwards what happened."""
+    """One execution of one stage: in `sandbox` on this machine, or by `executor`.
+
+    `tasks`, `tally`, `notices` and `means` say afterwards what happened.
+    """
 
     def __init__(
         self,
@@ -161,6 +142,7 @@ class StageRun:
         parallel: int | None,
         progress: Callable[[Tally], None],
         fail_fast: bool = False,
+        executor: Executor | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -175,6 +157,7 @@ class StageRun:
         self._parallel = parallel
         self._progress = progress
         self._fail_fast = fail_fast
+        self._executor = executor
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._directories: dict[bytes, str] = {}
@@ -187,6 +170,8 @@ class StageRun:
         self.notices: list[str] = []
         self.means: dict[str, str] = {}
         """How the limits of the stage were held."""
+        self.elsewhere: dict[str, Any] = {}
+        """Where tasks ran, if not here (`executor.Facts`)."""
 
     def execute(self, status: StageStatus, snapshot: Snapshot) -> Oid:
         """Run the datums of `status` that have no result; give the stage's output tree.
@@ -196,15 +181,13 @@ class StageRun:
         stage = status.stage
         self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
-        if todo:
+        if todo and self._executor is None:
             self._granted = self._grant(stage)
-            sandbox = self._choose_sandbox(stage, snapshot)
         self._progress(self.tally)
         if todo:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            memory = self._memory_volume(stage, todo)
-            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
-                for batch in self._run_all(stage, status, todo, workspaces, sandbox):
+            with self._computing(stage, status, snapshot, todo) as batches:
+                for batch in batches:
                     self._record(stage, snapshot, batch)
                     self._progress(self.tally)
         self._raise_failure(status)
@@ -218,7 +201,7 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
-    def _memory_volume(self, stage: Stage, todo: list[_Task]) -> int | None:
+    def _memory_volume(self, stage: Stage, todo: list[Task]) -> int | None:
         """Bytes of memory that the workspaces want to lie in, None if they need not."""
         if not stage.transform.memory_volume:
             return None
@@ -233,9 +216,9 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
-    def _plan(self, status: StageStatus) -> list[_Task]:
+    def _plan(self, status: StageStatus) -> list[Task]:
         self.tally = Tally(len(status.datums))
-        todo: dict[str, _Task] = {}
+        todo: dict[str, Task] = {}
         for datum, key in zip(status.datums, status.task_keys, strict=True):
             known = self._cache.task(key)
             # recovered datums get another chance in each run, and a stage may want every datum computed; both still
@@ -249,16 +232,55 @@ class StageRun:
                 self._outs[key] = known.out
                 self.tally.cached += 1
             else:
-                todo[key] = _Task(datum, key)
+                todo[key] = Task(datum, key)
         return list(todo.values())
 
+    @contextmanager
+    def _computing(
+        self, stage: Stage, status: StageStatus, snapshot: Snapshot, todo: list[Task]
+    ) -> Iterator[Iterator[list[Ended]]]:
+        """The tasks as they end, in batches; what is under way ends with the block."""
+        if self._executor is None:
+            sandbox = self._choose_sandbox(stage, snapshot)
+            memory = self._memory_volume(stage, todo)
+            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
+                yield self._run_all(stage, status, todo, workspaces, sandbox)
+            return
+        work = Work(
+            stage=stage,
+            snapshot=snapshot,
+            run=self._run,
+            commits=self._commits(stage, status),
+            code=tuple(status.code),
+            files=status.params.files,
+            logs=self._directory / "log",
+            parallel=self._parallel,
+            stop=self._halt,
+            is_over=self._is_over,
+        )
+        try:
+            with closing(self._executor.run(work, todo)) as batches:
+                yield batches
+        except ExecutorError as error:
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=self.tally.failed, last_lines=(), lasting=False
+            ) from None
+        finally:
+            facts = self._executor.facts
+            self.means = dict(facts.means)
+            self.elsewhere = facts.document()
+            self.notices += [f"{stage.name}: {each}" for each in facts.notices]
+
+    def _commits(self, stage: Stage, status: StageStatus) -> dict[str, str]:
+        return {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
+
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[_Task], workspaces: Workspaces, sandbox: Sandbox
-    ) -> Iterator[list[_Ended]]:
+        self, stage: Stage, status: StageStatus, todo: list[Task], workspaces: Workspaces, sandbox: Sandbox
+    ) -> Iterator[list[Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
-        commits = {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
+        commits = self._commits(stage, status)
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
         means = Means.of(stage.limits, sandbox.name, sandbox.holds)
@@ -272,11 +294,11 @@ class StageRun:
             ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
         ):
 
-            def start(task: _Task) -> _Ended:
+            def start(task: Task) -> Ended:
                 began = time.monotonic()
                 log = self._directory / "log" / f"{task.key}.log"
                 if self._is_over():
-                    return _Ended(task, None, TaskStoppedError(), log, 0.0)
+                    return Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
                 def make(*, inputs: bool = True, code: bool = True) -> Workspace:
@@ -302,14 +324,14 @@ class StageRun:
                             stop=self._halt,
                         )
                 except GitmlError as error:
-                    ended = _Ended(task, None, error, log, time.monotonic() - began)
+                    ended = Ended(task, None, error, log, time.monotonic() - began)
                 else:
-                    ended = _Ended(task, outcome, None, log, time.monotonic() - began)
+                    ended = Ended(task, outcome, None, log, time.monotonic() - began)
                 self._doomed |= self._fail_fast and ended.has_failed
                 return ended
 
-            running: set[Future[_Ended]] = set()
-            ended: list[_Ended] = []
+            running: set[Future[Ended]] = set()
+            ended: list[Ended] = []
             while True:
                 while len(running) < width + rhythm.ahead and not self._is_over():
                     task = next(waiting, None)
@@ -331,7 +353,7 @@ class StageRun:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
         return self._halt.is_set() or self._doomed
 
-    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[_Ended]) -> None:
+    def _record(self, stage: Stage, snapshot: Snapshot, batch: list[Ended]) -> None:
         """Make a batch of ended tasks durable: outputs first, then what the run cache says of them."""
         ended = [each for each in batch if not isinstance(each.error, TaskStoppedError)]
         if not ended:
@@ -366,7 +388,7 @@ class StageRun:
                 each.outcome.close()
 
     def _judge(
-        self, stage: Stage, snapshot: Snapshot, each: _Ended, pack: PackWriter
+        self, stage: Stage, snapshot: Snapshot, each: Ended, pack: PackWriter
     ) -> tuple[TaskLine, Collected | None]:
         """What became of a task, and its outputs if it has any."""
         label = each.task.datum.label
@@ -374,15 +396,18 @@ class StageRun:
         if outcome is None:
             assert each.error is not None
             return self._line(stage, each, "failed", each.error.message, each.error.hint), None
-        if outcome.workspace is None:
+        found = each.collected
+        if found is None and outcome.workspace is None:
             return self._line(stage, each, outcome.state, outcome.message, outcome.hint), None
         try:
-            found = collect(
-                outcome.workspace,
-                pack,
-                is_tracked=lambda path: self._is_tracked(snapshot, stage.output + b"/" + path),
-                label="",
-            )
+            if found is None:
+                assert outcome.workspace is not None
+                found = collect(
+                    outcome.workspace,
+                    pack,
+                    is_tracked=lambda path: self._is_tracked(snapshot, stage.output + b"/" + path),
+                    label="",
+                )
             self._check_writers(found, pack, label)
         except GitmlError as error:
             self._doomed |= isinstance(error, DuplicateOutputError)
@@ -395,7 +420,7 @@ class StageRun:
             )
         return self._line(stage, each, "success", "", None), found
 
-    def _line(self, stage: Stage, each: _Ended, state: str, message: str, hint: str | None) -> TaskLine:
+    def _line(self, stage: Stage, each: Ended, state: str, message: str, hint: str | None) -> TaskLine:
         outcome = each.outcome
         return TaskLine(
             key=each.task.key,
@@ -507,12 +532,14 @@ def keep_run(
     started: float,
     sandboxes: Sandboxes | None,
     limits: Mapping[str, Mapping[str, str]],
+    elsewhere: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Put down what is known of a run: when, where, of which commit, and by what means limits were held.
 
-    `started` in seconds since the epoch, `limits` by stage and resource.
+    `started` in seconds since the epoch, `limits` by stage and resource; `elsewhere` says by stage where tasks ran that
+    did not run here.
     """
-    document = {
+    document: dict[str, Any] = {
         "schema": "gitml/run-record/1",
         "run": run,
         "status": status,
@@ -526,4 +553,6 @@ def keep_run(
         "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }
+    if elsewhere:
+        document["elsewhere"] = {stage: dict(facts) for stage, facts in elsewhere.items()}
     batch.put_json(run_path(run) + b"/run.json", document)

@@ -119,6 +119,11 @@ _STAGE = {
     "transform": _object("transform", "How the stage runs its code."),
     "input": _object("input", "What the stage reads; without it the command runs once, without inputs."),
     "parallelism_spec": _object("parallelism_spec", "How many datums are processed at the same time."),
+    "executor": Field(
+        kind=Kind.STRING,
+        about="Where datums are computed: 'local', or on a Dask cluster; the option --executor comes first.",
+        schema={"enum": ["local", "dask"]},
+    ),
     "datum_tries": Field(
         kind=Kind.INTEGER, about="Attempts at a datum before it counts as failed; 3 unless told.", schema={"minimum": 0}
     ),
@@ -353,6 +358,11 @@ _DOCUMENT = {
     "stages": Field(about="The stages: specifications, or paths or globs of files that hold some."),
     "defaults": _object("stage", "Fields of every stage that does not say otherwise."),
     "images": Field(about="What stands for a container image on this machine, by the name of the image."),
+    "executor": Field(
+        kind=Kind.STRING,
+        about="Where datums of stages that do not say it themselves are computed.",
+        schema={"enum": ["local", "dask"]},
+    ),
 }
 
 OBJECTS: Mapping[str, Mapping[str, Field]] = {

@@ -24,7 +24,7 @@ from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import egress, every_job, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import egress, every_job, executor, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
@@ -123,6 +123,10 @@ def _load(
     document, found, files = _Listing(snapshot, findings, evaluate).read(root, more)
     defaults = document.get("defaults")
     images = document.get("images")
+    common = document.get("executor")
+    if common is not None:
+        under = defaults.value if defaults is not None else {}
+        defaults = Node({"executor": common, **under}, document.place)
     at = document.place.field("images")
     table = findings.guarded(None, Images, images.value if images is not None else None, at, findings)
     drafts: list[_Draft] = []
@@ -373,6 +377,7 @@ def _stage(
     transform, mounts = held(nothing, _transform, node, around, images, findings)
     source = node.get("input")
     workers = node.get("parallelism_spec")
+    asked = held(0, _count, workers.get("constant") if workers is not None else None)
     tries = node.get("datum_tries")
     reader = InputReader(draft.name.value, draft.project, directories, around, findings)
     return Stage(
@@ -388,7 +393,9 @@ def _stage(
         predictions=held((), predictions, node.nodes("predictions"), around),
         leakage=held((), leakage, node.nodes("leakage"), around),
         plots=held((), plots, node.nodes("plots")),
-        parallelism=held(1, _count, workers.get("constant") if workers is not None else None) or 1,
+        parallelism=asked or 1,
+        parallel_asked=asked or None,
+        executor=held("", executor, node.get("executor")),
         datum_tries=held(3, _count, tries) or 3,
         datum_timeout=seconds(node, "datum_timeout"),
         job_timeout=seconds(node, "job_timeout"),

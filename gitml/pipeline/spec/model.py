@@ -304,6 +304,10 @@ class Stage:
     leakage: tuple[Leakage, ...] = ()
     plots: tuple[Plot, ...] = ()
     parallelism: int = 1
+    parallel_asked: int | None = field(default=None, compare=False)
+    """`parallelism` if the specification says it, None if nobody did: a cluster then takes as many datums as it can."""
+    executor: str = ""
+    """Where tasks are computed, 'local' or 'dask'; empty: where the user says."""
     datum_tries: int = 3
     datum_timeout: float | None = None
     job_timeout: float | None = None

@@ -24,6 +24,8 @@ _STORES = {
     "file": "file",
 }  # fmt: skip
 """Schemes of addresses that Pachyderm knows or we do, and what we call them."""
+EXECUTORS = ("local", "dask")
+"""Where tasks can be computed."""
 _REPROCESS = ("until_success", "every_job")
 
 
@@ -94,6 +96,19 @@ def _address(node: Node) -> str:
     if known != "file" and not parts.netloc:
         raise SpecError(node.place, f"the address {quoted(text)} names no bucket")
     return f"{known}://{parts.netloc}{where}{options}"
+
+
+def executor(node: Node | None) -> str:
+    """What a field `executor` says, empty for nothing; raise `SpecError` for another word."""
+    if node is None or not node.value:
+        return ""
+    if node.value not in EXECUTORS:
+        raise SpecError(
+            node.place,
+            f"expected 'local' or 'dask', got {quoted(node.value)}",
+            hint=did_you_mean(node.value, EXECUTORS),
+        )
+    return str(node.value)
 
 
 def resources(node: Node | None) -> Resources:
