@@ -15,6 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    try:
+        return _dispatch(argv)
+    except KeyboardInterrupt:  # before a command could see to it, while modules were being read
+        if argv[:2] == ["wait", "--attached"]:
+            print("gitml: detached, the run goes on; git ml wait joins it again", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _dispatch(argv: Sequence[str]) -> int:
     command = argv[0] if argv else ""
     if command == "filter-process":
         from gitml.filter.server import main as filter_process

@@ -49,3 +49,14 @@ def test_windows_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr("gitml.__main__.os", SimpleNamespace(name="nt"))
     assert main(["status"]) == 128
     assert "WSL" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_a_command_is_ready_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gitml.__main__._dispatch", interrupted)
+    assert main(["wait", "--attached"]) == 130
+    assert "detached, the run goes on" in capsys.readouterr().err

@@ -66,7 +66,7 @@ class Heads:
 def move_refs(repo: Repository, updates: Iterable[RefUpdate]) -> None:
     """Move refs together. Git that is killed at the wrong moment leaves some: what keeps comes before what goes."""
     ordered = sorted(updates, key=lambda update: 2 if update.new is None else update.old is not None)
-    update_refs(repo.git, ordered, apart=True)
+    update_refs(repo.git, ordered)
 
 
 def check_allowed(repo: Repository) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import gitml
 from gitml import install as library
 from gitml.cli.output import count, paint, safe, show
-from gitml.errors import ExitCode, GitmlError
+from gitml.errors import ExitCode, GitmlError, UserError
 from gitml.git.inventory import TrackedFile, not_at, tracked_files
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
@@ -18,8 +18,10 @@ from gitml.git.repository import Repository
 from gitml.install.chain import hooks_dir
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.images import choose_engine
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.sandbox import choose_sandbox
+from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.reading.advice import MOST_FILES, advise
 from gitml.reading.view import View
@@ -150,6 +152,20 @@ def _pipeline(repo: Repository, odb: GitOdb) -> Iterator[Finding]:
     yield "ok", f"pipeline.json: {count(len(survey.pipeline.stages), 'stage')}", ""
     for notice in survey.pipeline.notices:
         yield "note", notice, ""
+    yield from _engines(repo, survey.pipeline)
+
+
+def _engines(repo: Repository, pipeline: Pipeline) -> Iterator[Finding]:
+    """Which container engine there is for each image that wants one."""
+    sources = {stage.transform.image: stage.transform.source for stage in pipeline.stages}
+    for image, source in sources.items():
+        if image is None or source is None or source.path is not None or source.file is not None:
+            continue
+        try:
+            engine = choose_engine(repo.config("ml.container") or "auto", image)
+            yield "ok", f"{engine.name} runs the image '{image}'", ""
+        except UserError as error:
+            yield "note", error.message, error.hint or ""
 
 
 def _runner(lease: Lease) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
 from gitml.cli.output import safe, show, show_json, talk
 from gitml.cli.running import conclude, perform
+from gitml.cli.status import uncommitted
 from gitml.errors import BusyError, ExitCode, UserError
 from gitml.pipeline import decision
 from gitml.pipeline.choice import Choice
@@ -40,7 +41,14 @@ def accept(
                 context.repo, context.odb, context.surveyor, stages or [], reason.strip(), wait=wait
             ),
         )
-    return _say("accept", done, "no output was edited", json=json)
+        nothing = "no output was edited"
+        survey = context.survey()[0]
+        places = tuple(status.stage.output + b"/" for status in survey.statuses)
+        changed = [path for path in uncommitted(context, survey) if path.startswith(places)] if done is None else []
+        if changed:
+            name = safe(changed[0].decode("utf-8", "surrogateescape"))
+            nothing += f" in a commit; changes to '{name}' count once they are committed"
+    return _say("accept", done, nothing, json=json)
 
 
 def hold(
@@ -133,6 +141,9 @@ def _decide(context: Context, do: Callable[[float], Decided | None]) -> Decided 
         return do(context.repo.config_int("ml.publishWait", 30))
 
 
+_PAST = {"accept": "accepted", "hold": "on hold", "unhold": "no longer on hold"}
+
+
 def _say(verb: str, done: Decided | None, nothing: str, *, json: bool) -> int:
     if json:
         commit = done.commit.hex() if done is not None else None
@@ -141,5 +152,5 @@ def _say(verb: str, done: Decided | None, nothing: str, *, json: bool) -> int:
     elif done is None:
         talk(f"gitml: {nothing}")
     else:
-        show(f"{verb} {safe(', '.join(done.stages))}: committed as {done.commit.hex()[:10]}")
+        show(f"{_PAST[verb]}: {safe(', '.join(done.stages))}; committed as {done.commit.hex()[:10]}")
     return ExitCode.OK

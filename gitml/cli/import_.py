@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gitml.cli.context import open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, paint, safe, show, show_json, talk
-from gitml.errors import ExitCode
+from gitml.errors import ExitCode, UserError
 from gitml.git.repository import Repository
 from gitml.pipeline.foreign.dvcproject import import_dvc
 from gitml.pipeline.foreign.findings import Imported, Kind
@@ -24,6 +23,9 @@ _COLOURS = {Kind.MAPPED: "32", Kind.IGNORED: "2", Kind.REFUSED: "31", Kind.TODO:
 @import_.command("pachyderm")
 def pachyderm(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Specifications, as pachctl takes them.")],
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="For templates in Jsonnet; repeatable.")
+    ] = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> int:
@@ -32,13 +34,16 @@ def pachyderm(
     Exit code 1 if something was refused.
     """
     project = Project.of(Repository.discover())
-    paths = [project.path_of(file) for file in files]
-    return _finish(
-        project,
-        import_pachyderm({path: project.read(path) for path in paths}, project.present()),
-        dry_run=dry_run,
-        json=json,
-    )
+    arguments = dict(_argument(text) for text in arg or ())
+    values = {path: project.value(path, arguments) for path in map(project.path_of, files)}
+    return _finish(project, import_pachyderm(values, project.present(), arguments), dry_run=dry_run, json=json)
+
+
+def _argument(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"'{text}' is no argument", hint="write --arg NAME=VALUE")
+    return name, value
 
 
 @import_.command("dvc")
@@ -53,10 +58,8 @@ def dvc(
 
     Exit code 1 if something was refused.
     """
-    with open_context() as context:
-        project = Project.of(context.repo)
-        imported = import_dvc(context.repo, context.odb, project, project.path_of(directory))
-        return _finish(project, imported, dry_run=dry_run, json=json)
+    project = Project.of(Repository.discover())
+    return _finish(project, import_dvc(project, project.path_of(directory)), dry_run=dry_run, json=json)
 
 
 def _finish(project: Project, imported: Imported, *, dry_run: bool, json: bool) -> int:

@@ -98,7 +98,8 @@ def _root() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one command; give its exit code. Every failure that is not a defect is one message."""
     asked = arguments[0] if arguments else ""
-    app = build([asked] if asked in COMMANDS else list(COMMANDS))
+    known = asked in COMMANDS
+    app = build([asked] if known else list(COMMANDS))
     try:
         result = typer.main.get_command(app).main(args=list(arguments), prog_name="git ml", standalone_mode=False)
         sys.stdout.flush()
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
             talk(str(error))
         else:
             formatted = str(error.format_message()) if hasattr(error, "format_message") else str(error)
-            _complain(formatted[:1].lower() + formatted[1:].rstrip("."), "git ml -h")
+            _complain(formatted[:1].lower() + formatted[1:].rstrip("."), f"git ml {asked} -h" if known else "git ml -h")
         return ExitCode.USAGE
     except GitmlError as error:
         _complain(error.message, error.hint)

@@ -8,9 +8,10 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, safe, show, show_json, size, talk
 from gitml.errors import ExitCode, UserError
+from gitml.git.pushed import PushedRef
 from gitml.git.refs import list_refs
 from gitml.git.remotes import data_remote, fetching_remotes
-from gitml.git.transfer import PushedRef, Sent, push_data
+from gitml.git.transfer import Sent, push_data
 
 
 def push(

@@ -1,5 +1,6 @@
 """`git ml rebase`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +87,7 @@ def _finish(context: Context) -> int:
     return code
 
 
-def edit_todo(arguments: list[str]) -> int:
+def edit_todo(arguments: Sequence[str]) -> int:
     """What git starts to edit the list of a rebase: results are dropped in the file that is named."""
     path = Path(arguments[0])
     repo = Repository.discover()

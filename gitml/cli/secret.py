@@ -26,7 +26,9 @@ def put(
         Path | None, typer.Option("--file", metavar="FILE", help="Take the bytes of a file as they are.")
     ] = None,
 ) -> int:
-    """Set one value of a secret, asked for without echo or read from standard input.
+    """Set one value of a secret.
+
+    It is asked for without echo, or read from standard input.
 
     One newline at the end of standard input is dropped.
     """

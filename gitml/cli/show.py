@@ -115,6 +115,8 @@ def _print_run(context: Context, run: Run) -> None:
             )
             for stage, facts in elsewhere.items()
         ]
+        images = record.get("images") or {}
+        rows += [("image", f"{stage}: {_image(image)}") for stage, image in images.items()]
         limits = record.get("limits") or {}
         rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
@@ -141,6 +143,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _means(means: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} by {how}" for name, how in means.items())
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    return f"by {image.get('by', '?')}" + (f", {image['digest']}" if "digest" in image else "")
 
 
 def _environment(record: Mapping[str, Any]) -> str:

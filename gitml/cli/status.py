@@ -90,7 +90,7 @@ def _as_json(row: Standing) -> dict[str, object]:
 
 
 def uncommitted(context: Context, survey: Survey) -> list[bytes]:
-    """Changed files that stages depend on and that are in no commit yet, so that they count for nothing."""
+    """Changed files of stages, read or written, that are in no commit yet, so that they count for nothing."""
     if context.repo.worktree is None:
         return []
     listed = context.repo.git.output("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
@@ -99,6 +99,7 @@ def uncommitted(context: Context, survey: Survey) -> list[bytes]:
     for status in survey.statuses:
         files |= {file.source for file in status.code} | set(status.params.files)
         directories |= {leaf.path for leaf in status.stage.inputs if leaf.upstream is None}
+        directories.add(status.stage.output)
     changed = (line[3:] for line in listed.split(b"\0") if line)
     return [
         path for path in changed if path in files or any(path == d or path.startswith(d + b"/") for d in directories)

@@ -18,8 +18,8 @@ from gitml.cli.progress import Counting
 from gitml.cli.tolerances import parse_tolerances
 from gitml.errors import UserError
 from gitml.meter import Meter
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.recompute import Recomputation, StageCheck, TaskCheck
-from gitml.pipeline.sandbox import sandbox_of
 from gitml.pipeline.spec.model import Pipeline
 from gitml.pipeline.survey import Survey
 from gitml.pipeline.workspace import remove_tree
@@ -133,19 +133,20 @@ def _recomputation(
 ) -> Iterator[Recomputation]:
     """What runs stages again, in a directory that is gone afterwards."""
     repo = context.repo
-    sandbox = sandbox_of(repo)
-    if sandbox.notice:
-        talk(f"note: {safe(sandbox.notice)}")
+    sandboxes = Sandboxes(repo, context.odb, stop=stop)
     directory: Path = repo.state_dir / f"verify-{os.getpid()}-{os.urandom(4).hex()}"
     directory.mkdir(parents=True)
     try:
         yield Recomputation(
-            repo=repo, odb=context.odb, cache=context.cache, sandbox=sandbox, directory=directory,
+            repo=repo, odb=context.odb, cache=context.cache, sandboxes=sandboxes, directory=directory,
             commit=survey.commit, stop=stop, tolerances=tolerances, percent=100.0 if percent is None else percent,
             parallel=jobs, progress=counting.draw,
         )  # fmt: skip
     finally:
+        sandboxes.close()
         remove_tree(directory)
+    for notice in sandboxes.notices:
+        talk(f"note: {safe(notice)}")
 
 
 def _print(found: Sequence[StageVerdict]) -> None:

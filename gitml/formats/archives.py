@@ -6,6 +6,7 @@ from typing import Any
 
 from gitml.formats.arrays import load_json, member_array, read_npz
 from gitml.formats.dtypes import width_of
+from gitml.formats.hdf5 import datasets
 from gitml.formats.objects import array, broken, labels, summarize, torch_tensor
 from gitml.formats.pickles import Global, Machine, Made
 from gitml.formats.source import Archive, Source
@@ -134,7 +135,7 @@ def _leaf(text: str) -> Any:
 
 
 def _keras(archive: Archive) -> Summary:
-    """Keras 3: saving/saving_lib.py; the weights are HDF5, of which only size and checksum are known."""
+    """Keras 3: saving/saving_lib.py; the weights are HDF5."""
     config, metadata = _document(archive, "config.json"), _document(archive, "metadata.json")
     facts = {f"metadata.{key}": str(value) for key, value in flat(metadata).items()}
     parameters: dict[str, Any] = {}
@@ -152,10 +153,25 @@ def _keras(archive: Archive) -> Summary:
         modules = {each for each in _values(config, "module") if isinstance(each, str)}
         odd = sorted(each for each in modules if each.partition(".")[0] not in ("keras", "builtins", "tensorflow"))
         warnings += [f"loading it uses the module {each}" for each in odd]
+    tensors: list[Tensor] = []
     for name, info in archive.members.items():
         if name.endswith((".h5", ".hdf5", ".npz")):
-            facts[f"weights {name}"] = f"{info.file_size} bytes, crc {info.CRC:08x}"
-    return Summary(format="keras", parameters=parameters, facts=facts, warnings=tuple(warnings))
+            try:
+                tensors += _keras_weights(archive, name)
+            except FormatError as error:
+                facts[f"weights {name}"] = f"{info.file_size} bytes, crc {info.CRC:08x}, not looked into: {error}"
+    return Summary(
+        format="keras", tensors=tuple(tensors), parameters=parameters, facts=facts, warnings=tuple(warnings)
+    )  # fmt: skip
+
+
+def _keras_weights(archive: Archive, name: str) -> list[Tensor]:
+    if not name.endswith((".h5", ".hdf5")):
+        raise FormatError("no HDF5 file")
+    (start, length), part = archive.place(name, 0, archive.members[name].file_size)
+    if part is not None:
+        raise FormatError("they are compressed")
+    return datasets(archive.source, start, length)
 
 
 def _keras_layer(layer: Mapping[str, Any], parameters: dict[str, Any], warnings: list[str]) -> None:

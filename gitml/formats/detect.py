@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 from gitml.formats.archives import read_archive
 from gitml.formats.arrays import read_npy, read_safetensors
 from gitml.formats.graphs import read_gguf, read_onnx
+from gitml.formats.hdf5 import MAGIC, read_hdf5
 from gitml.formats.objects import read_pickle
 from gitml.formats.source import MOST_EXPANDED, Expanding, Source
 from gitml.formats.summary import FormatError, Summary, brief, plain
@@ -35,16 +36,17 @@ _EXPANDERS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
 _MAGICS: tuple[tuple[tuple[bytes, ...], str, Callable[[Source], Summary]], ...] = (
     ((b"\x93NUMPY",), "npy", read_npy),
     ((b"GGUF",), "gguf", read_gguf),
+    ((MAGIC,), "hdf5", read_hdf5),
     ((b"PK\x03\x04", b"PK\x05\x06"), "zip", read_archive),
     ((b"tree\n",), "lightgbm", read_lightgbm),
 )
-_OPAQUE = {b"\x89HDF\r\n\x1a\n": "HDF5", b"\x04\x22\x4d\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
+_OPAQUE = {b"\x04\x22\x4d\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def looks_like_a_model(name: str, head: bytes) -> bool:
     """Whether a file is worth reading; `head` are its first bytes, at least 16 if it has as many."""
     lowered = name.lower()
-    if head.startswith((b"\x93NUMPY", b"GGUF", b"tree\nversion=")):
+    if head.startswith((b"\x93NUMPY", b"GGUF", MAGIC, b"tree\nversion=")):
         return True
     if lowered.endswith(SUFFIXES):
         return True

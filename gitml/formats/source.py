@@ -175,10 +175,10 @@ class Expanding(io.RawIOBase):
 
 
 class Archive:
-    """A zip archive. `members` are its files by name; `repeated` the names that several of them have."""
+    """A zip archive, in `source`. `members` are its files by name; `repeated` the names that several of them have."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         try:
             source.file.seek(0)
             self._archive = zipfile.ZipFile(source.file)
@@ -214,12 +214,12 @@ class Archive:
         if info.compress_type != zipfile.ZIP_STORED:
             return (start, length), name
         # the local header has lengths of its own (APPNOTE.TXT 4.3.7)
-        self._source.seek(info.header_offset)
-        header = self._source.read(30)
+        self.source.seek(info.header_offset)
+        header = self.source.read(30)
         if header[:4] != b"PK\x03\x04":
             raise FormatError("a file of the archive is not where it should be")
         begin = info.header_offset + 30 + int.from_bytes(header[26:28], "little")
         begin += int.from_bytes(header[28:30], "little") + start
-        if begin + length > self._source.size:
+        if begin + length > self.source.size:
             raise FormatError("a file of the archive ends behind it")
         return (begin, length), None

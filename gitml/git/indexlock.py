@@ -54,9 +54,12 @@ class IndexLock:
 
 
 def write_index(repo: Repository, *arguments: str, listed: Iterable[bytes]) -> None:
-    """Run a git command that takes the index lock, with a NUL-terminated list as input; raise `BusyError`."""
+    """Run a git command that takes the index lock, with a NUL-terminated list as input; raise `BusyError`.
+
+    A kill of our process group does not reach it: it would leave the lock, and files that it was about to write.
+    """
     try:
-        repo.git.run(*arguments, input=b"".join(item + b"\0" for item in listed), env=QUIET)
+        repo.git.run(*arguments, input=b"".join(item + b"\0" for item in listed), env=QUIET, apart=True)
     except GitError as error:
         if is_locked(error.stderr):
             raise locked_index() from None

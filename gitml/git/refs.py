@@ -45,11 +45,11 @@ class RefLockedError(BusyError):
         )
 
 
-def update_refs(git: Git, updates: Iterable[RefUpdate], *, message: str | None = None, apart: bool = False) -> None:
+def update_refs(git: Git, updates: Iterable[RefUpdate], *, message: str | None = None) -> None:
     """Move all refs or none; `message` goes to the reflog.
 
-    Git moves them one by one in the end, in this order: killed just then, it leaves some. `apart` keeps a kill of our
-    process group from it.
+    Git moves them one by one in the end, in this order: killed just then, it leaves some, and locks. So a kill of our
+    process group does not reach it.
 
     Raise `RefMovedError` if one is not what was expected, `RefLockedError` if one is being changed right now, and
     `GitError` for anything else (a bad name, an object that is missing).
@@ -58,7 +58,7 @@ def update_refs(git: Git, updates: Iterable[RefUpdate], *, message: str | None =
     if not wanted:
         return
     arguments = ["update-ref", *(["-m", message] if message else []), "--stdin", "-z"]
-    done = git.run(*arguments, input=b"".join(map(_command, wanted)), check=False, env={"LC_ALL": "C"}, apart=apart)
+    done = git.run(*arguments, input=b"".join(map(_command, wanted)), check=False, env={"LC_ALL": "C"}, apart=True)
     if done.returncode == 0:
         return
     for update in wanted:

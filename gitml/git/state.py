@@ -9,7 +9,7 @@ from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 
 COMMIT_MARKER = "ml/committing"
-"""Below a worktree's git directory: the process id of a `git commit` that is being written (left by our hooks)."""
+"""Below a worktree's git directory: the process ids of every `git commit` that is being written (left by our hooks)."""
 
 _SEQUENCES = {
     "rebase-merge": "a rebase",
@@ -116,7 +116,8 @@ def note_commit(git_dir: Path) -> None:
         if words[0].rpartition(b"/")[2] == b"git" and b"ml" not in words[1:2]:
             marker = git_dir / COMMIT_MARKER
             marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.write_text(f"{pid}\n")
+            with marker.open("a") as file:  # another one may have its editor open
+                file.write(f"{pid}\n")
             return
         stat = _read(Path(f"/proc/{pid}/stat")) or ""
         # the name of the program stands in brackets and may hold any characters
@@ -125,18 +126,20 @@ def note_commit(git_dir: Path) -> None:
 
 
 def forget_commit(git_dir: Path) -> None:
-    """The commit is written."""
+    """A commit is written; others that were being written on this branch cannot succeed any more."""
     (git_dir / COMMIT_MARKER).unlink(missing_ok=True)
 
 
 def commit_under_way(git_dir: Path) -> bool:
     """Whether a live `git commit` holds the marker: moving the branch now would make the user's commit fail."""
-    text = _read(git_dir / COMMIT_MARKER)
-    if text is None or not text.isdigit():
+    text = _read(git_dir / COMMIT_MARKER) or ""
+    return any(_is_live_git(int(line)) for line in text.split() if line.isdigit())
+
+
+def _is_live_git(pid: int) -> bool:
+    if not is_alive(pid):
         return False
-    if not is_alive(int(text)):
-        return False
-    command = _command_line(int(text))
+    command = _command_line(pid)
     return command is None or b"git" in command
 
 

@@ -365,7 +365,7 @@ def _remember_stat(repo: Repository, files: Mapping[bytes, Clean]) -> None:
 
 def _refresh(repo: Repository) -> bool:
     """Refresh the stat data of the index, where entries that differ stay as they are; False if it is locked."""
-    done = repo.git.run("update-index", "-q", "--refresh", check=False, env=QUIET)
+    done = repo.git.run("update-index", "-q", "--refresh", check=False, env=QUIET, apart=True)
     return not is_locked(done.stderr.decode("utf-8", "replace"))
 
 

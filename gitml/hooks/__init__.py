@@ -12,18 +12,21 @@ from gitml.errors import GitmlError, MachineError
 from gitml.git.checkout import fill_in
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
+from gitml.git.pushed import parse_pushed
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers, wait_for_sessions
 from gitml.git.state import forget_commit, note_commit, rebase_is_starting, rebase_under_way, sequence_under_way
-from gitml.git.transfer import parse_pushed, push_data
+from gitml.git.transfer import push_data
 from gitml.git.worktree import materialise
+from gitml.hooks.following import follow
 from gitml.hooks.words import say
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
+from gitml.pipeline.settled import is_settled
 
 _NAMED = 3
 """Files that could not be filled in and are named; more are counted."""
@@ -181,7 +184,11 @@ def _pre_push(repo: Repository, arguments: Sequence[str]) -> int:
 
 
 def _look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
-    # a checkout or a push need not read what evaluates pipelines
+    found = odb.lookup(f"{head}^{{tree}}")
+    if found is not None and is_settled(repo, found[0]):
+        follow(repo, odb)
+        return
+    # a checkout, a push or a commit of something else need not read what evaluates pipelines
     from gitml.hooks.results import look  # noqa: PLC0415 - as said above
 
     look(repo, odb, head, own=own, may_attach=may_attach)

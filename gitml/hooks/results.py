@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from gitml.git.localattributes import write_attributes
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.hooks.following import follow
 from gitml.hooks.words import say
 from gitml.oid import Oid
 from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
-from gitml.pipeline.followers import may_have_readers
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
@@ -25,7 +25,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     survey = surveyor.survey(head)
     write_attributes(repo, [] if survey.pipeline is None else [stage.output for stage in survey.pipeline.stages])
     if survey.pipeline is None:
-        _follow(repo, odb)
+        follow(repo, odb)
         return
     _adopt_commands(repo, surveyor, head, survey.statuses, own=own)
     trust = Trust(repo)
@@ -51,7 +51,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
         say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
     waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
     if not todo or waiting_only:
-        _follow(repo, odb)
+        follow(repo, odb)
         return
     if not runs_by_itself(repo):
         return
@@ -70,18 +70,6 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
         os.execv(sys.executable, [sys.executable, "-P", "-m", "gitml", "wait", "--attached"])  # noqa: S606 - ourselves
     count = f"{len(todo)} stage{'s' if len(todo) != 1 else ''}"
     say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
-
-
-def _follow(repo: Repository, odb: GitOdb) -> None:
-    """Have the runner look at branches that read this one; nothing is to be done on this one itself."""
-    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
-    if not branch or Trust(repo).level is Level.NEVER or not runs_by_itself(repo):
-        return
-    if may_have_readers(repo, odb, branch):
-        lease = Lease(repo)
-        lease.request(branch)
-        if not lease.is_held():
-            start_runner(repo)
 
 
 def _adopt_commands(

@@ -117,7 +117,7 @@ def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
     if len(left) < len(updates):
         _remove_locks(repo, updates)
         rest = [update for update in left if repo.try_resolve(update.name) == update.old]
-        update_refs(repo.git, rest, message="gitml: migrate, after an interruption", apart=True)
+        update_refs(repo.git, rest, message="gitml: migrate, after an interruption")
         _follow(repo, odb, moves)
     (repo.state_dir / _INTENT).unlink(missing_ok=True)
 
@@ -130,7 +130,7 @@ def _switch(repo: Repository, odb: GitOdb, moves: list[Move], more: list[RefUpda
     _write(repo, _INTENT, intent)
     try:
         updates = [*more, *(RefUpdate(move.name, move.new, move.old) for move in moves)]
-        update_refs(repo.git, updates, message=message, apart=True)
+        update_refs(repo.git, updates, message=message)
     except (GitmlError, OSError):
         (repo.state_dir / _INTENT).unlink(missing_ok=True)
         raise

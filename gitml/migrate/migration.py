@@ -443,7 +443,8 @@ def remove_lfs_setup(repo: Repository, hooks: Path) -> list[str]:
     """Take away the hooks and the configuration that git-lfs has put into this clone; give what went."""
     gone = []
     for name in ("pre-push", "post-checkout", "post-commit", "post-merge"):
-        for path in (hooks / name, hooks / f"{name}.gitml-orig"):
+        # below pre-commit (.legacy), and below ours
+        for path in (hooks / f"{name}{ending}" for ending in ("", ".gitml-orig", ".legacy", ".legacy.gitml-orig")):
             try:
                 text = path.read_text()
             except (OSError, UnicodeDecodeError):

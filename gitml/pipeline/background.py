@@ -12,11 +12,13 @@ from types import FrameType
 from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.pipeline.cache import RunCache
 from gitml.pipeline.followers import readers
 from gitml.pipeline.launch import publishes_beside, results_of
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.notify import Notifier
 from gitml.pipeline.run import Runner, RunOptions, RunReport
+from gitml.pipeline.survey import Surveyor
 
 
 def run_branch(
@@ -83,6 +85,8 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: s
             return 0  # deleted meanwhile
         with GitOdb(repo.git, repo.format) as odb:
             report = run_branch(repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch)
+            if repo.worktree is not None and report.published is not None:
+                Surveyor(repo, odb, RunCache(repo, odb)).survey(report.published)  # so that the next commit need not
             for reader in readers(repo, odb, branch):
                 if reader not in followed:
                     followed.add(reader)

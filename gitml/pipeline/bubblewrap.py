@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.pipeline.view import Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
 WORKSPACE = "/workspace"
@@ -23,6 +24,7 @@ WORKSPACE = "/workspace"
 _TMP = "/tmp"  # noqa: S108 - the one inside, which is private
 _OWN = frozenset({"dev", "proc", "tmp", "pfs", "workspace"})
 _DEVICES = ("dri", "kfd", "fuse")
+_EXEC = b"bwrap: execvp "
 
 
 class BubblewrapError(UserError):
@@ -46,6 +48,10 @@ class Bubblewrap:
     name = "bwrap"
     notice: str | None = None
     reports = True
+    is_opaque = False
+    holds: frozenset[str] = frozenset()
+    image: Variables | None = None
+    digest: str | None = None
 
     def __init__(self, *, hidden: Iterable[Path], shown: Iterable[Path], network: bool) -> None:
         program = shutil.which("bwrap")
@@ -69,6 +75,13 @@ class Bubblewrap:
         """How a task sees `workspace`."""
         return BubblewrapView(self, workspace.work, workspace.tmp, workspace.mounts, workspace.shown)
 
+    def fault(self, status: int, output: bytes) -> str | None:
+        """What bwrap says when it cannot execute the command."""
+        return start_fault(status, output)
+
+    def close(self) -> None:
+        """Nothing."""
+
     def is_hidden(self, path: Path) -> bool:
         """Whether a path of the host cannot be seen inside."""
         return _is_below(path, [*self._hidden, Path(_TMP)]) and not _is_below(path, self._shown)
@@ -84,8 +97,8 @@ class Bubblewrap:
         targets = [Path(target) for target in [*mounts, *(shown or {})]]
         for entry in sorted(os.listdir("/")):
             if entry not in _OWN:
-                result += _bind(Path("/", entry), targets)
-        result += ["--proc", "/proc", "--dev", "/dev", *_devices(), "--bind", str(tmp), _TMP]
+                result += bound(Path("/", entry), targets)
+        result += ["--proc", "/proc", "--dev", "/dev", *devices(), "--bind", str(tmp), _TMP]
         covered = [path for path in self._hidden if not _is_below(path, [Path(_TMP), Path(WORKSPACE), *targets])]
         for path in covered:
             result += ["--tmpfs", str(path)]
@@ -150,40 +163,56 @@ class BubblewrapView:
             return self._tmp / asked.relative_to(_TMP) if asked.is_relative_to(_TMP) else None
         return asked
 
-    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:
+    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:
         """The invocation of bwrap."""
         result = self._sandbox.options(self._work, self._tmp, self._mounts, self._read_only)
         if status_fd is not None:
             result += ["--json-status-fd", str(status_fd)]
-        return [*result, "--chdir", directory, "--", *command]
+        return [*result, "--chdir", inside.directory, "--", *inside.command]
+
+    def variables(self, inside: Inside) -> dict[str, str]:
+        """Those of the command: bwrap passes them on."""
+        return dict(inside.variables)
 
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - bwrap changes the directory itself
         """Anywhere."""
         return Path("/")
 
+    def end(self) -> None:
+        """Nothing: what runs inside ends with bwrap."""
 
-def _bind(path: Path, targets: Sequence[Path]) -> list[str]:
-    """Options that show `path` of the host read-only, with room for mounts at `targets` below it.
+
+def start_fault(status: int, output: bytes) -> str | None:
+    """Why bwrap could not execute a command, by how it ended; None if it did."""
+    if status != 1 or not output.startswith(_EXEC):
+        return None
+    return output.decode("utf-8", "replace").splitlines()[0].rpartition(": ")[2]
+
+
+def bound(path: Path, targets: Sequence[Path], root: Path = Path("/")) -> list[str]:
+    """Options that show read-only at `path` what `root` has there, with room for mounts at `targets` below it.
 
     A mount point cannot be made in a read-only directory; so the directories that lead to a target are new ones,
     and everything else in them is bound one by one.
     """
     if path in targets:
         return []
-    if path.is_symlink():
-        return ["--symlink", os.readlink(path), str(path)]  # noqa: PTH115 - the text as it is
-    if not path.is_dir():
-        return ["--ro-bind", str(path), str(path)] if path.is_file() and len(path.parts) > 2 else []
+    source = root / path.relative_to("/")
+    if source.is_symlink():
+        return ["--symlink", os.readlink(source), str(path)]  # noqa: PTH115 - the text as it is
+    if not source.is_dir():
+        wanted = source.is_file() and (len(path.parts) > 2 or root != Path("/"))
+        return ["--ro-bind", str(source), str(path)] if wanted else []
     if not any(target.is_relative_to(path) for target in targets):
-        return ["--ro-bind-try", str(path), str(path)]
+        return ["--ro-bind-try", str(source), str(path)]
     result = ["--dir", str(path)]
     with contextlib.suppress(PermissionError):  # what cannot be listed stays out of sight
-        for inner in sorted(path.iterdir()):
-            result += _bind(inner, targets)
+        for inner in sorted(source.iterdir()):
+            result += bound(path / inner.name, targets, root)
     return result
 
 
-def _devices() -> list[str]:
+def devices() -> list[str]:
     """Graphics and compute devices, which the private /dev lacks."""
     found = [path for path in map(Path("/dev").joinpath, _DEVICES) if path.exists()]
     found += sorted(Path("/dev").glob("nvidia*"))

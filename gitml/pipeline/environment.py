@@ -40,14 +40,19 @@ def task_environment(
     datum_id: str,
     job_id: str,
     commits: Mapping[str, str] | None = None,
+    image: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The variables of a task, as it sees them below a real `/pfs`.
 
     `environ` is the runner's own environment, `job_id` names the run, `commits` gives the commit of an input by
-    its name. HOME, TMPDIR and PWD are added where the place of the task is known. Names: Pachyderm's
-    `src/internal/client/pps.go` and `src/server/worker/driver/driver.go`.
+    its name, `image` the variables of a container image, which take the place of the runner's. HOME, TMPDIR and PWD
+    are added where the place of the task is known. Names: Pachyderm's `src/internal/client/pps.go` and
+    `src/server/worker/driver/driver.go`.
     """
-    result = inherited_environment(environ)
+    if image is None:
+        result = inherited_environment(environ)
+    else:  # what names places of the host means nothing there
+        result = {**image, **{name: value for name, value in environ.items() if name.endswith(_KEPT_SUFFIX)}}
     result["PYTHONDONTWRITEBYTECODE"] = "1"
     asked = dict(stage.transform.env)
     for item in datum.inputs:

@@ -8,8 +8,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.loading import load_pipeline
-from gitml.pipeline.spec.load import FILE
+from gitml.pipeline import FILE
 from gitml.store.tree import Snapshot
 
 _HEADS = "refs/heads/"
@@ -35,6 +34,8 @@ def may_have_readers(repo: Repository, odb: GitOdb, branch: str) -> bool:
 
 def readers(repo: Repository, odb: GitOdb, branch: str) -> list[str]:
     """The other local branches (full ref names) with a stage that reads `branch`, sorted."""
+    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - hooks ask the other question, in a hurry
+
     name = branch.removeprefix(_HEADS)
     found = []
     for other, tip in _others(repo, branch):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from gitml.pipeline.code import CodeFile
 from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.params import Params
-from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.spec.model import ImageSource, Stage
 from gitml.provenance.codec import Json, canonical, text_of
 
 __all__ = ["canonical", "command_digest", "spec_fields", "stage_key", "task_key", "task_keys"]
@@ -34,12 +34,21 @@ def spec_fields(stage: Stage) -> dict[str, Json]:
         "err_cmd": list(transform.err_cmd),
         "err_stdin": list(transform.err_stdin),
         "image": transform.image,
+        "images": _source(transform.source),
         "salt": stage.salt,
         "secrets": [[each.name, each.mount_path, each.env_var, each.key] for each in transform.secrets],
         "stdin": list(transform.stdin),
         "working_dir": transform.working_dir,
     }
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def _source(source: ImageSource | None) -> list[Json]:
+    """Where the files of the image come from, as far as that says what they are."""
+    if source is None:
+        return []
+    kind = "container" if source.path is None and source.file is None else "archive"
+    return [kind, *[each for each in (source.content, source.digest) if each]]
 
 
 def _code(code: Iterable[CodeFile]) -> list[Json]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -145,8 +145,8 @@ class Means:
     missing: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, limits: Resources) -> "Means":
-        """The means for `limits` on this machine."""
+    def of(cls, limits: Resources, holder: str = "", holds: Collection[str] = ()) -> "Means":
+        """The means for `limits` on this machine; `holder` is a container engine, which sees to those in `holds`."""
         linux = sys.platform == "linux"
         used: dict[str, str] = {}
         if limits.memory and linux:
@@ -157,6 +157,7 @@ class Means:
             used["disk"] = "RLIMIT_FSIZE, sum of sizes"
         if limits.gpu:
             used["gpu"] = "CUDA_VISIBLE_DEVICES"
+        used |= {name: holder for name in holds if getattr(limits, name)}
         asked = [name for name in ("cpu", "memory", "disk", "gpu") if getattr(limits, name)]
         return cls(used, tuple(name for name in asked if name not in used))
 

@@ -24,11 +24,12 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.collect import collect
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.likeness import unlike
 from gitml.pipeline.plan import StageStatus
-from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.task import TaskOutcome, run_task
+from gitml.pipeline.view import Sandbox
 from gitml.pipeline.workspace import Workspaces
 from gitml.store.content import read_content
 from gitml.store.odb import MissingObjectError, ObjectReader
@@ -112,7 +113,7 @@ class Recomputation:
         repo: Repository,
         odb: GitOdb,
         cache: RunCache,
-        sandbox: Sandbox,
+        sandboxes: Sandboxes,
         directory: Path,
         commit: Oid,
         stop: Event,
@@ -124,7 +125,7 @@ class Recomputation:
         self._repo = repo
         self._odb = odb
         self._cache = cache
-        self._sandbox = sandbox
+        self._sandboxes = sandboxes
         self._directory = directory
         self._commit = commit
         self._stop = stop
@@ -141,6 +142,11 @@ class Recomputation:
         if not chosen:
             report.reason = "it has no datums"
             return report
+        try:
+            sandbox = self._sandboxes.of(status.stage, snapshot)
+        except GitmlError as error:
+            report.reason = error.message
+            return report
         place = self._directory / hashlib.sha256(status.stage.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for part in ("log", "objects/pack", "compared"):
             (place / part).mkdir(parents=True)
@@ -149,7 +155,7 @@ class Recomputation:
             Workspaces(place / "work", self._odb) as workspaces,
             PackWriter(place / "objects", self._odb.format, reader=self._odb) as pack,
         ):
-            for ended in self._run(status, {key: by_key[key] for key in chosen}, workspaces, place / "log"):
+            for ended in self._run(status, {key: by_key[key] for key in chosen}, workspaces, place / "log", sandbox):
                 report.tasks.append(self._judge(status, snapshot, ended, pack, written, place / "compared"))
                 self._progress(status.stage.name, len(report.tasks), len(chosen))
         report.stopped = self._stop.is_set() and len(report.tasks) < len(chosen)
@@ -160,7 +166,7 @@ class Recomputation:
         return report
 
     def _run(
-        self, status: StageStatus, todo: Mapping[str, Datum], workspaces: Workspaces, logs: Path
+        self, status: StageStatus, todo: Mapping[str, Datum], workspaces: Workspaces, logs: Path, sandbox: Sandbox
     ) -> Iterator[_Ended]:
         stage = status.stage
         mounts = [mount.target for mount in stage.code or ()]
@@ -172,13 +178,13 @@ class Recomputation:
         def start(key: str, datum: Datum) -> _Ended:
             log = logs / f"{key}.log"
             environment = task_environment(
-                stage, datum, environ=inherited, datum_id=datum.id, job_id=job, commits=commits
+                stage, datum, environ=inherited, datum_id=datum.id, job_id=job, commits=commits, image=sandbox.image
             )
             try:
                 outcome = run_task(
                     stage,
                     make=lambda: workspaces.create(datum.inputs, status.code, status.params.files, mounts),
-                    sandbox=self._sandbox,
+                    sandbox=sandbox,
                     environment=environment,
                     log=log,
                     granted=granted,

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -26,14 +26,15 @@ from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
+from gitml.pipeline.container import remove_containers
 from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import gate_breaches
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.spec.running import EXECUTORS
@@ -174,7 +175,7 @@ class Runner:
         """Stage key to the failure in this run."""
         self._tasks: dict[str, TaskLine] = {}
         """Task key to what became of it, of those that this run executed."""
-        self._sandbox: Sandbox | None = None
+        self._sandboxes = Sandboxes(repo, odb, stop=self._stop)
         self._limits: dict[str, dict[str, str]] = {}
         """How limits were held, by stage."""
         self._elsewhere: dict[str, dict[str, Any]] = {}
@@ -191,11 +192,13 @@ class Runner:
         finish_interrupted(self._repo, self._odb)
         leftovers = self._lease.leftover_workspaces()
         end_leftovers(leftovers)
+        remove_containers(leftovers)
         for directory in leftovers:
             remove_tree(directory)
         revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         with ExitStack() as session:
+            session.enter_context(closing(self._sandboxes))
             for _ in range(_MAX_ROUNDS):
                 tip = self._repo.resolve(revision)
                 pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
@@ -338,7 +341,7 @@ class Runner:
             odb=self._odb,
             cache=self._cache,
             staging=self._staging,
-            sandbox=self._choose_sandbox(report) if executor is None else None,
+            sandboxes=self._sandboxes,
             executor=executor,
             run=report.run,
             directory=self._lease.run_dir(report.run),
@@ -352,7 +355,7 @@ class Runner:
         try:
             out = run.execute(status, snapshot)
         except StageFailedError as error:
-            self._note(stage, run)
+            self._note(stage, run, report)
             if self._stop.is_set():
                 line.reason = "stopped"
                 return None
@@ -365,7 +368,7 @@ class Runner:
                 batch.put_json(stage_path(key) + b"/failed.json", error.document(stage.name, report.run))
                 self._put_run(batch, report, "running")
             return None
-        self._note(stage, run)
+        self._note(stage, run, report)
         report.notices.update(dict.fromkeys(run.notices))
         if partly:
             line.reason = f"{len(status.datums)} of {whole} datums asked for, kept in the cache"
@@ -380,13 +383,6 @@ class Runner:
         known = self._cache.task(key) if ignore else None
         return known is not None and known.state in ignore
 
-    def _choose_sandbox(self, report: RunReport) -> Sandbox:
-        if self._sandbox is None:
-            self._sandbox = sandbox_of(self._repo)
-            if self._sandbox.notice:
-                report.notices[self._sandbox.notice] = None
-        return self._sandbox
-
     def _executor_of(self, stage: Stage) -> Executor | None:
         """What computes the tasks of a stage; None: this machine."""
         setting = self._repo.config("ml.executor")
@@ -395,7 +391,8 @@ class Runner:
         name = self._options.executor or stage.executor or setting or LOCAL
         return DaskExecutor(self._repo, self._odb) if name == DASK else None
 
-    def _note(self, stage: Stage, run: StageRun) -> None:
+    def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
+        report.notices.update(self._sandboxes.notices)
         self._tasks.update({task.key: task for task in run.tasks})
         if run.means:
             self._limits[stage.name] = run.means
@@ -508,7 +505,7 @@ class Runner:
         assert self._state is not None
         keep_run(
             batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
-            sandbox=self._sandbox, limits=self._limits, elsewhere=self._elsewhere,
+            sandboxes=self._sandboxes, limits=self._limits, elsewhere=self._elsewhere,
         )  # fmt: skip
 
     # --- what others see -------------------------------------------------------------------------------------

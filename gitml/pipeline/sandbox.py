@@ -7,77 +7,22 @@ machines without it, which rewrites `/pfs` wherever it passes by and cannot hide
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from gitml.errors import UserError
 from gitml.git.repository import Repository
 from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError
+from gitml.pipeline.view import Inside, Sandbox, Variables, View
 from gitml.pipeline.workspace import Workspace
+
+__all__ = ["Sandbox", "StandIn", "View", "choose_sandbox", "sandbox_of"]
 
 _GOES_ON = re.compile(r"[\w./~})*?\]-]\Z")
 """A place does not begin here, a path goes on: 'a/pfs', '$HOME/pfs', 's3://pfs'."""
 
 _OPTION = re.compile(r"(.*\s)?-\w", re.DOTALL)
 """But after the letter of an option it does: '-o/pfs/out'."""
-
-
-class View(Protocol):
-    """One workspace as the task in it sees it. Paths are those that the task uses, unless they are `Path`."""
-
-    @property
-    def home(self) -> str:
-        """Private home directory."""
-        ...
-
-    @property
-    def tmp(self) -> str:
-        """Private temporary directory."""
-        ...
-
-    def rewrite(self, text: str) -> str:
-        """An argument, a line of input or a variable with `/pfs` and the places of code as the task finds them."""
-        ...
-
-    def directory(self, working_dir: str | None) -> str:
-        """Where a command starts."""
-        ...
-
-    def host(self, path: str) -> Path | None:
-        """What the absolute `path` is outside, None if it cannot be seen."""
-        ...
-
-    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:
-        """What to execute so that `command` runs inside, from `directory`."""
-        ...
-
-    def cwd(self, directory: str) -> Path:
-        """Where to start what `arguments` gave."""
-        ...
-
-
-class Sandbox(Protocol):
-    """A way of running tasks."""
-
-    @property
-    def name(self) -> str:
-        """What run records say: 'bwrap' or 'none'."""
-        ...
-
-    @property
-    def notice(self) -> str | None:
-        """What the run tells its user once, None if there is nothing to say."""
-        ...
-
-    @property
-    def reports(self) -> bool:
-        """Whether `View.arguments` wants a descriptor to report the inner process on."""
-        ...
-
-    def view(self, workspace: Workspace) -> View:
-        """How a task sees `workspace`."""
-        ...
 
 
 class StandInView:
@@ -115,13 +60,20 @@ class StandInView:
         """The same path: nothing is hidden."""
         return Path(path)
 
-    def arguments(self, command: Sequence[str], directory: str, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
+    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
         """The command itself."""
-        return list(command)
+        return list(inside.command)
+
+    def variables(self, inside: Inside) -> dict[str, str]:
+        """Those of the command."""
+        return dict(inside.variables)
 
     def cwd(self, directory: str) -> Path:
         """The directory itself."""
         return Path(directory)
+
+    def end(self) -> None:
+        """Nothing: the processes of a task are our own."""
 
 
 class StandIn:
@@ -129,6 +81,10 @@ class StandIn:
 
     name = "none"
     reports = False
+    is_opaque = False
+    holds: frozenset[str] = frozenset()
+    image: Variables | None = None
+    digest: str | None = None
 
     def __init__(self, reason: str) -> None:
         self.notice = (
@@ -139,6 +95,13 @@ class StandIn:
     def view(self, workspace: Workspace) -> View:
         """How a task sees `workspace`."""
         return StandInView(workspace)
+
+    def fault(self, status: int, output: bytes) -> str | None:  # noqa: ARG002 - as in Sandbox
+        """None: there is nothing that could fail."""
+        return None
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def choose_sandbox(

@@ -28,16 +28,17 @@ from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_p
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
-from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskStoppedError, run_task
+from gitml.pipeline.view import Sandbox
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -118,7 +119,7 @@ class StageFailedError(UserError):
 
 
 class StageRun:
-    """One execution of one stage: in `sandbox` on this machine, or by `executor`.
+    """One execution of one stage: on this machine, in one of `sandboxes`, or by `executor`.
 
     `tasks`, `tally`, `notices` and `means` say afterwards what happened.
     """
@@ -130,7 +131,7 @@ class StageRun:
         odb: GitOdb,
         cache: RunCache,
         staging: Staging,
-        sandbox: Sandbox | None,
+        sandboxes: Sandboxes,
         run: str,
         directory: Path,
         commit: Oid,
@@ -145,7 +146,7 @@ class StageRun:
         self._odb = odb
         self._cache = cache
         self._staging = staging
-        self._sandbox = sandbox
+        self._sandboxes = sandboxes
         self._run = run
         self._directory = directory
         self._commit = commit
@@ -198,6 +199,14 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
+    def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
+        try:
+            return self._sandboxes.of(stage, snapshot)
+        except GitmlError as error:  # another machine may have what this one lacks
+            raise StageFailedError(
+                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
+            ) from None
+
     def _plan(self, status: StageStatus) -> list[Task]:
         self.tally = Tally(len(status.datums))
         todo: dict[str, Task] = {}
@@ -223,8 +232,9 @@ class StageRun:
     ) -> Iterator[Iterator[list[Ended]]]:
         """The tasks as they end, in batches; what is under way ends with the block."""
         if self._executor is None:
+            sandbox = self._choose_sandbox(stage, snapshot)
             with Workspaces(self._directory / "work", self._odb) as workspaces:
-                yield self._run_all(stage, status, todo, workspaces)
+                yield self._run_all(stage, status, todo, workspaces, sandbox)
             return
         work = Work(
             stage=stage,
@@ -255,17 +265,15 @@ class StageRun:
         return {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
 
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[Task], workspaces: Workspaces
+        self, stage: Stage, status: StageStatus, todo: list[Task], workspaces: Workspaces, sandbox: Sandbox
     ) -> Iterator[list[Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]
         inherited = dict(os.environ)
         commits = self._commits(stage, status)
-        sandbox = self._sandbox
-        assert sandbox is not None
         allotment = Allotment(Machine.here(inherited))
         width = allotment.width(stage, self._parallel)
-        means = Means.of(stage.limits)
+        means = Means.of(stage.limits, sandbox.name, sandbox.holds)
         self.means = means.used
         self.notices += allotment.notices(stage)
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
@@ -284,8 +292,9 @@ class StageRun:
                     return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
 
                 environment = task_environment(
-                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits
-                )
+                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
+                    image=sandbox.image,
+                )  # fmt: skip
                 try:
                     with allotment.share(stage) as share:
                         outcome = run_task(
@@ -505,7 +514,7 @@ def keep_run(
     source: Oid,
     branch: str | None,
     started: float,
-    sandbox: Sandbox | None,
+    sandboxes: Sandboxes | None,
     limits: Mapping[str, Mapping[str, str]],
     elsewhere: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
@@ -523,7 +532,8 @@ def keep_run(
         "host": socket.gethostname(),
         "started": int(started),
         "updated": int(time.time()),
-        "sandbox": sandbox.name if sandbox is not None else None,
+        "sandbox": sandboxes.name if sandboxes is not None else None,
+        **({"images": sandboxes.images} if sandboxes is not None and sandboxes.images else {}),
         "limits": {stage: dict(means) for stage, means in limits.items()},
         "environment": describe_environment(),
     }

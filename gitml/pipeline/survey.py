@@ -13,7 +13,8 @@ from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
 from gitml.pipeline.loading import load_pipeline
-from gitml.pipeline.plan import StageStatus, evaluate, key_at
+from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
+from gitml.pipeline.settled import TracedSnapshot, note_settled
 from gitml.pipeline.spec import Pipeline
 from gitml.store.tree import Snapshot
 
@@ -26,6 +27,16 @@ class Survey:
     snapshot: Snapshot
     pipeline: Pipeline | None
     statuses: tuple[StageStatus, ...]
+
+    @property
+    def follows_from_tree(self) -> bool:
+        """Whether the tree alone tells that everything is fresh, without the run cache, history or other branches."""
+        return all(
+            status.state is State.FRESH
+            and status.recorded
+            and not any(leaf.follows_record for leaf in status.stage.inputs)
+            for status in self.statuses
+        )
 
 
 class Surveyor:
@@ -47,10 +58,13 @@ class Surveyor:
 
     def survey(self, commit: Oid) -> Survey:
         """Evaluate `commit`; raise `SpecError` if its pipeline cannot be read."""
-        snapshot = Snapshot(self.odb, self.tree_of(commit))
+        snapshot = TracedSnapshot(self.odb, self.tree_of(commit))
         pipeline = load_pipeline(snapshot)
         statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
-        return Survey(commit, snapshot, pipeline, statuses)
+        survey = Survey(commit, snapshot, pipeline, statuses)
+        if self._repo.worktree is not None and survey.follows_from_tree:
+            note_settled(self._repo, snapshot)
+        return survey
 
     def command_digests(self, commit: Oid) -> dict[str, str]:
         """Stage name to the digest of its command and code at `commit`; empty if its pipeline cannot be read."""

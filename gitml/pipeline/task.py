@@ -20,11 +20,11 @@ from typing import Literal, Self
 from gitml.errors import ExitCode, GitmlError
 from gitml.pipeline.limits import MemoryGroup, Share, groups_at, limiting_files, size_below
 from gitml.pipeline.process import Command, Ended, Stop, run_process
-from gitml.pipeline.sandbox import Sandbox, View
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.standin import stand_in
 from gitml.pipeline.tasklog import LIMIT, TaskLog
+from gitml.pipeline.view import Inside, Sandbox, View
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
 
@@ -32,8 +32,6 @@ State = Literal["success", "recovered", "failed"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """Exit statuses of shells for a command that cannot be started; ours too."""
-
-_BWRAP_EXEC = b"bwrap: execvp "
 
 
 class TaskStoppedError(GitmlError):
@@ -222,54 +220,70 @@ class _Task:
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         environment |= self.granted.variables
-        fault = _check_start(view, arguments[0], directory, environment["PATH"])
-        if fault is not None and fault.status == NOT_FOUND and transform.image is not None:
-            found = stand_in(arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None)
-            if found is not None:
-                self.log.note(f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it")
-                arguments, fault = found, None
-        if fault is not None:
-            return fault
+        if not self.sandbox.is_opaque:
+            fault = _check_start(view, arguments[0], directory, environment["PATH"])
+            if fault is not None and fault.status == NOT_FOUND and transform.image and transform.source is None:
+                found = stand_in(
+                    arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None
+                )
+                if found is not None:
+                    self.log.note(
+                        f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it"
+                    )
+                    arguments, fault = found, None
+            if fault is not None:
+                return fault
         if transform.debug:
             self._tell(workspace, arguments, directory, environment)
         text = "".join(view.rewrite(line) + "\n" for line in lines)
         seen = _Start(self.log)
         limits = self.stage.limits
+        memory, disk = (None if name in self.sandbox.holds else getattr(limits, name) for name in ("memory", "disk"))
+        inside = Inside(
+            command=arguments, directory=directory, variables=environment, limits=limits, gpus=self.share.gpus
+        )
         group: MemoryGroup | None = None
         try:
             with contextlib.ExitStack() as stack:
-                parent = groups_at() if limits.memory else None
-                if parent is not None and limits.memory:
-                    group = stack.enter_context(MemoryGroup(parent, limits.memory))
+                parent = groups_at() if memory else None
+                if parent is not None and memory:
+                    group = stack.enter_context(MemoryGroup(parent, memory))
 
                 def limited(status_fd: int | None) -> list[str]:
-                    inner = view.arguments(arguments, directory, status_fd)
-                    inner = limiting_files(inner, limits.disk) if limits.disk else inner
+                    inner = view.arguments(inside, status_fd)
+                    inner = limiting_files(inner, disk) if disk else inner
                     return group.arguments(inner) if group is not None else inner
 
                 ended = run_process(
                     Command(
                         arguments=limited,
-                        environment=environment,
+                        environment=view.variables(inside),
                         cwd=view.cwd(directory),
                         stdin=os.fsencode(text) if lines else None,
                         reports=self.sandbox.reports,
                         cores=self.share.cores,
-                        memory=limits.memory,
+                        memory=memory,
                     ),
                     sink=seen.write,
                     timeout=self.stage.datum_timeout,
                     grace=self.grace,
                     stop=self.stop,
                 )
+                if ended.status > 128:
+                    view.end()  # a container outlives the process that we ended
                 killed = group is not None and group.was_hit
+                if "memory" in self.sandbox.holds:  # a container that was killed for another reason did not see it come
+                    killed = ended.status == 128 + signal.SIGKILL and not (ended.timed_out or ended.stopped)
         except (OSError, ValueError) as error:
             return _start_failure(command[0], error)
+        except BaseException:
+            view.end()
+            raise
         self.seconds += ended.seconds
         if transform.debug:
             memory = f", {ended.max_rss / 1e6:.1f} MB" if ended.max_rss is not None else ""
             self.log.note(f"status {ended.status} after {ended.seconds:.3f} s{memory}")
-        if ended.max_rss is not None:
+        if ended.max_rss is not None and "memory" not in self.sandbox.holds:
             self.max_rss = max(self.max_rss or 0, ended.max_rss)
         if ended.stopped:
             raise TaskStoppedError
@@ -316,9 +330,9 @@ class _Task:
                 ended.status,
                 hint="raise 'datum_timeout' if it needs longer",
             )
-        if self.sandbox.reports and ended.status == 1 and start.startswith(_BWRAP_EXEC):
-            reason = start.decode("utf-8", "replace").splitlines()[0].rpartition(": ")[2]
-            return _Failure(f"cannot start '{name}': {reason}", NOT_EXECUTABLE, permanent=True, started=False)
+        fault = self.sandbox.fault(ended.status, start)
+        if fault is not None:
+            return _Failure(f"cannot start '{name}': {fault}", NOT_EXECUTABLE, permanent=True, started=False)
         if ended.status == 0 or ended.status in self.stage.transform.accept_return_code:
             return ended
         if ended.status in {NOT_FOUND, NOT_EXECUTABLE}:

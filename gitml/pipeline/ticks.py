@@ -15,10 +15,10 @@ from gitml.git.publish import Published, finish_interrupted, publish
 from gitml.git.repository import Repository
 from gitml.git.signing import COMMITTER
 from gitml.oid import Oid
+from gitml.pipeline import FILE
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.schedule import due, last_tick, parse_moment, parse_schedule, tick_name
 from gitml.pipeline.spec import Pipeline
-from gitml.pipeline.spec.load import FILE
 from gitml.pipeline.spec.model import PfsInput, Stage
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, format_tree
 

@@ -6,6 +6,7 @@ What comes out goes into the run cache and nowhere else, so a branch that comes 
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -16,9 +17,9 @@ from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.cache import stage_path
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import State, evaluate_stage
-from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally, keep_result, keep_run, session_of
 from gitml.pipeline.survey import Surveyor, command_of
@@ -59,7 +60,6 @@ class Trials:
     progress: Callable[[int, int], None] = lambda *_: None
     """Called with the datums that are done and all of them."""
     notices: dict[str, None] = field(default_factory=dict)
-    _sandbox: Sandbox | None = None
 
     def compose(self, replaced: Mapping[bytes, Entry]) -> Snapshot:
         """The tree of the commit with other things at some paths."""
@@ -83,10 +83,11 @@ class Trials:
         cache, started = self.surveyor.cache, time.time()
         # the same tree gives the same id, so that a run that was killed is continued
         run_id = hashlib.sha256(b"gitml/trial/1\n" + snapshot.root).hexdigest()[:12]
+        sandboxes = Sandboxes(self.repo, self.odb, stop=self.stop)
         try:
-            with Staging(self.repo, self.odb, session_of(run_id)) as staging:
+            with Staging(self.repo, self.odb, session_of(run_id)) as staging, closing(sandboxes):
                 run = StageRun(
-                    repo=self.repo, odb=self.odb, cache=cache, staging=staging, sandbox=self._choose(), run=run_id,
+                    repo=self.repo, odb=self.odb, cache=cache, staging=staging, sandboxes=sandboxes, run=run_id,
                     directory=self.lease.run_dir(run_id), commit=self.commit, stop=self.stop, ignore=NOTHING,
                     parallel=self.parallel, progress=self._tell,
                 )  # fmt: skip
@@ -97,13 +98,13 @@ class Trials:
                 with cache.update(f"run {run_id}: {stage.name} failed") as batch:
                     batch.put_json(stage_path(status.key) + b"/failed.json", error.document(stage.name, run_id))
         trial.ran = run.tally.succeeded + run.tally.recovered + run.tally.failed
-        self.notices.update(dict.fromkeys(run.notices))
+        self.notices |= {**sandboxes.notices, **dict.fromkeys(run.notices)}
         with cache.update(f"run {run_id}: {stage.name}") as batch:
             if trial.output is not None:
                 keep_result(batch, status, run_id, trial.output, run.tally.recovered)
             ended = "nothing" if trial.output is not None else "stopped" if self.stop.is_set() else "failed"
             keep_run(
-                batch, run_id, ended, source=self.commit, branch=None, started=started, sandbox=self._sandbox,
+                batch, run_id, ended, source=self.commit, branch=None, started=started, sandboxes=sandboxes,
                 limits={status.stage.name: run.means},
             )  # fmt: skip
         # its data goes with the next push, as that of any run
@@ -111,13 +112,6 @@ class Trials:
         for old in self.lease.forget_old_runs():
             remove_tree(old)
         return trial
-
-    def _choose(self) -> Sandbox:
-        if self._sandbox is None:
-            self._sandbox = sandbox_of(self.repo)
-            if self._sandbox.notice:
-                self.notices[self._sandbox.notice] = None
-        return self._sandbox
 
     def _tell(self, tally: Tally) -> None:
         self.progress(tally.cached + tally.succeeded + tally.recovered + tally.failed, tally.total)

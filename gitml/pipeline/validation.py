@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from gitml.errors import UserError
 from gitml.git.repository import Repository
 from gitml.git.uncommitted import worktree_snapshot
+from gitml.pipeline import FILE
 from gitml.pipeline.loading import check_pipeline
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import SpecError, quoted
-from gitml.pipeline.spec.load import FILE, is_wrapped
+from gitml.pipeline.spec.load import is_wrapped
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot

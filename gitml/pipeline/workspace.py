@@ -450,22 +450,9 @@ class Workspaces:
         made = path.lstat()
         return _Cached(path, made.st_size, mode, made.st_ino, found.is_pointer)
 
-    @contextmanager
-    def content(self, oid: Oid) -> Iterator[Content]:
+    def content(self, oid: Oid) -> AbstractContextManager[Content]:
         """The content of a blob, or of the file it points to if it is a pointer."""
-        if isinstance(self._odb, StreamingReader):
-            with self._odb.open(oid) as (_, size, pieces):
-                if size >= SMALL:
-                    yield Content(pieces, size, False)
-                    return
-                data = b"".join(pieces)
-        else:
-            data = self._odb.read(oid)[1]
-        if is_pointer(data):
-            pointer = parse_pointer(data)
-            yield Content(read_content(pointer, self._odb), pointer.size, True)
-        else:
-            yield Content([data], len(data), False)
+        return content_of(oid, self._odb)
 
     def _evict(self) -> None:
         """Drop least recently used contents that no task uses, above the limit. The lock is held."""
@@ -492,6 +479,24 @@ class Workspaces:
         with self._lock:
             for key in [key for key, value in self._cache.items() if value is cached]:
                 del self._cache[key]
+
+
+@contextmanager
+def content_of(oid: Oid, odb: ObjectReader) -> Iterator[Content]:
+    """The content of a blob, or of the file it points to if it is a pointer; raise what reading objects raises."""
+    if isinstance(odb, StreamingReader):
+        with odb.open(oid) as (_, size, pieces):
+            if size >= SMALL:
+                yield Content(pieces, size, False)
+                return
+            data = b"".join(pieces)
+    else:
+        data = odb.read(oid)[1]
+    if is_pointer(data):
+        pointer = parse_pointer(data)
+        yield Content(read_content(pointer, odb), pointer.size, True)
+    else:
+        yield Content([data], len(data), False)
 
 
 def remove_tree(path: Path) -> None:

@@ -143,7 +143,8 @@ def _parse_want(line: bytes) -> Oid:
 def _parse_update(line: bytes) -> Update:
     spec = line[len(b"push ") :]
     force = spec.startswith(b"+")
-    source, found, target = spec[force:].partition(b":")
+    # a source may be HEAD:path; no ref has a colon
+    source, found, target = spec[force:].rpartition(b":")
     if not found or not target:
         raise PeerError(f"bad request {line[:80]!r} from git")
     return Update(source.decode("utf-8", "surrogateescape") or None, target, force)

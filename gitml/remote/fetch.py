@@ -217,7 +217,7 @@ class _Fetch:
     def _reach(self, wants: Sequence[Oid]) -> Reached:
         environment = self._environment()
         # a deepened history begins at what refs reach already
-        whole = self._wishes.depth is not None
+        whole = self._wishes.depth is not None or self._wishes.anew
         return reach(
             self._repo.git, wants, environment=environment, without_refs=not whole, filters=self._wishes.filters
         )

@@ -208,9 +208,7 @@ class Helper:
             case "cloning" | "force-if-includes" | "update-shallow" | "no-dependents":
                 pass  # nothing changes here: git does its part itself, or we always do it so
             case "refetch":
-                raise UserError(
-                    "--refetch is not known to stores", hint="clone anew, or fetch --refetch from elsewhere"
-                )
+                self._wishes = replace(self._wishes, anew=_BOOLEANS.get(value, False))
             case "deepen-since" | "deepen-not":
                 raise UserError(
                     f"'{name}' is not known to stores, so --shallow-since and --shallow-exclude are not",

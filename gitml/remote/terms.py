@@ -19,6 +19,8 @@ class Wishes:
     """What to leave out, as `git rev-list --filter` reads it."""
     from_promisor: bool = False
     """Objects that a filter left out, or others with a filter: git tells them apart as little."""
+    anew: bool = False
+    """Whatever the refs here reach is looked at again: it may have been left out by another filter."""
     follow_tags: bool = False
     shown: bool = False
     """Show progress."""

@@ -126,7 +126,8 @@ def shallow_after(
         number += 1
         level = [each for each in dict.fromkeys(p for commit in level for p in parents[commit]) if each not in distance]
         distance.update(dict.fromkeys(level, number))
-    cut = {commit for commit, at in distance.items() if at == depth and parents[commit]}
+    # as git's own server does, also where nothing lies behind
+    cut = {commit for commit, at in distance.items() if at == depth}
     inside = {commit for commit in distance if commit not in cut}
     return frozenset(cut | (old - inside))
 

@@ -18,10 +18,11 @@ from gitml.git.data import DROPPED, HEADS, STAGED, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
+from gitml.git.pushed import PushedRef
 from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.git.stagedchain import write_staged
-from gitml.git.transfer import PushedRef, push_data
+from gitml.git.transfer import push_data
 from gitml.oid import Oid
 from gitml.store.content import Stored, read_content, store_content
 from gitml.store.manifest import read_manifest

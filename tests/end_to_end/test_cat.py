@@ -98,8 +98,8 @@ def test_a_reader_that_goes_ends_it_quietly(project: Project) -> None:
             "--offset and --length are for one file",
             "git ml cat --offset N --length N [REV:]PATH",
         ),
-        (["--offset", "-1", "data/big"], 129, None, "git ml -h"),
-        ([], 129, None, "git ml -h"),
+        (["--offset", "-1", "data/big"], 129, None, "git ml cat -h"),
+        ([], 129, None, "git ml cat -h"),
     ],
 )
 def test_errors(project: Project, arguments: list[str], code: int, message: str | None, hint: str | None) -> None:

@@ -60,6 +60,31 @@ def test_specifications_of_pachyderm(
     assert capsys.readouterr().err == "nothing to add to pipeline.json\n"
     assert main(["import", "pachyderm", "count.json"]) == 1
     assert "refused: spec/count.json: there is a stage called 'count' already" in capsys.readouterr().out
+    pytest.importorskip("_jsonnet")
+    project.write(
+        "spec/copy.jsonnet",
+        """local t = import 'lib.libsonnet';
+function(suffix) { pipeline: { name: 'copy-' + suffix }, transform: t, input: { pfs: { repo: 'count', glob: '/' } } }
+""",
+    )
+    project.write("spec/lib.libsonnet", "{ cmd: ['cp', '/pfs/count/n', '/pfs/out/n'] }")
+    for suffix in ("a", "b"):
+        assert main(["import", "pachyderm", "copy.jsonnet", "--arg", f"suffix={suffix}"]) == 0
+    assert main(["import", "pachyderm", "copy.jsonnet", "--arg", "suffix=b"]) == 1
+    assert json.loads(project.read("pipeline.json"))["stages"][-1] == {
+        "file": "spec/copy.jsonnet",
+        "args": {"suffix": "b"},
+    }
+    for wrong in (["--arg", "suffix"], []):
+        assert main(["import", "pachyderm", "copy.jsonnet", *wrong]) == 128
+    said = capsys.readouterr()
+    assert "refused: spec/copy.jsonnet: there is a stage called 'copy-b' already" in said.out
+    assert "hint: write --arg NAME=VALUE" in said.err
+    assert "spec/copy.jsonnet: function parameter suffix not bound in call" in said.err
+    text = project.read("pipeline.json")
+    project.commit(wait=False)
+    project.ml("run")
+    assert (project.read("copy-a/n"), project.read("copy-b/n")) == ("2\n", "2\n")
     (repo.parent / "elsewhere.json").write_text("{}")
     for name in ("../../elsewhere.json", "missing.json"):
         assert main(["import", "pachyderm", name]) == 128

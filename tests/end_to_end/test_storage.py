@@ -16,10 +16,11 @@ from gitml.git.checkout import fill_in
 from gitml.git.data import HEADS, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
+from gitml.git.pushed import PushedRef
 from gitml.git.refs import list_refs
 from gitml.git.remotes import FetchError, configure_remote, fetch_data, unconfigure_remote
 from gitml.git.repository import Repository
-from gitml.git.transfer import RUNS, PushedRef, Sent, push_data
+from gitml.git.transfer import RUNS, Sent, push_data
 from gitml.oid import Oid
 from gitml.store.pointer import is_pointer
 from gitml.store.tree import MODE_FILE, Entry, edit_tree

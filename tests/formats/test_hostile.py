@@ -26,7 +26,15 @@ from gitml import confined
 from gitml.formats.child import Limits, compare, summarize
 from gitml.formats.detect import summarize as summarize_here
 from gitml.formats.summary import Summary
-from tests.formats.test_readers import library, pipeline, write_gguf, write_lightgbm, write_onnx, write_xgboost
+from tests.formats.test_readers import (
+    library,
+    pipeline,
+    write_gguf,
+    write_lightgbm,
+    write_onnx,
+    write_weights,
+    write_xgboost,
+)  # fmt: skip
 from tests.formats.torch_files import state, write_old_torch, write_torch
 
 FEW = Limits(memory=1 << 30, seconds=10)
@@ -323,7 +331,8 @@ def test_keys_that_collide(tmp_path: Path) -> None:
     keys = b"".join(b"\x8a\x0b" + (number * step).to_bytes(11, "little") + b"N" for number in range(1, 60_000))
     (tmp_path / "m.pkl").write_bytes(b"\x80\x02}(" + keys + b"u.")
     found = summarize(tmp_path / "m.pkl", limits=Limits(memory=1 << 30, seconds=1))
-    assert found.opaque == "reading it takes more than 1 s"
+    # of processor time, or of the clock where others take that
+    assert found.opaque in ("reading it takes more than 1 s", "reading it takes more than 2 s")
 
 
 def test_archives_of_many_files(tmp_path: Path) -> None:
@@ -433,7 +442,8 @@ def test_limits_hold(tmp_path: Path) -> None:
     # an endless loop is none in a pickle, but twenty million opcodes are long
     (tmp_path / "m.pkl").write_bytes(b"\x80\x02" + b"N0" * 30_000_000)
     found = summarize(tmp_path / "m.pkl", limits=Limits(memory=1 << 30, seconds=1))
-    assert found.opaque == "reading it takes more than 1 s"
+    # of processor time, or of the clock where others take that
+    assert found.opaque in ("reading it takes more than 1 s", "reading it takes more than 2 s")
     # a few bytes of file, many of memory: each entry of the list is a list
     (tmp_path / "n.pkl").write_bytes(b"\x80\x02(" + b"}" * 1_900_000 + b"l.")
     found = summarize(tmp_path / "n.pkl", limits=Limits(memory=160 << 20, seconds=20))
@@ -482,6 +492,7 @@ def write_samples(directory: Path) -> None:
         layer = {"class_name": "Dense", "config": {"name": "dense", "units": 8}}
         archive.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}}))
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.3.3"}))
+    write_weights(directory / "a.h5", dense=[np.ones((2, 2), "f4")])
     write_gguf(directory / "a.gguf")
     write_onnx(directory / "a.onnx")
     library("skops.io").dump(SMALL, directory / "a.skops")

@@ -1,6 +1,7 @@
 """Files that the real libraries wrote."""
 
 import importlib
+import io
 import json
 import pickle
 import zipfile
@@ -234,17 +235,103 @@ def test_xgboost(name: str, tmp_path: Path) -> None:
     assert found.facts["xgboost"] == library("xgboost").__version__
 
 
-def test_keras(tmp_path: Path) -> None:
-    layer = {"class_name": "Dense", "config": {"name": "dense", "units": 8, "activation": "relu"}}
+def write_weights(target: Any, **layers: Any) -> None:
+    """As Keras does: saving/saving_lib.py, H5IOStore."""
+    with library("h5py").File(target, "w") as file:
+        for name, arrays in layers.items():
+            variables = file.create_group(f"layers/{name}").create_group("vars")
+            for number, each in enumerate(arrays):
+                variables[str(number)] = each
+        file.create_group("vars")
+
+
+def write_keras(path: Path, weights: bytes, *, compression: int = zipfile.ZIP_STORED, units: int = 8) -> None:
+    layer = {"class_name": "Dense", "config": {"name": "dense", "units": units, "activation": "relu"}}
     odd = {"class_name": "Lambda", "config": {"name": "odd", "function": {"class_name": "__lambda__"}}}
     config = {"class_name": "Sequential", "config": {"layers": [layer, odd]}}
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("config.json", json.dumps(config))
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.3.3"}))
-        archive.writestr("model.weights.h5", b"\x89HDF")
+        archive.writestr("model.weights.h5", weights)
+
+
+def weights(**layers: Any) -> bytes:
+    content = io.BytesIO()
+    write_weights(content, **layers)
+    return content.getvalue()
+
+
+def test_keras(tmp_path: Path) -> None:
+    write_keras(tmp_path / "m.keras", weights(dense=[X.astype("f4"), Y]))
     found = summarize(tmp_path / "m.keras")
     assert (found.format, found.parameters["dense.units"], found.facts["layers"]) == ("keras", 8, "2")
     assert found.warnings == ("layer odd holds code (Lambda)",)
+    assert [(each.name, each.dtype, each.shape) for each in found.tensors] == [
+        ("layers/dense/vars/0", "<f4", X.shape), ("layers/dense/vars/1", "<i8", Y.shape)
+    ]  # fmt: skip
+    assert not [name for name in found.facts if name.startswith("weights")]
+
+
+def test_what_changed_in_weights_of_keras(tmp_path: Path) -> None:
+    moved = X.astype("f4")
+    moved[3, 1] += 0.25
+    write_keras(tmp_path / "old.keras", weights(dense=[X.astype("f4"), Y], gone=[Y]))
+    write_keras(tmp_path / "new.keras", weights(dense=[moved, Y], wide=[Y]))
+    found = compare(tmp_path / "old.keras", tmp_path / "new.keras")
+    changes = {each.name: each for each in found.tensors}
+    assert changes.keys() == {"layers/dense/vars/0", "layers/gone/vars/0", "layers/wide/vars/0"}
+    assert changes["layers/dense/vars/0"].largest == pytest.approx(0.25, abs=1e-6)
+    assert (found.same, found.unread) == (1, 0)
+
+
+def test_weights_of_keras_that_are_not_looked_into(tmp_path: Path) -> None:
+    write_keras(tmp_path / "m.keras", weights(dense=[Y]), compression=zipfile.ZIP_DEFLATED)
+    assert "not looked into: they are compressed" in summarize(tmp_path / "m.keras").facts["weights model.weights.h5"]
+    write_keras(tmp_path / "m.keras", b"\x89HDF")
+    assert "not looked into: " in summarize(tmp_path / "m.keras").facts["weights model.weights.h5"]
+
+
+def test_hdf5(tmp_path: Path) -> None:
+    h5py = library("h5py")
+    arrays = {
+        f"{dtype.strip('<>|')}{'b' if dtype[0] == '>' else ''}": np.arange(6).reshape(2, 3).astype(dtype)
+        for dtype in ("<f2", "<f4", "<f8", ">f4", "|i1", "|u1", "<i2", ">i8", "<u4")
+    }
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for name, array in arrays.items():
+            file[f"group/{name}"] = array
+        for number in range(300):  # more than one node of the tree
+            file[f"many/{number}"] = number
+        file["scalar"] = np.float32(3)
+        file["empty"] = np.zeros((0, 3))
+        file["text"] = "words"
+        file["squeezed"] = file.create_dataset("chunked", data=X, compression="gzip")  # one dataset of two names
+        file["link"] = h5py.SoftLink("/scalar")
+        file.create_group("itself")["loop"] = file["/"]
+        file.create_dataset("elsewhere", (4,), "<f4", external=[("/etc/passwd", 0, 16)])
+        small = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        small.set_layout(h5py.h5d.COMPACT)
+        inside = h5py.h5d.create(file.id, b"inside", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((2,)), small)
+        inside.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([1.5, 2.5]))
+    data = (tmp_path / "m.h5").read_bytes()
+    found = summarize(tmp_path / "m.h5")
+    assert found.opaque == ""
+    tensors = {each.name: each for each in found.tensors}
+    assert len(tensors) == len(arrays) + 300 + 6
+    for name, array in arrays.items():
+        tensor = tensors[f"group/{name}"]
+        assert (tensor.dtype, tensor.shape) == (array.dtype.str, (2, 3))
+        assert tensor.extent is not None
+        start, length = tensor.extent
+        assert data[start : start + length] == array.tobytes()
+    start, length = tensors["inside"].extent or (0, 0)
+    assert np.frombuffer(data[start : start + length]).tolist() == [1.5, 2.5]
+    assert (tensors["empty"].shape, tensors["empty"].extent) == ((0, 3), (0, 0))
+    for name in ("text", "elsewhere", "chunked" if "chunked" in tensors else "squeezed"):
+        assert tensors[name].extent is None
+    with h5py.File(tmp_path / "new.h5", "w", libver="latest") as file:
+        file["x"] = X
+    assert "newer form of HDF5" in summarize(tmp_path / "new.h5").opaque
 
 
 # comparing

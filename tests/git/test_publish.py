@@ -76,7 +76,10 @@ def test_a_live_commit_is_waited_for_and_a_dead_one_is_not(here: Repository) -> 
     marker.parent.mkdir(parents=True, exist_ok=True)
     living = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "git"], stdin=subprocess.PIPE)
     assert living.stdin is not None
-    marker.write_text(f"{living.pid}\n")
+    ended = subprocess.Popen([sys.executable, "-c", "", "git"])
+    ended.wait()
+    # one whose editor is open, and one that a hook refused meanwhile
+    marker.write_text(f"{living.pid}\n{ended.pid}\n")
     assert put(here, result_tree(here)) == Parked("a commit is being written")
     living.stdin.close()
     living.wait()

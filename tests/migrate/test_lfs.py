@@ -147,9 +147,10 @@ def test_hooks_of_git_lfs_go_and_others_stay(repo: Path) -> None:
     lfs = '#!/bin/sh\ncommand -v git-lfs >/dev/null 2>&1 || { echo >&2 "no"; exit 2; }\ngit lfs %s "$@"\n'
     (hooks / "pre-push").write_text(lfs % "pre-push")
     (hooks / "post-merge.gitml-orig").write_text(lfs % "post-merge")
+    (hooks / "post-checkout.legacy.gitml-orig").write_text(lfs % "post-checkout")
     (hooks / "post-commit").write_text(lfs % "post-commit" + "echo mine\n")
     run_git(repo, "config", "filter.lfs.clean", "git-lfs clean -- %f")
-    assert remove_lfs_setup(here, hooks) == ["pre-push", "post-merge", "filter.lfs"]
+    assert remove_lfs_setup(here, hooks) == ["pre-push", "post-checkout", "post-merge", "filter.lfs"]
     assert sorted(path.name for path in hooks.iterdir()) == ["post-commit"]
     assert remove_lfs_setup(here, hooks) == []
 

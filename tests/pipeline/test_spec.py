@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gitml.pipeline.key import spec_fields
 from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 from gitml.pipeline.spec.model import (
     CodeMount,
     CrossInput,
+    ImageSource,
     Leakage,
     Metric,
     ParamRef,
@@ -228,6 +230,55 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert (model.requests, model.limits) == (Resources(), Resources())
     assert (inference.job_timeout, inference.every_job) == (7200.0, True)
     assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
+
+
+def test_where_the_files_of_an_image_come_from() -> None:
+    pin = "sha256:" + "1" * 64
+    entries = {
+        "host": {"code": {"/code": "iris/python"}},
+        "empty": {},
+        "file": {"archive": "./training/a.csv", "digest": pin},
+        "directory": {"archive": "iris"},
+        "elsewhere": {"archive": "/srv/a b.tar"},
+        "both": {"container": True, "code": {"/code": "iris/python"}},
+        "pinned": {"container": True, "digest": pin},
+        "not": {"container": False},
+    }
+    names = [*entries, "unknown", f"named@{pin}"]
+    stages = [
+        {"pipeline": {"name": f"s{n}"}, "transform": {"cmd": ["a"], "image": name}} for n, name in enumerate(names)
+    ]
+    found = load({"stages": stages, "images": entries}).stages
+    snapshot = tree_with(DATA)
+    blob, tree = snapshot.get(b"training/a.csv"), snapshot.get(b"iris")
+    assert blob is not None
+    assert tree is not None
+    assert [stage.transform.source for stage in found] == [
+        None,
+        None,
+        ImageSource(path=b"training/a.csv", content=f"100644 {blob.oid}", digest=pin),
+        ImageSource(path=b"iris", content=f"040000 {tree.oid}"),
+        ImageSource(file="/srv/a b.tar"),
+        ImageSource(),
+        ImageSource(digest=pin),
+        None,
+        ImageSource(),
+        ImageSource(digest=pin),
+    ]
+    assert found[5].code == (CodeMount(source=b"iris/python", target="/code"),)
+    # what says which image it is decides whether results can be reused; the host is as it was before there were images
+    assert [spec_fields(stage).get("images") for stage in found] == [
+        None,
+        None,
+        ["archive", f"100644 {blob.oid}", pin],
+        ["archive", f"040000 {tree.oid}"],
+        ["archive"],
+        ["container"],
+        ["container", pin],
+        None,
+        ["container"],
+        ["container", pin],
+    ]
 
 
 def test_each_ignored_field_gives_one_notice() -> None:

@@ -102,11 +102,6 @@ SYNTAX = [
     Case("hello", PLACE + "expected a specification, got a string"),
     Case(b'{"a": "\xff"}', "pipeline.json:1:8: not UTF-8 text", "save the file as UTF-8"),
     Case("a: \x01", PLACE + "neither JSON nor YAML: it holds control characters"),
-    Case(
-        '{"pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
-        PLACE + "transform.env.A: given twice",
-    ),
-    Case("pipeline: {name: a}\npipeline: {name: b}\n", PLACE + "pipeline: given twice"),
     Case("a: &x [1]\nb: *x\n", "pipeline.json:2:4: YAML alias '*x'", "write the value out"),
     Case("a: !!python/name:os.system\n", "pipeline.json:1:4: YAML tag", "without a tag"),
     Case("a: !!set {b}\n", "pipeline.json:1:4: YAML tag", "without a tag"),
@@ -183,8 +178,8 @@ FIELDS = [
         "letters",
     ),
     Case(
-        stage(input=reads("training", project="p")),
-        PLACE + "input.pfs.repo: no stage and no path 'p/training'",
+        stage(input=reads("trainin", project="p")),
+        PLACE + "input.pfs.repo: no stage and no path 'p/trainin'",
         "commit a file there",
     ),
     Case(
@@ -436,12 +431,39 @@ ADDITIONS = [
         PLACE + "leakage[0].test: 'src' is a directory, expected a file",
     ),
     Case(stage(leakage=[{"train": "params.yaml", "tests": "a"}]), PLACE + "leakage[0].tests: unknown", "'test'", True),
-    Case(runs(image="a:1"), PLACE + "transform.image: nothing stands for the image 'a:1'", '"images" of pipeline.json'),
-    Case(runs(image="a:1"), PLACE + "transform.image: nothing", "podman or apptainer comes with a later version"),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "none.tar"}}},
+        PLACE + "images.a.archive: 'none.tar' is not in the commit",
+        "commit it",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "/srv/../a.tar"}}},
+        PLACE + "images.a.archive: '/srv/../a.tar' has '..' in it",
+        "without it",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "."}}},
+        PLACE + "images.a.archive: '.' names no archive",
+        "a tar file",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"archive": "params.yaml", "container": True}}},
+        PLACE + "images.a.container: 'archive' and 'container' exclude each other",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"container": True, "digest": "sha256:12"}}},
+        PLACE + "images.a.digest: 'sha256:12' is no digest",
+        "64 hex digits",
+    ),
+    Case(
+        {"stages": [runs(image="a")], "images": {"a": {"digest": "sha256:" + "0" * 64}}},
+        PLACE + "images.a: 'digest' without an image",
+        '"container": true',
+    ),
     Case(
         {"stages": [runs(image="iris:v1")], "images": {"iris:v2": {}}},
         PLACE + "stages[0].transform.image: nothing stands for the image 'iris:v1'",
-        "did you mean 'iris:v2'?",
+        'did you mean \'iris:v2\'? If not, say {"iris:v1": {"container": true}}',
     ),
     Case({"stages": [], "images": ["a"]}, PLACE + "images: expected an object from image", None, True),
     Case({"stages": [], "images": {"a": {"cod": {}}}}, PLACE + "images.a.cod: unknown field", "'code'", True),

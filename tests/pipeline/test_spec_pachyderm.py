@@ -81,6 +81,20 @@ def test_data_need_not_move_for_a_project_that_only_the_stage_names() -> None:
     pipeline, _ = load(stage("edges", reads("images"), "video"), stage("more", reads("edges"), "video"))
     assert paths(pipeline, "video/edges") == [("images", b"images", None)]
     assert paths(pipeline, "video/more") == [("edges", b"video/edges", "video/edges")]
+    assert pipeline.notices == ()
+
+
+def test_a_project_that_only_pachctl_was_told_is_no_hindrance() -> None:
+    pipeline, _ = load(
+        stage("cron", reads("images", project="a")),
+        stage("edges", {"cross": [reads("cron", project="b"), reads("frames", project="video")]}),
+    )
+    assert paths(pipeline, "cron") == [("images", b"images", None)]
+    assert paths(pipeline, "edges") == [("cron", b"cron", "cron"), ("frames", b"video/frames", None)]
+    assert [notice.partition(" (")[0] for notice in pipeline.notices] == [
+        "project 'a' has no 'images': the one without project is read",
+        "project 'b' has no 'cron': the one without project is read",
+    ]
 
 
 def test_defaults_may_name_the_project() -> None:
@@ -256,3 +270,20 @@ def test_a_default_is_taken_out_by_null_and_the_built_in_one_comes_back() -> Non
     a, b = pipeline.stage("a"), pipeline.stage("b")
     assert (a.datum_tries, a.parallelism, a.inputs[0].glob) == (3, 4, "/")
     assert (b.datum_tries, b.parallelism, b.input) == (9, 1, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"pipeline": {}, "pipeline": {"name": "a"}, "transform": {"cmd": ["a"], "env": {"A": "1", "A": "2"}}}',
+        "pipeline: {name: b}\npipeline: {name: a}\ntransform:\n  cmd: [a]\n  env: {A: '1', A: '2'}\n",
+    ],
+)
+def test_of_a_key_that_stands_twice_the_last_one_counts(text: str) -> None:
+    pipeline = load_pipeline(tree_with({"pipeline.json": text}))
+    assert pipeline is not None
+    assert [(each.name, each.transform.env) for each in pipeline.stages] == [("a", (("A", "2"),))]
+    assert pipeline.notices == (
+        "'pipeline' is given twice, and the last one counts (pipeline.json)",
+        "'A' is given twice, and the last one counts (pipeline.json: transform.env)",
+    )

@@ -117,6 +117,12 @@ def test_a_line_without_end_is_an_error() -> None:
         _decode([b"option x " + b"y" * (2 << 20)])
 
 
+def test_sources_may_be_paths_of_a_commit() -> None:
+    [push] = _decode([b"push +HEAD:dir/a:b:refs/data/x\n\n"])
+    assert isinstance(push, Push)
+    assert push.updates == (Update("HEAD:dir/a:b", b"refs/data/x", force=True),)
+
+
 def test_sources_that_are_no_utf8_come_back() -> None:
     [push] = _decode([b"push refs/heads/\xff:refs/heads/\xff\n\n"])
     assert isinstance(push, Push)

@@ -1,6 +1,7 @@
 """Stores of every kind for the tests of the remote helper; servers run once for all tests of a process."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 from tests.google import serve_google
+from tests.remote.worlds import LARGE, Files, World, build
 from tests.stores import (
     CREDENTIALS,
     address,
@@ -99,3 +101,32 @@ def clone(url: str, path: Path, *options: str) -> Project:
     here = Project(path.parent)
     here.git("clone", "-q", *options, url, str(path))
     return Project(path)
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives where a world of a kind is, `small` or `large`; each is built once."""
+    made: dict[str, Path] = {}
+
+    def original(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            build(made[kind], 6000 if kind == "small" else LARGE)
+        return made[kind]
+
+    return original
+
+
+@pytest.fixture(params=["small", "large"])
+def world(request: pytest.FixtureRequest, originals: Callable[[str], Path], tmp_path: Path) -> World:
+    original = originals(request.param)
+    top = tmp_path / "world"
+    shutil.copytree(original, top)
+    reader, work = Project(top / "reader"), Project(top / "work")
+    for project in (reader, work):
+        # what is kept of a store here is kept by its address
+        shutil.rmtree(project.path / ".git" / "ml", ignore_errors=True)
+    url = f"ml::file://{top}/store"
+    reader.git("remote", "set-url", "origin", url)
+    newest = max((top / "store/packs").glob("*.index"), key=lambda path: path.stat().st_mtime_ns)
+    return World(Files(top / "store", newest.stem), work, reader)

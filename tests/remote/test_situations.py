@@ -157,10 +157,6 @@ def test_what_stores_cannot_do_is_said(work: Project, url: str, tmp_path: Path) 
         done = work.run("git", "clone", option, url, str(tmp_path / "other"), check=False)
         assert done.returncode != 0
         assert message in done.stderr
-    other = clone(url, tmp_path / "other", "--filter=blob:none")
-    done = other.run("git", "fetch", "--refetch", "--no-filter", check=False)
-    assert done.returncode != 0
-    assert "--refetch is not known to stores" in done.stderr
 
 
 def test_limits_in_combined_filters(work: Project, url: str, tmp_path: Path) -> None:

@@ -52,12 +52,14 @@ class _Home:
 
 def convert(declared: Declared, around: Surroundings, result: Imported) -> None:
     """Add the stages to `result`, and what there is to say about them."""
-    stages = []
+    stages: list[DvcStage] = []
     names = set(around.present.stages)
     for stage in declared.stages:
         if stage.name in names:
             what = f"there is a stage called {quoted(stage.name)} already"
             result.say(Kind.REFUSED, f"{stage.file}: {stage.title}", what)
+        elif clash := _clash(stage, stages):
+            result.say(Kind.REFUSED, f"{stage.file}: {stage.title}", clash)
         else:
             names.add(stage.name)
             stages.append(stage)
@@ -80,6 +82,17 @@ def convert(declared: Declared, around: Surroundings, result: Imported) -> None:
         for path in paths:
             if not any(_within(path, out) for out in owners):
                 result.say(Kind.IGNORED, f"{kind}: {path}", "no stage makes it")
+
+
+def _clash(stage: DvcStage, others: list[DvcStage]) -> str | None:
+    """What DVC refuses as well: an output that the stage reads itself, or that is also another stage's."""
+    for out in stage.outs:
+        if any(_within(dep, out) for dep in stage.deps):
+            return f"it reads its own output {quoted(out)}"
+        for other in others:
+            if any(_within(out, each) or _within(each, out) for each in other.outs):
+                return f"the output {quoted(out)} is also in the output of {quoted(other.name)}"
+    return None
 
 
 class _Homes:
@@ -135,7 +148,7 @@ class _Homes:
             return False
         if any(_within(path, directory) or _within(directory, path) for path in self._around.data):
             return False
-        return not any(
+        return not self._around.present.has(directory) or not any(
             _within(file, directory)
             and posixpath.basename(file) != ".gitignore"
             and not any(_within(file, out) for out in own)

@@ -5,8 +5,8 @@ import posixpath
 from collections.abc import Iterable, Iterator
 
 from gitml.errors import UserError
-from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.git.uncommitted import worktree_snapshot
 from gitml.pipeline.code import code_files
 from gitml.pipeline.foreign.dvc import Surroundings, convert
 from gitml.pipeline.foreign.dvclock import read_locks, vouch
@@ -16,12 +16,11 @@ from gitml.pipeline.foreign.findings import Imported, Kind
 from gitml.pipeline.foreign.project import Project
 from gitml.pipeline.spec.error import SpecError
 from gitml.pipeline.spec.model import Stage, Transform
-from gitml.store.tree import Snapshot
 
 FILE = "dvc.yaml"
 
 
-def import_dvc(repo: Repository, odb: GitOdb, project: Project, root: str) -> Imported:
+def import_dvc(project: Project, root: str) -> Imported:
     """The stages of every dvc.yaml at or below the directory `root`, a repository path.
 
     Raise `UserError` if there is none, `SpecError` for one that DVC would not read.
@@ -39,14 +38,14 @@ def import_dvc(repo: Repository, odb: GitOdb, project: Project, root: str) -> Im
     declared = read_dvc_yaml({path: project.read(path) for path in files}, root, project.find, result)
     locks = read_locks(files, project.find, result)
     tracked = dict(_tracked(project, result))
-    data = {*tracked, *_under_gitml(repo, [dep for stage in declared.stages for dep in stage.deps])}
+    data = {*tracked, *_under_gitml(project.repo, [dep for stage in declared.stages for dep in stage.deps])}
     outs = {out for stage in declared.stages for out in stage.outs}
     data = {path for path in data if not any(path == out or path.startswith(out + "/") for out in outs)}
     around = Surroundings(
         present=project.present(),
         data=frozenset(data),
         directories=frozenset(out for out in outs if project.is_directory(out)) | locks.directories(declared.stages),
-        named=_Named(repo, odb, outs | data),
+        named=_Named(project.repo, outs | data),
     )
     convert(declared, around, result)
     vouch(declared.stages, locks, tracked, project, result)
@@ -85,17 +84,14 @@ def _under_gitml(repo: Repository, paths: Iterable[str]) -> set[str]:
 
 
 class _Named:
-    """Which files of the newest commit the commands of a stage name, as stages without `code` find theirs."""
+    """Which files of the worktree the commands of a stage name, as stages without `code` find theirs."""
 
-    def __init__(self, repo: Repository, odb: GitOdb, data: set[str]) -> None:
-        head = repo.try_resolve("HEAD^{tree}")
-        self._snapshot = Snapshot(odb, head) if head is not None else None
+    def __init__(self, repo: Repository, data: set[str]) -> None:
+        self._snapshot = worktree_snapshot(repo, {})
         self._data = [os.fsencode(path) for path in data]
 
     def __call__(self, stage: DvcStage) -> frozenset[str]:
-        """Repository paths; none without a commit."""
-        if self._snapshot is None:
-            return frozenset()
+        """Repository paths."""
         transform = Transform(cmd=("bash",), stdin=stage.commands, working_dir=stage.wdir or None)
         ours = Stage(name=stage.name, transform=transform, input=None, output=b"")
         return frozenset(os.fsdecode(file.source) for file in code_files(ours, self._snapshot, self._data))

@@ -1,8 +1,10 @@
 """What an import says about what it read: the stages it made, and what became of everything else."""
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 
@@ -45,7 +47,7 @@ class Imported:
     """What is to be added to `pipeline.json`, and what there is to say about it."""
 
     entries: list[str | dict[str, Any]] = field(default_factory=list)
-    """Items for `stages`: paths of files, and specifications."""
+    """Items for `stages`: paths of files, templates with arguments, and specifications."""
     images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stages: list[Taken] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Imported:
         return any(each.kind is Kind.REFUSED for each in self.findings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Present:
     """What is there already: the files of the repository and the pipeline that gets more stages."""
 
@@ -77,4 +79,14 @@ class Present:
     def has(self, path: str) -> bool:
         """Whether there is a file of this path, or one below it."""
         path = path.strip("/")
-        return not path or path in self.files or any(file.startswith(path + "/") for file in self.files)
+        return not path or path in self.files or path in self._directories
+
+    @cached_property
+    def _directories(self) -> frozenset[str]:
+        found: set[str] = set()
+        for file in self.files:
+            above = posixpath.dirname(file)
+            while above and above not in found:
+                found.add(above)
+                above = posixpath.dirname(above)
+        return frozenset(found)

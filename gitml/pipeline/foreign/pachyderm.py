@@ -15,6 +15,7 @@ from gitml.pipeline.foreign.standins import stand_in
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, camel
+from gitml.pipeline.spec.template import ENDING
 
 _EMPTY: tuple[object, ...] = (None, False, 0, "", [])
 _SPELLED: Mapping[str, Mapping[str, str]] = {
@@ -38,8 +39,10 @@ class _Met:
     place: Place
 
 
-def import_pachyderm(files: Mapping[str, bytes], present: Present) -> Imported:
-    """What becomes of specification files, by repository path.
+def import_pachyderm(
+    files: Mapping[str, bytes], present: Present, arguments: Mapping[str, Any] | None = None
+) -> Imported:
+    """What becomes of specification files, by repository path; of a template its value, with these arguments.
 
     A file whose specifications gitml reads as they are is listed. From a file with fields of 1.x each specification is
     converted. A specification with what cannot be done here is refused, and with it a file that is taken whole or not.
@@ -52,7 +55,8 @@ def import_pachyderm(files: Mapping[str, bytes], present: Present) -> Imported:
         found = list(_specifications(data, file))
         if not found:
             raise SpecError(Place(file), "no specification in it")
-        if file in present.listed:
+        item = {"file": file, "args": dict(arguments)} if arguments and file.endswith(ENDING) else file
+        if isinstance(item, str) and item in present.listed:
             result.say(Kind.IGNORED, file, "it is listed in pipeline.json already")
             continue
         old = any(_is_old(each) for spec, place in found for each in _met(spec, "stage", place))
@@ -71,7 +75,7 @@ def import_pachyderm(files: Mapping[str, bytes], present: Present) -> Imported:
             _say_ignored(spec, place, result)
             specs.append((file, canonical, place))
         if taken and not old:
-            result.entries.append(file)
+            result.entries.append(item)
     for _, spec, place in specs:
         _say_missing(spec, place, names, present, result)
     _stand_for_images(specs, present, result)

@@ -7,17 +7,22 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gitml.errors import UserError
 from gitml.git.repository import Repository
+from gitml.git.uncommitted import worktree_snapshot
 from gitml.pipeline.foreign.findings import Imported, Present
 from gitml.pipeline.foreign.pachyderm import is_specification, stage_name
 from gitml.pipeline.foreign.placing import FILE, with_more
 from gitml.pipeline.glob import compile_glob
+from gitml.pipeline.loading import evaluate, load_pipeline
 from gitml.pipeline.spec.documents import parse_documents
-from gitml.pipeline.spec.error import SpecError
+from gitml.pipeline.spec.error import Place, SpecError
+from gitml.pipeline.spec.template import ENDING, Refusal, request
 
 _MAX_FILES = 16 << 20
 """Bytes of a file of parameters or of a pipeline that is read; it is parsed whole."""
@@ -27,6 +32,7 @@ _MAX_FILES = 16 << 20
 class Project:
     """A worktree."""
 
+    repo: Repository
     top: Path
     files: frozenset[str]
     """Tracked files, and others that git does not ignore, by repository path."""
@@ -37,7 +43,7 @@ class Project:
         if repo.worktree is None:
             raise UserError("a bare repository has no files to import", hint="clone it, and import there")
         listed = repo.git.output("-C", os.fspath(repo.worktree), "ls-files", "-z", "-c", "-o", "--exclude-standard")
-        return cls(repo.worktree, frozenset(os.fsdecode(path) for path in listed.split(b"\0") if path))
+        return cls(repo, repo.worktree, frozenset(os.fsdecode(path) for path in listed.split(b"\0") if path))
 
     def path_of(self, name: Path) -> str:
         """The repository path of a file or directory as it was typed; raise `UserError` if it lies elsewhere."""
@@ -58,6 +64,17 @@ class Project:
         if place.stat().st_size > _MAX_FILES:
             raise UserError(f"'{path}' is too large to be read as a whole")
         return place.read_bytes()
+
+    def value(self, path: str, arguments: Mapping[str, Any]) -> bytes:
+        """The specifications in a file: of a template its value. Raise `UserError`."""
+        data = self.read(path)
+        if not path.endswith(ENDING):
+            return data
+        asked = request(worktree_snapshot(self.repo, {}), os.fsencode(path), arguments, Place(path))
+        (value,) = evaluate([asked])
+        if isinstance(value, Refusal):
+            raise SpecError(Place(path), value.problem, hint=value.hint)
+        return value.encode()
 
     def find(self, path: str) -> bytes | None:
         """The content of a file, None if there is none."""
@@ -80,6 +97,7 @@ class Project:
         stages: dict[str, str] = {}
         listed: set[str] = set()
         images: set[str] = set()
+        templates = False
         waiting = [FILE]
         while waiting:
             file = waiting.pop()
@@ -94,10 +112,17 @@ class Project:
                         if isinstance(item, str):
                             new = [path for path in self._listed(item) if path not in listed]
                             listed.update(new)
-                            waiting += new
+                            waiting += [path for path in new if not path.endswith(ENDING)]
+                            templates = templates or any(path.endswith(ENDING) for path in new)
+                        elif isinstance(item, dict) and "file" in item:
+                            templates = True
                         elif isinstance(item, dict) and is_specification(item):
                             name = stage_name(item)
                             stages[name] = str(item.get("output") or name)
+        if templates:
+            with contextlib.suppress(SpecError):
+                pipeline = load_pipeline(worktree_snapshot(self.repo, {}))
+                stages |= {stage.name: os.fsdecode(stage.output) for stage in pipeline.stages} if pipeline else {}
         return Present(files=self.files, stages=stages, listed=frozenset(listed), images=frozenset(images))
 
     def _listed(self, item: str) -> list[str]:

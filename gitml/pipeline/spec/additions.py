@@ -1,10 +1,11 @@
 """gitml's own fields: `code`, `params`, `metrics`, and the table `images`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, printable, quoted
-from gitml.pipeline.spec.model import CodeMount, Metric, ParamRef
+from gitml.pipeline.spec.model import CodeMount, ImageSource, Metric, ParamRef
 from gitml.pipeline.spec.paths import Outputs, entry_at, relative, repository_path
 from gitml.pipeline.spec.reading import Node, mismatch, read_object
 from gitml.store.tree import Snapshot
@@ -17,6 +18,7 @@ _SYSTEM = frozenset(
 )
 """Directories below the root that machines have: never hidden as wholes."""
 _GOALS = ("max", "min")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +203,56 @@ class Images:
         }
 
     def entry(self, image: Node) -> Node:
-        """What stands for the image that a stage names; raise `SpecError` if nothing does."""
+        """What `images` says of the image that a stage names, an empty object if nothing."""
         found = self._entries.get(image.value)
-        if found is not None:
-            return found
-        hint = did_you_mean(image.value, self._entries)
-        if hint is None:
-            hint = (
-                f'say what stands for it in "images" of pipeline.json: {{"{printable(image.value)}": '
-                '{"code": {"/code": "path"}, "working_dir": "/code"}}, or take \'image\' out to run on the host; '
-                "running it in docker, podman or apptainer comes with a later version"
-            )
-        raise SpecError(image.place, f"nothing stands for the image {quoted(image.value)}", hint=hint)
+        return found if found is not None else Node({}, image.place)
+
+    def source(self, image: Node, around: Surroundings) -> ImageSource | None:
+        """Where the files of an image come from, None if the host stands for it; raise `SpecError`."""
+        entry = self._entries.get(image.value)
+        if entry is None:
+            close = did_you_mean(image.value, self._entries)
+            if close is not None:  # rather than fetch what somebody else has put under a name with a slip in it
+                hint = f'{close} If not, say {{"{printable(image.value)}": {{"container": true}}}} in "images"'
+                raise SpecError(image.place, f"nothing stands for the image {quoted(image.value)}", hint=hint)
+            return ImageSource(digest=_named_digest(image.value))
+        archive, digest = entry.get("archive"), _digest(entry.get("digest"))
+        container = entry.get("container")
+        if container is not None and container.value and archive is not None:
+            raise SpecError(container.place, "'archive' and 'container' exclude each other")
+        if archive is not None:
+            return _archive(archive, digest, around)
+        if container is not None and container.value:
+            return ImageSource(digest=digest or _named_digest(image.value))
+        if digest is not None:
+            hint = "say \"container\": true, or name an 'archive'"
+            raise SpecError(entry.place, "'digest' without an image", hint=hint)
+        return None
+
+
+def _archive(node: Node, digest: str | None, around: Surroundings) -> ImageSource:
+    text = str(node.value)
+    if text.startswith("/"):
+        if ".." in text.split("/"):
+            raise SpecError(node.place, f"{quoted(text)} has '..' in it", hint="write the path without it")
+        return ImageSource(file=text, digest=digest)
+    path = repository_path(text, node.place)
+    if not path:
+        raise SpecError(node.place, f"{quoted(text)} names no archive", hint="name a tar file, or an OCI image layout")
+    _check_source(path, node.place, around)
+    entry = entry_at(around.snapshot, path, node.place, expected="either")
+    return ImageSource(path=path, content=f"{entry.mode:06o} {entry.oid}", digest=digest)
+
+
+def _digest(node: Node | None) -> str | None:
+    if node is None or not node.value:
+        return None
+    if not _DIGEST.fullmatch(node.value):
+        raise SpecError(node.place, f"{quoted(node.value)} is no digest", hint="write 'sha256:' and 64 hex digits")
+    return str(node.value)
+
+
+def _named_digest(image: str) -> str | None:
+    """The digest in a name such as `python@sha256:…`."""
+    digest = image.rpartition("@")[2]
+    return digest if _DIGEST.fullmatch(digest) else None

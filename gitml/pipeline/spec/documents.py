@@ -29,7 +29,7 @@ _STRING_TAG = "tag:yaml.org,2002:str"
 
 
 class Object(dict[str, Any]):
-    """A JSON object that remembers a key which stood in it twice."""
+    """A JSON object that remembers a key which stood in it twice; the last one counts, as for Pachyderm."""
 
     repeated: str | None = None
 
@@ -37,7 +37,7 @@ class Object(dict[str, Any]):
 def parse_documents(data: bytes, file: str) -> list[tuple[Any, Place]]:
     """The documents in `data`, the content of `file`, each with its place; null documents are left out.
 
-    Objects are `Object`, without repeated keys; integers have at most 20 characters, numbers are finite,
+    Objects are `Object`; integers have at most 20 characters, numbers are finite,
     strings are free of NUL and encode to UTF-8. Raise `SpecError`: with line and column for bad syntax.
     """
     if len(data) > MAX_BYTES:
@@ -222,7 +222,7 @@ def _is_allowed(document: Any) -> bool:
             if "\0" in value or not (value.isascii() or _SURROGATE.search(value) is None):
                 return False
         elif kind is Object:
-            if depth >= MAX_DEPTH or value.repeated is not None:
+            if depth >= MAX_DEPTH:
                 return False
             waiting.extend([(key, depth) for key in value])
             waiting.extend([(inner, depth + 1) for inner in value.values()])
@@ -245,8 +245,6 @@ def _inspect(document: Any, root: Place) -> None:
         if depth > MAX_DEPTH:
             raise _too_deep(Place(root.file))
         if isinstance(value, Object):
-            if value.repeated is not None:
-                raise SpecError(place.field(value.repeated), "given twice")
             for key, inner in value.items():
                 _inspect_text(key, place)
                 waiting.append((inner, place.field(key), depth + 1))

@@ -105,6 +105,7 @@ class Findings:
         self.everything = everything
         self.problems: list[SpecError] = []
         self._ignored: dict[tuple[str, str], list[str]] = {}
+        self._remarks: dict[str, None] = {}
 
     def refuse(self, error: SpecError) -> None:
         """Keep a problem, or raise it."""
@@ -126,12 +127,17 @@ class Findings:
         if str(owner) not in owners:
             owners.append(str(owner))
 
+    def remark(self, text: str, place: Place) -> None:
+        """What is allowed at `place` and hardly ever meant, as a sentence."""
+        self._remarks[f"{text} ({place})"] = None
+
     def notices(self) -> tuple[str, ...]:
-        """One sentence for each ignored field, sorted."""
-        return tuple(
+        """One sentence for each ignored field, sorted, and the remarks."""
+        ignored = tuple(
             f"{quoted(name)} is ignored: {why} ({owners[0]}{f' and {len(owners) - 1} more' if owners[1:] else ''})"
             for (name, why), owners in sorted(self._ignored.items())
         )
+        return (*ignored, *self._remarks)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -224,7 +224,7 @@ _STAGE = {
 _TRANSFORM = {
     "image": Field(
         kind=Kind.STRING,
-        about="Container image. 'images' says what stands for it; without one the host runs the command.",
+        about="Container image, run as such unless 'images' says what stands for it. Without one the host is used.",
     ),
     "cmd": Field(
         kind=Kind.STRINGS, about="The command and its arguments, run without a shell.", schema={"minItems": 1}
@@ -401,6 +401,12 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     "image": {
         "code": Field(kind=Kind.CODE, about="Stands for the files in the image, as the field 'code' of a stage."),
         "working_dir": Field(kind=Kind.STRING, about="Stands for the working directory of the image."),
+        "archive": Field(
+            kind=Kind.STRING,
+            about="The image itself: path of an OCI or 'docker save' archive, or of a directory with an OCI layout.",
+        ),
+        "container": Field(kind=Kind.BOOLEAN, about="Whether docker, podman or apptainer run it all the same."),
+        "digest": Field(kind=Kind.STRING, about="Which image the name must mean: 'sha256:' and 64 hex digits."),
     },
     "cron": {
         "name": Field(kind=Kind.STRING, about="The command sees the ticks in /pfs/<name>."),

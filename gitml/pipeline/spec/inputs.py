@@ -161,16 +161,20 @@ class InputReader:
     def _within(self, repo: Node, given: Node | None) -> str:
         """The name of `repo` with its project before it.
 
-        Where a stage of a project does not say which project it reads, and that has no such stage or path, the name
-        stands for itself: data need not move into a directory for a project that is named in one place only.
+        Where the project has no such stage or path the name stands for itself: data need not move into a directory for
+        a project that the stage alone names, and pachctl may have been told a project that the file does not name.
         """
         text, project = str(repo.value), self._project_of(given)
         if not project or not text:
             return text
         named = f"{project}/{text}"
-        if given is not None and given.value:
+        if self._is_known(named, repo.place) or not self._is_known(text, repo.place):
             return named
-        return text if self._is_known(text, repo.place) and not self._is_known(named, repo.place) else named
+        if given is not None and given.value:
+            self._findings.remark(
+                f"project {quoted(project)} has no {quoted(text)}: the one without project is read", repo.place
+            )
+        return text
 
     def _is_known(self, text: str, place: Place) -> bool:
         """Whether there is a stage of that name, or something at that path, now or once stages have run."""

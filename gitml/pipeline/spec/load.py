@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gitml.pipeline import FILE
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
@@ -28,7 +29,6 @@ from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_it
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
-FILE = "pipeline.json"
 """Name of the specification, at the top of the repository."""
 
 _WRAPPED = frozenset({"stages", "defaults", "images"})
@@ -154,8 +154,12 @@ def _load(
     if findings.problems:
         return Pipeline(stages=()), drafts
     ordered = findings.guarded((), _in_order, drafts, stages)
-    remarks = [text for stage in ordered for text in _keyless(stage)]
-    return Pipeline(stages=ordered, notices=(*findings.notices(), *remarks)), drafts
+    for stage, draft in ((stages[draft.name.value], draft) for draft in drafts):
+        for leaf, field in keyless(stage.input) if stage.input is not None else ():
+            findings.remark(
+                f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches", draft.node.place
+            )
+    return Pipeline(stages=ordered, notices=findings.notices()), drafts
 
 
 class _Listing:
@@ -403,13 +407,6 @@ def _stage(
     )
 
 
-def _keyless(stage: Stage) -> Iterator[str]:
-    """One sentence for each input of a join or group that names no key: allowed, and hardly ever meant."""
-    if stage.input is not None:
-        for leaf, field in keyless(stage.input):
-            yield f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches ({stage.where})"
-
-
 def _count(node: Node | None) -> int:
     """A number of things, 0 if absent."""
     if node is None:
@@ -442,6 +439,7 @@ def _transform(
         accept_return_code=held((), _codes, node.nodes("accept_return_code")),
         working_dir=held(None, working_dir, directory),
         image=image.value if image is not None else None,
+        source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
         debug=flag(node, "debug"),
     )

@@ -143,6 +143,20 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """Where the files of an image come from. Neither `path` nor `file`: a container engine has or fetches it."""
+
+    path: bytes | None = None
+    """An archive in the repository: a tar file, or the directory of an OCI image layout."""
+    content: str = ""
+    """What git has at `path`: mode and oid, part of the key."""
+    file: str | None = None
+    """An archive elsewhere on this machine, an absolute path."""
+    digest: str | None = None
+    """`sha256:` and 64 hex digits: of the manifest or the configuration that the image must have; part of the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
     """How a stage runs its code."""
 
@@ -158,6 +172,8 @@ class Transform:
     """Relative to the top of the workspace, or absolute where the code is mounted; None: the top."""
     image: str | None = None
     """The image the specification names, part of the key; `images` said what stands for it here."""
+    source: ImageSource | None = None
+    """Where commands find the files of the image; None: the host stands for it."""
     secrets: tuple[Secret, ...] = ()
     debug: bool = False
     """Whether the log tells how commands were started."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gitml.pipeline.spec.documents import Object
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 
@@ -98,6 +99,7 @@ class _Reader:
 
     def object(self, value: Any, place: Place, name: str, trail: str) -> Node:
         fields, spelled = OBJECTS[name], _SPELLED[name]
+        self._look_for_repeated(value, place)
         read: dict[str, Node] = {}
         first: dict[str, str] = {}
         for key, inner in _expect(value, dict, Kind.OBJECT, place).items():
@@ -152,10 +154,15 @@ class _Reader:
         if field.kind is Kind.CODE and isinstance(value, str):
             raise mismatch(value, field.kind.value, place, _IN_A_LIST)
         if field.kind in _MAP_KINDS:
+            self._look_for_repeated(value, place)
             return _string_map(value, place, field.kind)
         if field.kind is Kind.ENUM:
             return Node(_enumerated(value, place, field.schema["enum"]), place)
         return Node(_SCALARS[field.kind](value, place), place)
+
+    def _look_for_repeated(self, value: Any, place: Place) -> None:
+        if type(value) is Object and value.repeated is not None:
+            self.findings.remark(f"{quoted(value.repeated)} is given twice, and the last one counts", place)
 
     def _mount(self, value: Any, place: Place) -> Node:
         return (

@@ -108,5 +108,4 @@ def request(snapshot: Snapshot, path: bytes, arguments: Mapping[str, Any], place
 
 def candidates(directory: str, path: str) -> list[str]:
     """The repository paths that an import in `directory` may mean: from there, then from the top."""
-    made = [posixpath.normpath(posixpath.join(base, path)) for base in (directory, "")]
-    return [each for each in dict.fromkeys(made) if not each.startswith(("/", "../")) and each not in {".", ".."}]
+    return list(dict.fromkeys(posixpath.normpath(posixpath.join(base, path)) for base in (directory, "")))

@@ -186,6 +186,12 @@ def test_where_outputs_go(
     load(result, {"keep": ""})
 
 
+def test_no_output_goes_where_data_is_that_git_does_not_have() -> None:
+    text = "stages: {s: {cmd: x, outs: [m/a.pkl]}}"
+    assert "output" not in entries(imported(text, data=["m/raw.csv"]))["s"]
+    assert entries(imported(text))["s"]["output"] == "m"
+
+
 def test_a_directory_of_outputs_data_and_files_of_the_user() -> None:
     text = """
 stages:
@@ -238,18 +244,23 @@ stages:
   away: {cmd: x, outs: [/tmp/x]}
   up: {cmd: x, wdir: ..}
   there: {cmd: x}
+  own: {cmd: x, deps: [data/own.csv], outs: [data/own.csv]}
+  again: {cmd: x, outs: [q/r]}
+  once: {cmd: x, outs: [q]}
   fine: {cmd: x, frozen: true, always_changed: true, deps: [none.py, with.dvc], outs: [o: {persist: true}]}
 artifacts: {m: {path: x}}
 """,
         data=["with.dvc"],
         stages={"there": "there"},
     )
-    assert list(entries(result)) == ["fine"]
+    assert list(entries(result)) == ["again", "fine"]
     assert [text.partition(":")[2].partition(":")[0].strip() for text in said(result, Kind.REFUSED)] == [
         "stages.far",
         "stages.away",
         "stages.up",
         "there",
+        "own",
+        "once",
     ]
     assert len(said(result, Kind.IGNORED)) == 3
     assert said(result, Kind.TODO) == [

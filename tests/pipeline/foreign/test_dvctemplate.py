@@ -63,12 +63,14 @@ def test_a_value_alone_keeps_its_type_and_keys_are_texts_too() -> None:
         # DVC names stages by the values as Python writes them if these come from elsewhere
         ("'${flags}'", {"s@True": "true", "s@False": "false", "s@0.1": "0.1"}),
         ("['${lr}', b]", {"s@0.001": "0.001", "s@b": "b"}),
+        ("[x, [y]]", {"s@0": "x", "s@1": None}),
         ("[]", {}),
     ],
 )
-def test_foreach_over_a_list(foreach: str, names: dict[str, str]) -> None:
-    made = commands(f"  s: {{foreach: {foreach}, do: {{cmd: 'x${{item}}'}}}}\n")
-    assert made == {name: f"x{value}" for name, value in names.items()}
+def test_foreach_over_a_list(foreach: str, names: dict[str, str | None]) -> None:
+    cmd = "y" if None in names.values() else "x${item}"
+    made = commands(f"  s: {{foreach: {foreach}, do: {{cmd: '{cmd}'}}}}\n")
+    assert made == {name: cmd.replace("${item}", value or "") for name, value in names.items()}
 
 
 def test_foreach_over_objects() -> None:

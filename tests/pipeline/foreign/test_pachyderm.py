@@ -7,6 +7,7 @@ import pytest
 
 from gitml.pipeline.foreign.findings import Imported, Kind, Present
 from gitml.pipeline.foreign.pachyderm import import_pachyderm
+from gitml.pipeline.foreign.standins import stand_in
 from gitml.pipeline.spec import SpecError, load_pipeline
 from tests.pipeline.test_spec import tree_with
 
@@ -28,7 +29,13 @@ def said(result: Imported, kind: Kind) -> dict[str, str]:
 
 def test_a_specification_of_2_is_listed_as_it_is() -> None:
     result = taken(
-        spec("edges", input={"pfs": {"repo": "images", "glob": "/*"}}, podPatch="[]", autoscaling=True, datumTries=2)
+        spec(
+            "edges",
+            input={"pfs": {"repo": "images", "glob": "/*", "repoType": "user", "s3": False}},
+            podPatch="[]",
+            autoscaling=True,
+            datumTries=2,
+        )
     )
     assert result.entries == ["old/p.json"]
     assert [(each.name, each.converted) for each in result.stages] == [("edges", False)]
@@ -178,3 +185,13 @@ def test_what_stands_for_an_image(cmd: list[str], files: set[str], entry: dict[s
     assert result.images == {"x:1": entry}
     assert said(result, Kind.TODO).keys() == {"images: x:1"}
     assert taken(spec("a", transform={"cmd": cmd, "image": "x:1"}), images=frozenset({"x:1"})).images == {}
+
+
+def test_a_common_name_in_another_project_is_no_guess() -> None:
+    files = frozenset({"ml/other/train.py", "far/train.py"})
+    transform = {"cmd": ["python3", "/code/train.py"]}
+    assert stand_in([transform], "ml/neon/train.json", files).as_entry() == {"code": {"/code/train.py": "TODO"}}
+    assert stand_in([transform], "ml/other/train.json", files).as_entry() == {"code": {"/code": "ml/other"}}
+    assert stand_in([transform], "specs/train.json", files - {"far/train.py"}).as_entry() == {
+        "code": {"/code": "ml/other"}
+    }

@@ -14,6 +14,7 @@ from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.code import CodeFile
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.task import TaskOutcome
+from gitml.pipeline.view import Inside
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_EXECUTABLE, Entry
@@ -100,7 +101,10 @@ def place() -> Iterator[Path]:
 def inside(sandbox: Sandbox, workspace: Workspace, text: str) -> str:
     view = sandbox.view(workspace)
     done = subprocess.run(
-        view.arguments(["/bin/sh", "-c", text], view.directory(None), None), capture_output=True, check=False, text=True
+        view.arguments(Inside(command=["/bin/sh", "-c", text], directory=view.directory(None)), None),
+        capture_output=True,
+        check=False,
+        text=True,
     )
     return done.stdout + done.stderr
 

@@ -1,0 +1,20 @@
+"""What hooks do when nothing is to be done on a branch itself: have those looked at that read it."""
+
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.pipeline.followers import may_have_readers
+from gitml.pipeline.launch import runs_by_itself, start_runner
+from gitml.pipeline.lease import Lease
+from gitml.pipeline.trust import Level, Trust
+
+
+def follow(repo: Repository, odb: GitOdb) -> None:
+    """Have the runner look at branches that read this one; nothing is to be done on this one itself."""
+    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
+    if not branch or Trust(repo).level is Level.NEVER or not runs_by_itself(repo):
+        return
+    if may_have_readers(repo, odb, branch):
+        lease = Lease(repo)
+        lease.request(branch)
+        if not lease.is_held():
+            start_runner(repo)
