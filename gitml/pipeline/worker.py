@@ -37,7 +37,7 @@ from gitml.pipeline.collect import Collected, collect
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
-from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, pack, unpack
+from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, image_in, pack, unpack
 from gitml.pipeline.process import Stop, end_leftovers
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
@@ -238,13 +238,10 @@ class Bench:
         absent = fetch_objects(repo, remote, roots - {empty})
         if absent:
             raise MissingDataError(f"object '{min(absent)}' is no longer at the data remote")
-        paths: dict[Oid, bytes] = {}
-        for entry, path in {
-            **{file.entry: file.source for file in job.code},
-            **{p.entry: p.full_path for p in inputs},
-        }.items():
-            for below, found in files_below(self._odb, entry, path):
-                paths.setdefault(found, below)
+        archive = image_in(job.stage, Snapshot(self._odb, job.attributes))
+        named = {file.entry: file.source for file in job.code} | {part.entry: part.full_path for part in inputs}
+        named |= {entry: path for path, entry in archive.items()}
+        paths = {oid: path for entry, root in named.items() for path, oid in files_below(self._odb, entry, root)}
         pointers = read_pointers(repo.git, paths)
         wanted = [(paths[oid], pointer.manifest) for oid, pointer in pointers.items()]
         missing = fetch_versions(repo, wanted, remotes=[remote], progress=False)
