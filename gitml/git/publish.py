@@ -102,7 +102,7 @@ def publish(
     try:
         commit = signed(repo, result_commit(odb, tip, tree, message, who, committer_of(repo)), asking=sign)
     except SigningError as error:
-        return Parked(error.message)
+        return Parked(error.message if sign else f"{error.message} (git ml publish --sign can ask for a passphrase)")
     with PackWriter(repo.objects_dir, odb.format, reader=odb) as pack:
         commit_id = pack.write("commit", format_commit(commit))
         pack.finish()

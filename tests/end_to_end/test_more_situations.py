@@ -62,7 +62,9 @@ def test_row_21_results_are_signed_or_wait(project: Project) -> None:
     project.write("training/b.csv", "3\n")
     project.commit("more")
     assert project.subjects()[0] == "more"
-    assert "cannot be signed" in project.ml("run", check=False).stderr
+    said = project.ml("run", check=False).stderr
+    assert "cannot be signed" in said
+    assert "publish --sign" in said
     key = project.path.parent / "key"
     project.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     project.git("config", "user.signingKey", f"{key}.pub")
