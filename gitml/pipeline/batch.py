@@ -268,7 +268,6 @@ class _Process:
         host.shown = {**attempts.granted.directories, PLACE: host.alias / "batch"}
         _write_scripts(pipes)
         self._ask, self._answer = (_open_pipe(pipes / name) for name in ("ask", "answer"))
-        remove_tree(host.out)
         self._said = b""
         self._events: SimpleQueue[_Asked | Ended | Failure | BaseException] = SimpleQueue()
         self._ending = threading.Event()
@@ -294,6 +293,11 @@ class _Process:
         """During the block the process sees what is in `workspace` as its `/pfs`, and writes there."""
         workspace.seen_at = self.host.alias / "work"
         workspace.lends_tmp = False  # it is that of the process, which goes on
+        for left in self.host.pfs.iterdir():  # written while no datum was there
+            if left.is_dir() and not left.is_symlink():
+                remove_tree(left)
+            else:
+                left.unlink()
         _move_all(workspace.pfs, self.host.pfs)
         try:
             yield

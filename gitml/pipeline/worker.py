@@ -33,6 +33,7 @@ from gitml.git.promisor import fetch_objects, fetch_versions
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 from gitml.oid import ObjectFormat, Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.collect import Collected, collect
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.limits import Allotment, Machine, Means
@@ -40,7 +41,7 @@ from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_be
 from gitml.pipeline.process import Stop, end_leftovers
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, empty_tree, format_tree
@@ -161,6 +162,7 @@ class Bench:
         _find_helper(job.address)
         remote = name_remote(repo, job.address)
         self._bring(repo, remote, job, orders)
+        processes = Processes()
         batch = _Batch(
             job,
             repo,
@@ -170,13 +172,15 @@ class Bench:
             workspaces=self._workspaces,
             allotment=self._allotment,
             granted=self._grant(job),
+            processes=processes,
             stop=stop,
         )
         with PackWriter(
             repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=self._odb
         ) as written:
             began = time.monotonic()
-            done = [batch.do(order, written) for order in orders]
+            with processes:
+                done = [batch.do(order, written) for order in orders]
             seconds = time.monotonic() - began
             commit = write_commit(written, batch.tree(written))
             written.finish()
@@ -264,6 +268,7 @@ class _Batch:
         workspaces: Workspaces,
         allotment: Allotment,
         granted: Granted,
+        processes: Processes,
         stop: Stop,
     ) -> None:
         self.contents: list[tuple[bytes, Oid]] = []
@@ -279,6 +284,7 @@ class _Batch:
         self._workspaces = workspaces
         self._allotment = allotment
         self._granted = granted
+        self._processes = processes
         self._stop = stop
         self._mounts = [mount.target for mount in job.stage.code or ()]
         self._trees: list[tuple[bytes, Entry]] = []
@@ -297,8 +303,11 @@ class _Batch:
         log = self._logs / f"{order.key}-{threading.get_ident()}.log"
         datum = order.datum
 
-        def make() -> Workspace:
-            return self._workspaces.create(datum.inputs, self._job.code, self._job.files, self._mounts)
+        def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+            return self._workspaces.create(
+                datum.inputs if inputs else (), self._job.code if code else (),
+                self._job.files if code else None, self._mounts if code else (),
+            )  # fmt: skip
 
         environment = task_environment(
             stage, datum, environ=os.environ, datum_id=datum.id, job_id=self._job.run, commits=self._job.commits
@@ -306,7 +315,7 @@ class _Batch:
         try:
             with (
                 self._allotment.share(stage) as share,
-                run_task(
+                self._processes.run_task(
                     stage,
                     make=make,
                     sandbox=self.sandbox,
