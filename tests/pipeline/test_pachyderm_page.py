@@ -7,7 +7,7 @@ from pathlib import Path
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pachyderm.md").read_text("utf-8")
-OWN = {"output", "code", "params", "metrics", "predictions", "leakage", "plots"}
+OWN = {"output", "code", "executor", "params", "metrics", "predictions", "leakage", "plots"}
 """Fields that Pachyderm has not."""
 STATES = {
     Disposition.SUPPORTED: {"same", "better", "mapped"},
