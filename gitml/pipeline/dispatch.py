@@ -27,12 +27,12 @@ from gitml.oid import Oid
 from gitml.pipeline.collect import Collected
 from gitml.pipeline.executor import Ended, ExecutorError, Facts, Task, Work
 from gitml.pipeline.livelogs import note_task
-from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, pack, unpack
+from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, image_in, pack, unpack
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import State, TaskOutcome
 from gitml.pipeline.worker import WorkError, work
 from gitml.store.odb import ObjectWriter
-from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
+from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
 
 Client = Any
 """Of `distributed`, whose methods have no types."""
@@ -224,11 +224,13 @@ def prepare(
     """
     inputs = {part.entry: part.full_path for task in tasks for part in task.datum.inputs}
     named = {file.entry: file.source for file in work.code} | inputs
+    archive = image_in(work.stage, work.snapshot)
+    named |= {entry: path for path, entry in archive.items()}
     paths = {oid: path for entry, root in named.items() for path, oid in files_below(odb, entry, root)}
     pointers = read_pointers(repo.git, paths)
     exchange.send_contents([(paths[oid], pointer.manifest) for oid, pointer in pointers.items()])
     with PackWriter(repo.objects_dir, repo.format, reader=odb) as writer:
-        attributes = attribute_tree(work.snapshot, writer, work.stage.output)
+        attributes = edit_tree(writer, writer, attribute_tree(work.snapshot, writer, work.stage.output), archive)
         read = {entry.oid.hex().encode(): entry for entry in named if entry.mode != MODE_GITLINK}
         entries = {b"attributes": attributes, b"read": writer.write("tree", format_tree(read.items()))}
         tree = writer.write("tree", format_tree((name, Entry(MODE_TREE, oid)) for name, oid in entries.items()))

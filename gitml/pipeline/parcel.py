@@ -34,7 +34,7 @@ class Job:
     files: Mapping[bytes, bytes]
     """Parameters, as files at repository paths."""
     attributes: Oid
-    """A tree with the `.gitattributes` files that count for the outputs."""
+    """A tree with the `.gitattributes` files that count for the outputs, and the archive of the stage's image."""
     object_format: str
     address: str
     """The data remote."""
@@ -115,3 +115,10 @@ def files_below(odb: ObjectReader, entry: Entry, path: bytes) -> Iterator[tuple[
         for below, found in Snapshot(odb, entry.oid).walk():
             if found.is_file:
                 yield (path + b"/" + below if path else below), found.oid
+
+
+def image_in(stage: Stage, snapshot: Snapshot) -> dict[bytes, Entry]:
+    """Path and entry of the archive that has the image of a stage; nothing if the tree has none."""
+    source = stage.transform.source
+    entry = snapshot.get(source.path) if source is not None and source.path is not None else None
+    return {source.path: entry} if source is not None and source.path is not None and entry is not None else {}

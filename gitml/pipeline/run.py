@@ -348,7 +348,7 @@ class Runner:
             line.reason = NOT_TRUSTED
             report.notices[f"{stage.name}: {NOT_TRUSTED}"] = None
             return None
-        executor = self._executor_of(stage, report)
+        executor = self._executor_of(stage)
         run = StageRun(
             repo=self._repo,
             odb=self._odb,
@@ -396,15 +396,12 @@ class Runner:
         known = self._cache.task(key) if ignore else None
         return known is not None and known.state in ignore
 
-    def _executor_of(self, stage: Stage, report: RunReport) -> Executor | None:
+    def _executor_of(self, stage: Stage) -> Executor | None:
         """What computes the tasks of a stage; None: this machine."""
         setting = self._repo.config("ml.executor")
         if setting is not None and setting not in EXECUTORS:
             raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
         name = self._options.executor or stage.executor or setting or LOCAL
-        if name == DASK and stage.transform.source is not None:  # workers know nothing of images
-            report.notices[f"{stage.name}: it runs in an image, so it is computed here and not on the cluster"] = None
-            return None
         return DaskExecutor(self._repo, self._odb) if name == DASK else None
 
     def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:

@@ -36,15 +36,16 @@ from gitml.oid import ObjectFormat, Oid
 from gitml.pipeline.batch import Processes
 from gitml.pipeline.collect import Collected, collect
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
-from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, pack, unpack
+from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, image_in, pack, unpack
 from gitml.pipeline.process import Stop, end_leftovers
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
 from gitml.store.odb import ObjectWriter
-from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, empty_tree, format_tree
+from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
 _OPENING = threading.Lock()
 
@@ -135,8 +136,10 @@ class Bench:
         self._odb = GitOdb(self._repo.git, object_format)
         self._workspaces = Workspaces(self._place / "tasks", self._odb)
         self._allotment = Allotment(Machine.here(os.environ))
+        self._choosing = threading.Lock()
         self._sandboxes: dict[tuple[str, bool], Sandbox] = {}
-        self._ended = weakref.finalize(self, _clear, self._odb, self._workspaces, self._place)
+        self._images = Sandboxes(self._repo, self._odb)
+        self._ended = weakref.finalize(self, _clear, self._images, self._odb, self._workspaces, self._place)
 
     def __enter__(self) -> Self:
         return self
@@ -167,7 +170,7 @@ class Bench:
             job,
             repo,
             self._odb,
-            self._sandbox(job.sandbox, job.network),
+            self._sandbox(job),
             logs=self._logs,
             workspaces=self._workspaces,
             allotment=self._allotment,
@@ -206,13 +209,19 @@ class Bench:
             seconds=seconds,
         )
 
-    def _sandbox(self, setting: str, network: bool) -> Sandbox:
-        known = self._sandboxes.get((setting, network))
-        if known is None:
-            # the secrets of this machine are kept from tasks as a worktree is: they are given theirs
-            known = choose_sandbox(setting, worktree=self._secrets, git_dir=self._repo.common_dir, network=network)
-            self._sandboxes[setting, network] = known
-        return known
+    def _sandbox(self, job: Job) -> Sandbox:
+        with self._choosing:
+            if job.stage.transform.source is not None:
+                # an image depends on what is installed on this machine, so its settings count
+                return self._images.of(job.stage, Snapshot(self._odb, job.attributes))
+            known = self._sandboxes.get((job.sandbox, job.network))
+            if known is None:
+                # the secrets of this machine are kept from tasks as a worktree is: they are given theirs
+                known = choose_sandbox(
+                    job.sandbox, worktree=self._secrets, git_dir=self._repo.common_dir, network=job.network
+                )
+                self._sandboxes[job.sandbox, job.network] = known
+            return known
 
     def _grant(self, job: Job) -> Granted:
         if not job.stage.transform.secrets:
@@ -233,13 +242,10 @@ class Bench:
         absent = fetch_objects(repo, remote, roots - {empty})
         if absent:
             raise MissingDataError(f"object '{min(absent)}' is no longer at the data remote")
-        paths: dict[Oid, bytes] = {}
-        for entry, path in {
-            **{file.entry: file.source for file in job.code},
-            **{p.entry: p.full_path for p in inputs},
-        }.items():
-            for below, found in files_below(self._odb, entry, path):
-                paths.setdefault(found, below)
+        archive = image_in(job.stage, Snapshot(self._odb, job.attributes))
+        named = {file.entry: file.source for file in job.code} | {part.entry: part.full_path for part in inputs}
+        named |= {entry: path for path, entry in archive.items()}
+        paths = {oid: path for entry, root in named.items() for path, oid in files_below(self._odb, entry, root)}
         pointers = read_pointers(repo.git, paths)
         wanted = [(paths[oid], pointer.manifest) for oid, pointer in pointers.items()]
         missing = fetch_versions(repo, wanted, remotes=[remote], progress=False)
@@ -248,7 +254,8 @@ class Bench:
             raise MissingDataError(f"content of '{os.fsdecode(path)}' cannot be fetched: {reason}")
 
 
-def _clear(odb: GitOdb, workspaces: Workspaces, place: Path) -> None:
+def _clear(images: Sandboxes, odb: GitOdb, workspaces: Workspaces, place: Path) -> None:
+    images.close()
     odb.close()
     workspaces.close()
     remove_tree(place)
@@ -275,7 +282,7 @@ class _Batch:
         """Path and manifest of what is large in the outputs."""
         self.size = 0
         """Bytes in outputs with such contents."""
-        self.means = Means.of(job.stage.limits)
+        self.means = Means.of(job.stage.limits, sandbox.name, sandbox.holds)
         self.sandbox = sandbox
         self._job = job
         self._repo = repo

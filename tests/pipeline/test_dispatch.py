@@ -1,10 +1,11 @@
 """How tasks are put into batches, and what is said of the cluster; and a worker without one, against real remotes."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,20 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.dispatch import Cluster, DaskExecutor, Sizer, attribute_tree, prepare, shown_address, under_way
 from gitml.pipeline.executor import ExecutorError, Task, Work
 from gitml.pipeline.parcel import PROTOCOL, Job, Order
 from gitml.pipeline.plan import evaluate_stage
+from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.worker import Bench, WorkError, work
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot
 from tests.conftest import run_git
+from tests.images import Member, layer, oci, write_tar
 
 
 def test_batches_grow_to_what_takes_some_seconds_and_leave_work_for_everybody() -> None:
@@ -154,7 +158,7 @@ stages:
 class _Submitter:
     """A repository with a stage of three datums, a remote, and what workers are to be told."""
 
-    def __init__(self, path: Path, address: str) -> None:
+    def __init__(self, path: Path, address: str, more: Mapping[str, bytes] | None = None) -> None:
         path.mkdir()
         run_git(path, "init", "-q")
         run_git(path, "remote", "add", "data", address)
@@ -166,8 +170,9 @@ class _Submitter:
             "input/b": os.urandom(200_000),
             "input/c": b"c\n",
             ".gitattributes": b"input/** filter=ml -text\n*.bin filter=ml -text\n",
+            **(more or {}),
         }.items():
-            (path / name).parent.mkdir(exist_ok=True)
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(content)
         run_git(path, "config", "ml.auto", "off")
         run_git(path, "add", "-A")
@@ -190,7 +195,7 @@ class _Submitter:
         )  # fmt: skip
         self.exchange = Exchange(self.repo, self.odb, "data")
         cluster = Cluster(
-            scheduler="", remote="data", address=shown_address(self.repo, "data"), sandbox="none", network=False
+            scheduler="", remote="data", address=shown_address(self.repo, "data"), sandbox="auto", network=False
         )
         self.job: Job = prepare(self.repo, self.odb, self.exchange, cluster, self.work, self.tasks)
 
@@ -277,3 +282,39 @@ def _foreign(submitter: _Submitter) -> list[Order]:
     order = submitter.orders[0]
     part = replace(order.datum.inputs[0], entry=Entry(MODE_FILE, Oid(b"\1" * 20)))
     return [Order(order.key, replace(order.datum, inputs=(part,)))]
+
+
+IN_IMAGE = """
+stages:
+- pipeline: {name: up}
+  transform: {image: "tool:1", cmd: [sh, -c, cp /pfs/input/* /etc/mark /pfs/out]}
+  input: {pfs: {repo: input, glob: /a}}
+images: {"tool:1": {archive: images/tool.tar}}
+"""
+
+
+def test_an_image_goes_to_workers_with_the_inputs(tmp_path: Path) -> None:
+    program = next((path for name in ("busybox", "busybox.static") if (path := shutil.which(name)) is not None), None)
+    found = "" if program is None else subprocess.run(["ldd", program], capture_output=True, check=False, text=True)
+    if program is None or "not a dynamic" not in str(found):
+        pytest.skip("there is no static busybox here: apt install busybox-static")
+    try:
+        choose_sandbox("bwrap")
+    except BubblewrapError as error:
+        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    content: list[Member] = [
+        ("bin/", ""), ("bin/busybox", Path(program).read_bytes(), 0o755), ("bin/sh", "->busybox"),
+        ("bin/cp", "->busybox"), ("etc/mark", "of the image"),
+    ]  # fmt: skip
+    archive = write_tar(oci([layer(*content)], name="1", Env=["PATH=/bin"]), tmp_path / "tool.tar").read_bytes()
+    run_git(tmp_path, "init", "-q", "--bare", "data.git")
+    attributes = b"input/** filter=ml -text\n*.tar filter=ml -text\n"
+    files = {"pipeline.json": IN_IMAGE.encode(), "images/tool.tar": archive, ".gitattributes": attributes}
+    submitter = _Submitter(tmp_path / "project", "../data.git", files)
+    with Bench(tmp_path / "bench", submitter.repo.format) as bench:
+        returned = bench.perform(submitter.job, submitter.orders, submitter.stop)
+    assert [(each.state, each.message) for each in returned.done] == [("success", "")]
+    submitter.exchange.bring([returned.commit], [])
+    assert run_git(submitter.path, "show", f"{returned.commit}:out/{submitter.orders[0].key}/mark") == "of the image"
+    submitter.exchange.settle(None)
+    submitter.odb.close()
