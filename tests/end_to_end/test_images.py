@@ -143,6 +143,8 @@ def test_images_elsewhere_and_what_goes_wrong(tmp_path: Path, busybox: bytes) ->
         stage("x", "absent", "tool:2", transform={"cmd": ["/bin/none"]}),
         stage(text, "lost", "gone:a"),
     ]
+    batched = "while pachctl next datum; do cat pfs/input/x.csv > pfs/out/b; done"
+    stages.append(stage("", "batched", "tool:1", transform={"cmd": ["sh", "-c", batched], "datum_batching": True}))
     images: dict[str, Any] = {"tool:1": {"archive": str(archive)}, "gone:a": {"archive": str(tmp_path / "no.tar")}}
     images["tool:2"] = {"archive": str(archive), "digest": pin}
     project = small_project(tmp_path / "project", {"stages": stages, "images": images})
@@ -151,6 +153,7 @@ def test_images_elsewhere_and_what_goes_wrong(tmp_path: Path, busybox: bytes) ->
     done = project.ml("run", check=False)
     assert done.returncode == 2
     assert project.read("seen/a") == "0\n/workspace\n"
+    assert project.read("batched/b") == project.read("input/x.csv")
     assert f'to pin this one, put "digest": "{pin}"' in done.stderr + done.stdout
     assert "command '/bin/none' is not found" in project.stage("absent")["reason"]
     assert "no.tar': cannot read it: No such file" in done.stderr + done.stdout
