@@ -39,8 +39,9 @@ def _dispatch(argv: Sequence[str]) -> int:
         return merge_file(argv[1:])
     if command == "runner" and len(argv) > 1:
         from gitml.pipeline.background import run_in_background
+        from gitml.remote.egress import Egress
 
-        return run_in_background(argv[1])
+        return run_in_background(argv[1], Egress)
     if command == "textconv":
         from gitml.review.textconv import main as textconv
 

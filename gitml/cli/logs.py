@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gitml.cli.context import Context, open_context
+from gitml.cli.egress import in_words, standing
 from gitml.cli.output import day, paint, safe, show, talk
 from gitml.errors import ExitCode, UserError
 from gitml.pipeline.livelogs import LiveLogs, Piece
@@ -58,11 +59,30 @@ def logs(
                 for line in _tail(text, lines):
                     show(safe(line))
                 shown += 1
+        if run is None and datum is None:
+            shown += _egress(context, stage, failed=failed)
         if not shown:
             _explain_nothing(context, name, stage)
         if follow:
             talk("gitml: no run is under way")
     return ExitCode.OK
+
+
+def _egress(context: Context, stage: str | None, *, failed: bool) -> int:
+    """Say where copies of results stand; give how many there are."""
+    try:
+        survey, _ = context.survey()
+    except UserError:
+        return 0  # a run of a commit that has a pipeline: its logs can be read in any case
+    lines = [
+        (status.stage.name, found)
+        for status in survey.statuses
+        if (stage is None or status.stage.name == stage) and (found := standing(context, status)) is not None
+    ]
+    told = [(name, found) for name, found in lines if not failed or found["state"] == "failed"]
+    for name, found in told:
+        show(paint(f"── {safe(name)} · egress to {in_words(found)}", "31" if found["state"] == "failed" else "1"))
+    return len(told)
 
 
 def _follow(context: Context, stage: str | None, datum: str | None, lines: int | None) -> int:

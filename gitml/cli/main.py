@@ -34,6 +34,7 @@ COMMANDS = {
     "undo": ("undo", "Take the last result commit back"),
     "rebase": ("rebase", "Replay commits without the results between them"),
     "cron": ("cron", "Commit the ticks of cron inputs"),
+    "egress": ("egress", "Copy results to where 'egress' says"),
     "publish": ("publish", "Commit results that wait to be committed"),
     "watch": ("watch", "Show the run under way, stage by stage"),
     "wait": ("wait", "Wait for the run that is under way"),

@@ -8,6 +8,7 @@ from gitml.errors import BusyError, ExitCode
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.launch import start_runner
 from gitml.pipeline.run import RunOptions, RunReport, StageReport
+from gitml.remote.egress import Egress
 
 
 def perform(context: Context, options: RunOptions, branch: str | None = None) -> RunReport:
@@ -35,8 +36,9 @@ def _run(context: Context, options: RunOptions, branch: str | None) -> RunReport
     try:
         with stopping("finished datums are kept") as stop:
             return run_branch(
-                context.repo, context.odb, context.lease, options, report=display.draw, stop=stop, branch=branch
-            )
+                context.repo, context.odb, context.lease, options, report=display.draw, stop=stop, branch=branch,
+                carrier=Egress(context.repo, context.odb),
+            )  # fmt: skip
     finally:
         display.close()
 
@@ -49,7 +51,7 @@ def conclude(report: RunReport, *, json: bool, dry_run: bool = False) -> int:
         _print(report, dry_run=dry_run)
     if report.stopped:
         return ExitCode.INTERRUPTED
-    return ExitCode.STAGE_FAILED if report.failed else ExitCode.OK
+    return ExitCode.STAGE_FAILED if report.failed or report.undelivered else ExitCode.OK
 
 
 def _as_json(report: RunReport) -> dict[str, object]:
@@ -59,6 +61,7 @@ def _as_json(report: RunReport) -> dict[str, object]:
         "published": report.published.hex() if report.published is not None else None,
         "parked": report.parked or None,
         "tree": report.tree.hex() if report.tree is not None else None,
+        "undelivered": report.undelivered,
         "stages": [
             {
                 "name": stage.name,

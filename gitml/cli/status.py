@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gitml.cli.context import Context, open_context
+from gitml.cli.egress import in_words, standing
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, count, paint, safe, show, show_json, table, talk
 from gitml.cli.watch import Board, Line, progress_text
@@ -36,12 +37,20 @@ def status(
             return _watch(context, rev)
         survey, pipeline = context.survey(rev)
         rows = context.standings(survey)
+        copies = {
+            status.stage.name: found for status in survey.statuses if (found := standing(context, status)) is not None
+        }
         if json:
             show_json(
-                {"schema": "gitml/status/1", "head": survey.commit.hex(), "stages": [_as_json(row) for row in rows]}
+                {
+                    "schema": "gitml/status/1",
+                    "head": survey.commit.hex(),
+                    "stages": [_as_json(row, copies.get(row.name)) for row in rows],
+                }
             )
         else:
-            _print(context, rev, rows, uncommitted(context, survey) if rev == "HEAD" else [])
+            changed = uncommitted(context, survey) if rev == "HEAD" else []
+            _print(context, rev, rows, changed, copies)
             for notice in pipeline.notices:
                 talk(f"note: {safe(notice)}")
     return ExitCode.DIFFERENT if exit_code and any(row.state != "fresh" for row in rows) else ExitCode.OK
@@ -79,13 +88,14 @@ def _watch(context: Context, rev: str) -> int:
         return ExitCode.INTERRUPTED
 
 
-def _as_json(row: Standing) -> dict[str, object]:
+def _as_json(row: Standing, copy: dict[str, object] | None) -> dict[str, object]:
     return {
         "name": row.name,
         "state": row.state,
         "reason": row.reason,
         "output": row.output,
         "datums": {"total": row.total, "done": row.done, "failed": row.failed},
+        "egress": copy,
     }
 
 
@@ -106,7 +116,9 @@ def uncommitted(context: Context, survey: Survey) -> list[bytes]:
     ]
 
 
-def _print(context: Context, rev: str, rows: list[Standing], changed: list[bytes]) -> None:
+def _print(
+    context: Context, rev: str, rows: list[Standing], changed: list[bytes], copies: dict[str, dict[str, object]]
+) -> None:
     place = context.repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.decode().strip()
     where = f"branch {place}" if place and rev == "HEAD" else rev if rev != "HEAD" else "a detached HEAD"
     subject = context.repo.git.line("log", "-1", "--format=%h %s", context.commit(rev).hex())
@@ -119,11 +131,15 @@ def _print(context: Context, rev: str, rows: list[Standing], changed: list[bytes
         show(f"  {paint(f'{glyph} {row.state.ljust(width)}', colour)}{line}")
     if not rows:
         show("  no stages in pipeline.json")
+    for name, copy in copies.items():
+        show(f"  {safe(name)} → {in_words(copy)}")
     advice = _advice(rows, installed=is_installed(context.repo))
     if changed:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         name = safe(changed[0].decode("utf-8", "surrogateescape"))
         advice.append(f"  (changes to '{name}'{others} count once they are committed)")
+    if any(copy["state"] in ("behind", "failed") for copy in copies.values()):
+        advice.append('  (use "git ml egress" to copy results out again)')
     for line in ["", *advice] if advice else []:
         show(line)
 

@@ -12,6 +12,7 @@ from gitml.hooks.words import say
 from gitml.oid import Oid
 from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.delivery import due
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
@@ -49,6 +50,7 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     if failed:
         names = ", ".join(status.stage.name for status in failed)
         say(f"{names} failed for these inputs and is not tried again by itself; see: git ml logs")
+    todo += _to_be_copied(repo, surveyor, head, survey.statuses, trust)
     waiting_only = all(status.state is State.STALE and status.waits_for for status in todo)
     if not todo or waiting_only:
         follow(repo, odb)
@@ -72,12 +74,26 @@ def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: boo
     say(f"{count} queued ({names}){' behind the current run' if behind else ''} · git ml status")
 
 
+def _to_be_copied(
+    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], trust: Trust
+) -> list[StageStatus]:
+    """The stages whose result is there, and is not yet where their egress goes."""
+    leaving = [each for each in statuses if each.stage.egress and each.state in (State.FRESH, State.HELD)]
+    if not leaving:
+        return []
+    from gitml.remote.egress import Egress  # noqa: PLC0415 - the clients take 10 ms, and few have egress
+
+    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
+    carrier = Egress(repo, surveyor.odb)
+    return due(repo, carrier, branch, leaving, brought=lambda: surveyor.own_digests(head), trust=trust)
+
+
 def _adopt_commands(
     repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], *, own: bool
 ) -> None:
     """Trust the commands that the level lets in by themselves."""
     trust = Trust(repo)
-    wanted = {command_of(status) for status in statuses if status.state is not State.FRESH}
+    wanted = {command_of(each) for each in statuses if each.state is not State.FRESH or each.stage.egress}
     if own and trust.adopts_own and not all(map(trust.has, wanted)):
         trust.add(surveyor.own_digests(head))
     if trust.level is Level.SIGNED and not all(map(trust.has, wanted)) and is_vouched_for(repo, head, statuses):

@@ -8,7 +8,7 @@ from gitml.errors import GitmlError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.code import code_files
-from gitml.pipeline.key import command_digest, spec_fields
+from gitml.pipeline.key import command_digest, command_fields
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.spec.model import Stage
@@ -72,7 +72,7 @@ def _review(stage: Stage, snapshot: Snapshot, outputs: Sequence[bytes], trust: T
         stage=stage.name,
         digest=digest,
         reviewed=trust.has(digest),
-        fields=spec_fields(stage),
+        fields=command_fields(stage),
         code=tuple(dict.fromkeys(file.source for file in code)),
     )
 

@@ -13,6 +13,7 @@ from gitml.errors import GitmlError, MachineError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.delivery import Carrier
 from gitml.pipeline.followers import readers
 from gitml.pipeline.launch import publishes_beside, results_of
 from gitml.pipeline.lease import Lease, RunState
@@ -30,16 +31,18 @@ def run_branch(
     report: Callable[[RunState], None],
     stop: Event,
     branch: str | None = None,
+    carrier: Carrier | None = None,
 ) -> RunReport:
     """Run `branch` (a full ref name), by default the one checked out here or the detached HEAD.
 
-    The caller holds the lease.
+    The caller holds the lease. `carrier` copies results out; without one they stay.
     """
     if branch is None and options.at is None:
         branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() or None
     with Notifier(repo) as notifier:
         try:
-            done = Runner(repo, odb, lease, options, report=notifier.reporting(report), stop=stop).run(branch)
+            runner = Runner(repo, odb, lease, options, report=notifier.reporting(report), stop=stop, carrier=carrier)
+            done = runner.run(branch)
         except Exception as error:
             state = lease.read_state()
             if state is not None and state.status == "running":
@@ -51,7 +54,7 @@ def run_branch(
     return done
 
 
-def run_in_background(where: str) -> int:
+def run_in_background(where: str, carrier_of: Callable[[Repository, GitOdb], Carrier]) -> int:
     """Serve requests until there are none; `where` is a worktree or git directory of the repository."""
     repo = Repository.discover(Path(where))
     lease = Lease(repo)
@@ -70,11 +73,18 @@ def run_in_background(where: str) -> int:
             if not mine:
                 return status
             while not stop.is_set() and (branch := lease.take_request()) is not None:
-                status |= _serve(repo, lease, branch, stop, followed)
+                status |= _serve(repo, lease, branch, stop, followed, carrier_of)
     return status
 
 
-def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: set[str]) -> int:
+def _serve(
+    repo: Repository,
+    lease: Lease,
+    branch: str,
+    stop: Event,
+    followed: set[str],
+    carrier_of: Callable[[Repository, GitOdb], Carrier],
+) -> int:
     """Run one branch, then ask for those that read it; each once, or two that read each other would never end."""
     try:
         beside = repo.worktree is None and publishes_beside(repo)
@@ -84,7 +94,10 @@ def _serve(repo: Repository, lease: Lease, branch: str, stop: Event, followed: s
         if repo.try_resolve(branch) is None:
             return 0  # deleted meanwhile
         with GitOdb(repo.git, repo.format) as odb:
-            report = run_branch(repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch)
+            report = run_branch(
+                repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch,
+                carrier=carrier_of(repo, odb),
+            )  # fmt: skip
             if repo.worktree is not None and report.published is not None:
                 Surveyor(repo, odb, RunCache(repo, odb)).survey(report.published)  # so that the next commit need not
             for reader in readers(repo, odb, branch):

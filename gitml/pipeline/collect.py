@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from gitml.errors import UserError
@@ -36,6 +37,8 @@ _PASSING, _PASSING_STEP = 1 << 30, 1 << 22
 
 _DEEPEST = 200
 _MOST_LINKS = 40
+_TMP = b"/tmp"
+"""Stands first in a place in the private temporary directory: no name of a file."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFSOCK: "a socket",
@@ -107,8 +110,8 @@ def collect(
     """Store what is in the workspace's `/pfs/out`, and give its tree.
 
     `is_tracked` says whether a path below the output directory is under gitml; `label` begins messages, unless it
-    is empty. Empty directories are dropped, executable bits kept, links to inputs and outputs replaced by what
-    they point to. Raise `OutputError`.
+    is empty. Empty directories are dropped, executable bits kept, links to inputs, outputs and private temporary
+    files replaced by what they point to. Raise `OutputError`.
     """
     collector = _Collector(workspace, writer, is_tracked, label)
     with collector.opened():
@@ -133,7 +136,10 @@ def is_reserved(name: bytes) -> bool:
 
 @dataclass
 class _Collector:
-    """Reads below the workspace's top, through descriptors of directories; paths are lists of names from there."""
+    """Reads below the workspace's top, through descriptors of directories; paths are lists of names from there.
+
+    What begins with `_TMP` is in the private temporary directory instead.
+    """
 
     workspace: Workspace
     writer: StreamWriter
@@ -144,17 +150,27 @@ class _Collector:
     size: int = 0
     plain_large: list[tuple[bytes, int]] = field(default_factory=list)
     _top: int = -1
+    _tmp: int = -1
     _spellings: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         places = {"/pfs": [b"pfs"], WORKSPACE: []}
-        for work in {self.workspace.work, self.workspace.alias / "work", self.workspace.work.resolve()}:
+        seen = {self.workspace.seen_at, self.workspace.seen_at.resolve()} if self.workspace.seen_at else set()
+        for work in {self.workspace.work, self.workspace.alias / "work", self.workspace.work.resolve(), *seen}:
             places[str(work)] = []
+        # '/tmp' last: without a sandbox the workspace itself may be below the machine's
+        if self.workspace.lends_tmp:
+            for tmp in (self.workspace.tmp, self.workspace.alias / "tmp", Path("/tmp")):  # noqa: S108 - the private one
+                places[str(tmp)] = [_TMP]
         self._spellings = [(_names(os.fsencode(place)), below) for place, below in places.items()]
         self._top = os.open(self.workspace.work, _READ | os.O_DIRECTORY)
         try:
-            yield
+            self._tmp = os.open(self.workspace.tmp, _READ | os.O_DIRECTORY)
+            try:
+                yield
+            finally:
+                os.close(self._tmp)
         finally:
             os.close(self._top)
 
@@ -205,7 +221,8 @@ class _Collector:
         target, status = self._follow(place, path)
         if stat.S_ISDIR(status.st_mode):
             return self.directory(target, path, above)
-        if target[1] != b"out" and self.workspace.withheld(b"/".join(target[1:])) is None:
+        is_input = target[0] != _TMP and target[1] != b"out"
+        if is_input and self.workspace.withheld(b"/".join(target[1:])) is None:
             entry = self._reference(target, path, status.st_size)
             if entry is not None:
                 self.files += 1
@@ -224,12 +241,14 @@ class _Collector:
         return entry if by_pointer == (size >= SMALL and self.is_tracked(path)) else None
 
     def _follow(self, place: list[bytes], path: bytes) -> tuple[list[bytes], os.stat_result]:
-        """Where a link leads in the end, always in an input or in the output."""
+        """Where a link leads in the end, always in an input, in the output or in the temporary directory."""
         text = b""
 
         def outside(what: str) -> OutputError:
             return self.fault(
-                path, f"is a link to '{printable(text)}', {what}", "copy the file, or link to /pfs/<input> or /pfs/out"
+                path,
+                f"is a link to '{printable(text)}', {what}",
+                "copy the file, or link to /pfs/<input>, /pfs/out or /tmp",
             )
 
         at, pending = place[:-1], [place[-1]]
@@ -237,7 +256,7 @@ class _Collector:
         while True:
             name = pending.pop(0)
             if name == b"..":
-                if not at:
+                if not at or at == [_TMP]:
                     raise outside("which is outside the workspace")
                 at = at[:-1]
                 status = None
@@ -256,13 +275,13 @@ class _Collector:
                         inside = self._strip(names)
                         if inside is None:
                             raise outside("which is outside the workspace")
-                        at, names = [], inside
+                        at, names = (inside[:1], inside[1:]) if inside[:1] == [_TMP] else ([], inside)
                     pending = names + pending
                 else:
                     at = [*at, name]
             if not pending:
                 break
-        if len(at) < 2 or at[0] != b"pfs":
+        if len(at) < 2 or at[0] not in {b"pfs", _TMP}:
             raise outside("which is neither an input nor an output")
         found = self._status(at[:-1], at[-1])
         assert found is not None
@@ -289,9 +308,10 @@ class _Collector:
     @contextmanager
     def _descend(self, place: Sequence[bytes]) -> Iterator[int]:
         """A descriptor of the directory at `place`, reached without following a link."""
-        descriptor = os.dup(self._top)
+        in_tmp = bool(place) and place[0] == _TMP
+        descriptor = os.dup(self._tmp if in_tmp else self._top)
         try:
-            for name in place:
+            for name in place[1:] if in_tmp else place:
                 inner = os.open(name, _READ | os.O_DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
@@ -321,7 +341,8 @@ class _Collector:
 
     def _whole(self, place: list[bytes], path: bytes) -> Entry | None:
         """The entry for an input file that a task was not given the bytes of, None if it is another kind of file."""
-        entry = self.workspace.withheld(b"/".join(place[1:])) if place[1] != b"out" else None
+        is_input = place[0] != _TMP and place[1] != b"out"
+        entry = self.workspace.withheld(b"/".join(place[1:])) if is_input else None
         if entry is None:
             return None
         with self.workspace.content(entry) as found:

@@ -6,9 +6,9 @@ Pachyderm sets for the code of a datum is set here too, under its names.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from gitml.pipeline.datum import Datum
+from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.spec.model import Stage
 
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
@@ -30,6 +30,15 @@ def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
     kept.setdefault("PATH", os.defpath)
     return kept
+
+
+def names_of_datum(inputs: Iterable[DatumInput]) -> set[str]:
+    """The variables that `task_environment` sets for a datum with these inputs, and that are others for another."""
+    names = {"PACH_JOB_ID", "PACH_OUTPUT_COMMIT_ID", "PACH_DATUM_ID"}
+    for item in inputs:
+        names |= {item.name, f"{item.name}_COMMIT"}
+        names |= {f"PACH_DATUM_{item.name}_JOIN_ON", f"PACH_DATUM_{item.name}_GROUP_BY"}
+    return names - RESERVED
 
 
 def task_environment(

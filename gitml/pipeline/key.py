@@ -14,7 +14,7 @@ from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import ImageSource, Stage
 from gitml.provenance.codec import Json, canonical, text_of
 
-__all__ = ["canonical", "command_digest", "spec_fields", "stage_key", "task_key", "task_keys"]
+__all__ = ["canonical", "command_digest", "command_fields", "spec_fields", "stage_key", "task_key", "task_keys"]
 
 _TASK = b"gitml/task/1\n"
 _STAGE = b"gitml/stage/1\n"
@@ -30,6 +30,7 @@ def spec_fields(stage: Stage) -> dict[str, Json]:
     fields: dict[str, Json] = {
         "accept_return_code": sorted(set(transform.accept_return_code)),
         "cmd": list(transform.cmd),
+        "datum_batching": transform.datum_batching or None,
         "env": dict(transform.env),
         "err_cmd": list(transform.err_cmd),
         "err_stdin": list(transform.err_stdin),
@@ -94,9 +95,14 @@ def stage_key(stage: Stage, keys: Sequence[str]) -> str:
     return hashlib.sha256(_STAGE + canonical({"stage": stage.name, "tasks": list(keys)})).hexdigest()
 
 
+def command_fields(stage: Stage) -> dict[str, Json]:
+    """The fields of the specification that trust is given to: those that change a result, and where results go."""
+    return {**spec_fields(stage), **({"egress": stage.egress} if stage.egress else {})}
+
+
 def command_digest(stage: Stage, code: Sequence[CodeFile]) -> str:
     """Which command, with which code, a stage runs: what trust is given to. 64 hex digits."""
-    fields = spec_fields(stage)
+    fields = command_fields(stage)
     for harmless in ("accept_return_code", "salt"):
         fields.pop(harmless, None)
     return hashlib.sha256(_COMMAND + canonical({"code": _code(code), "spec": fields})).hexdigest()

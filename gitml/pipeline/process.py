@@ -69,6 +69,16 @@ class Ended:
     """What its processes took together in bytes if that was more than allowed, and the command was killed for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Where a command asks us for something while it runs."""
+
+    descriptor: int
+    """A pipe to read from."""
+    take: Callable[[bytes], None]
+    """Gets what it says, once all that it printed before has gone to the sink."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What to start. `arguments` is given the descriptor on which a sandbox reports, or None."""
@@ -84,6 +94,7 @@ class Command:
     """Processors that it may run on; none given: those that we may."""
     memory: int | None = None
     """It is killed when its processes take more bytes than these together (Linux)."""
+    requests: Requests | None = None
 
 
 def run_process(
@@ -117,6 +128,7 @@ class _Supervisor:
         self._memory = command.memory
         self._over: int | None = None
         self._reports = command.reports
+        self._requests = command.requests
         self._stack = stack
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._status_in: IO[bytes] | None = None
@@ -151,6 +163,8 @@ class _Supervisor:
             self._watch(process.stdin, selectors.EVENT_WRITE, self._give_input)
         if self._status_in is not None:
             self._watch(self._status_in, selectors.EVENT_READ, self._take_report)
+        if self._requests is not None:
+            selector.register(self._requests.descriptor, selectors.EVENT_READ, self._take_request)
         polls = True
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # kernels before 5.3
@@ -228,6 +242,12 @@ class _Supervisor:
         self._pending = self._pending[written:]
         if not self._pending:
             self._drop(self._process.stdin)
+
+    def _take_request(self) -> None:
+        assert self._requests is not None
+        data = os.read(self._requests.descriptor, _PIECE)
+        self._drain()
+        self._requests.take(data)
 
     def _take_report(self) -> None:
         assert self._status_in is not None

@@ -20,6 +20,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.collect import collect
 from gitml.pipeline.datum import Datum
@@ -28,9 +29,9 @@ from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.likeness import unlike
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.secretstore import SecretStore
-from gitml.pipeline.task import TaskOutcome, run_task
+from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.view import Sandbox
-from gitml.pipeline.workspace import Workspaces
+from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.content import read_content
 from gitml.store.odb import MissingObjectError, ObjectReader
 from gitml.store.pointer import is_pointer, parse_pointer
@@ -180,10 +181,17 @@ class Recomputation:
             environment = task_environment(
                 stage, datum, environ=inherited, datum_id=datum.id, job_id=job, commits=commits, image=sandbox.image
             )
+
+            def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                return workspaces.create(
+                    datum.inputs if inputs else (), status.code if code else (),
+                    status.params.files if code else None, mounts if code else (),
+                )  # fmt: skip
+
             try:
-                outcome = run_task(
+                outcome = processes.run_task(
                     stage,
-                    make=lambda: workspaces.create(datum.inputs, status.code, status.params.files, mounts),
+                    make=make,
                     sandbox=sandbox,
                     environment=environment,
                     log=log,
@@ -196,7 +204,10 @@ class Recomputation:
 
         width = self._parallel or stage.parallelism
         waiting = iter(todo.items())
-        with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
+        with (
+            Processes() as processes,
+            ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
+        ):
             running: set[Future[_Ended]] = set()
             try:
                 while True:

@@ -27,6 +27,7 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import Choice, datum_filter
 from gitml.pipeline.container import remove_containers
+from gitml.pipeline.delivery import Carrier, Delivery
 from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
@@ -52,6 +53,7 @@ from gitml.pipeline.stagerun import (
 )
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+from gitml.pipeline.volume import remove_root
 from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
@@ -124,6 +126,8 @@ class RunReport:
     stages: dict[str, StageReport] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
+    undelivered: dict[str, str] = field(default_factory=dict)
+    """Stages whose results could not be copied out, and why."""
     stopped: bool = False
     tree: Oid | None = None
     """The tree of the commit with all results in place."""
@@ -143,6 +147,8 @@ class _Settlement:
     changed: dict[str, Stage] = field(default_factory=dict)
     """Stages whose result is put in place."""
     moved: bool = False
+    leaving: dict[str, StageStatus] = field(default_factory=dict)
+    """Stages with egress whose output in the overlay is a result."""
 
 
 class Runner:
@@ -157,6 +163,7 @@ class Runner:
         *,
         report: Callable[[RunState], None] = lambda _: None,
         stop: Event | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -168,6 +175,9 @@ class Runner:
         self._surveyor = Surveyor(repo, odb, self._cache)
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
+        self._delivery = (
+            Delivery(repo, carrier, self._trust, explicit=options.explicit, stop=self._stop) if carrier else None
+        )
         self._empty = empty_tree(repo.format)
         self._computed: dict[str, Oid] = {}
         """Stage key to the output that this run made."""
@@ -194,7 +204,7 @@ class Runner:
         end_leftovers(leftovers)
         remove_containers(leftovers)
         for directory in leftovers:
-            remove_tree(directory)
+            remove_root(directory)
         revision = f"{self._options.at or branch or 'HEAD'}^{{commit}}"
         report = RunReport(run="", tip=self._repo.resolve(revision))
         with ExitStack() as session:
@@ -209,6 +219,7 @@ class Runner:
                 report.tree = settlement.overlay
                 if settlement.moved or self._publish(branch, settlement, report):
                     continue
+                self._deliver(branch, settlement, report)
                 break
         self._finish(report)
         return report
@@ -258,6 +269,8 @@ class Runner:
                 line.state, line.reason = str(State.FRESH), ""
             elif line.state in UNSETTLED:
                 unsettled.add(stage.name)
+            if stage.egress and line.state in {State.FRESH, State.HELD}:
+                settlement.leaving[stage.name] = status
             self._count(line, status)
             self._show_stage(line)
             if self._stop.is_set():
@@ -439,6 +452,8 @@ class Runner:
         if branch is None or not self._options.publish:
             report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
             return False
+        if self._delivery is not None:
+            self._delivery.claim(branch, settlement.leaving, settlement.changed)
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
         if self._options.results is not None:
             if self._repo.try_resolve(branch) != settlement.tip:
@@ -476,6 +491,22 @@ class Runner:
             "Gitml-Stages": ", ".join(settlement.changed),
         }
         return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
+
+    def _deliver(self, branch: str | None, settlement: _Settlement, report: RunReport) -> None:
+        """Copy results out that are on the branch now; a failure is in the report, and the next run tries again."""
+        kept = report.parked or self._stop.is_set() or self._options.dry_run or not self._options.publish
+        if self._delivery is None or branch is None or kept:
+            return
+        report.undelivered, notices = self._delivery.deliver(
+            branch, settlement.leaving, settlement.changed, Snapshot(self._odb, settlement.overlay),
+            commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip),
+            progress=lambda name, done, total: self._show_copy(report.stages[name], done, total),
+        )  # fmt: skip
+        for name in settlement.leaving:
+            self._show_stage(report.stages[name])
+        report.notices.update(dict.fromkeys(notices))
+        if self._state is not None and report.undelivered:
+            self._state.warnings += notices
 
     def _finish(self, report: RunReport) -> None:
         if self._state is None:
@@ -516,6 +547,15 @@ class Runner:
         self._state.stages[line.name] = StageProgress(
             state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
             recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
+        )  # fmt: skip
+        self._update_state()
+
+    def _show_copy(self, line: StageReport, done: int, total: int) -> None:
+        if self._state is None:
+            return
+        self._state.stages[line.name] = StageProgress(
+            state="running", total=line.total, done=line.ran, cached=line.cached, recovered=line.recovered,
+            reason=f"egress: {done} of {total} files",
         )  # fmt: skip
         self._update_state()
 

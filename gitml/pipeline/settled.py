@@ -9,13 +9,14 @@ Mokhov et al., "Build systems à la carte", ICFP 2018.)
 import os
 from contextlib import suppress
 
-import gitml
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
 _FILE = "ml/settled"
+_HEAD = b"gitml settled 1 "
+"""With the version of the rules: another one when stages are evaluated or keys made in another way."""
 
 
 class TracedSnapshot(Snapshot):
@@ -43,8 +44,8 @@ def is_settled(repo: Repository, tree: Oid) -> bool:
         head, _, rest = (repo.git_dir / _FILE).read_bytes().partition(b"\n")
     except OSError:
         return False
-    before = head.removeprefix(_head()).decode("ascii", "replace")
-    if not head.startswith(_head()):
+    before = head.removeprefix(_HEAD).decode("ascii", "replace")
+    if not head.startswith(_HEAD):
         return False
     if before == tree.hex():
         return True
@@ -58,14 +59,10 @@ def is_settled(repo: Repository, tree: Oid) -> bool:
     return True
 
 
-def _head() -> bytes:
-    return f"gitml settled {gitml.__version__} ".encode()
-
-
 def _write(repo: Repository, tree: Oid, paths: bytes) -> None:
     place = repo.git_dir / _FILE
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     with suppress(OSError):  # a note that is not there costs time only
         place.parent.mkdir(exist_ok=True)
-        temporary.write_bytes(_head() + tree.hex().encode() + b"\n" + paths)
+        temporary.write_bytes(_HEAD + tree.hex().encode() + b"\n" + paths)
         temporary.replace(place)

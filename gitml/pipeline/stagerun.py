@@ -24,6 +24,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import Batch, RunCache, output_path, run_path, stage_path, task_path
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.environment import task_environment
@@ -37,8 +38,9 @@ from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.runrecord import describe_environment
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskStoppedError, run_task
+from gitml.pipeline.task import TaskStoppedError
 from gitml.pipeline.view import Sandbox
+from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -119,7 +121,7 @@ class StageFailedError(UserError):
 
 
 class StageRun:
-    """One execution of one stage: on this machine, in one of `sandboxes`, or by `executor`.
+    """One execution of one stage: in `sandbox` on this machine, or by `executor`.
 
     `tasks`, `tally`, `notices` and `means` say afterwards what happened.
     """
@@ -199,6 +201,13 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
+    def _memory_volume(self, stage: Stage, todo: list[Task]) -> int | None:
+        """Bytes of memory that the workspaces want to lie in, None if they need not."""
+        if not stage.transform.memory_volume:
+            return None
+        inputs = (task.datum.inputs for task in todo)
+        return memory_needed(inputs, self._odb, self._parallel or stage.parallelism, stage.limits.disk or 0)
+
     def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
         try:
             return self._sandboxes.of(stage, snapshot)
@@ -233,7 +242,8 @@ class StageRun:
         """The tasks as they end, in batches; what is under way ends with the block."""
         if self._executor is None:
             sandbox = self._choose_sandbox(stage, snapshot)
-            with Workspaces(self._directory / "work", self._odb) as workspaces:
+            memory = self._memory_volume(stage, todo)
+            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
                 yield self._run_all(stage, status, todo, workspaces, sandbox)
             return
         work = Work(
@@ -279,7 +289,10 @@ class StageRun:
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         rhythm = Rhythm(width)
-        with ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool:
+        with (
+            Processes() as processes,
+            ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
+        ):
 
             def start(task: Task) -> Ended:
                 began = time.monotonic()
@@ -288,8 +301,11 @@ class StageRun:
                     return Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
-                def make() -> Workspace:
-                    return workspaces.create(task.datum.inputs, status.code, status.params.files, mounts)
+                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                    return workspaces.create(
+                        task.datum.inputs if inputs else (), status.code if code else (),
+                        status.params.files if code else None, mounts if code else (),
+                    )  # fmt: skip
 
                 environment = task_environment(
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
@@ -297,7 +313,7 @@ class StageRun:
                 )  # fmt: skip
                 try:
                     with allotment.share(stage) as share:
-                        outcome = run_task(
+                        outcome = processes.run_task(
                             stage,
                             make=make,
                             sandbox=sandbox,

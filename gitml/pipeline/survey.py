@@ -35,6 +35,7 @@ class Survey:
             status.state is State.FRESH
             and status.recorded
             and not any(leaf.follows_record for leaf in status.stage.inputs)
+            and not status.stage.egress  # what was copied is not in the tree
             for status in self.statuses
         )
 

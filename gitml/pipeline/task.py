@@ -19,11 +19,11 @@ from typing import Literal, Self
 
 from gitml.errors import ExitCode, GitmlError
 from gitml.pipeline.limits import MemoryGroup, Share, groups_at, limiting_files, size_below
-from gitml.pipeline.process import Command, Ended, Stop, run_process
+from gitml.pipeline.process import Command, Ended, Requests, Stop, run_process
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.standin import stand_in
-from gitml.pipeline.tasklog import LIMIT, TaskLog
+from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
 from gitml.pipeline.view import Inside, Sandbox, View
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
@@ -77,7 +77,7 @@ class TaskOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class Failure:
     """Why an attempt failed."""
 
     message: str
@@ -109,7 +109,7 @@ def run_task(
     from many threads at once.
     """
     with TaskLog(log, log_limit, Mask(granted.hidden())) as writer:
-        task = _Task(
+        task = Attempts(
             stage=stage,
             sandbox=sandbox,
             environment=environment,
@@ -123,13 +123,13 @@ def run_task(
 
 
 @dataclass(kw_only=True)
-class _Task:
+class Attempts:
     """The attempts of one task, and what they took together."""
 
     stage: Stage
     sandbox: Sandbox
     environment: Mapping[str, str]
-    log: TaskLog
+    log: Log
     share: Share
     granted: Granted
     stop: Stop
@@ -138,9 +138,10 @@ class _Task:
     max_rss: int | None = None
 
     def run(self, make: Callable[[], Workspace]) -> TaskOutcome:
+        """Make attempts until one succeeds or none is left; each in a workspace from `make`."""
         tries = max(self.stage.datum_tries, 1)
         recovered = False
-        failure = _Failure("no attempt was made", None)
+        failure = Failure("no attempt was made", None)
         attempt = 0
         while attempt < tries and not failure.permanent:
             attempt += 1
@@ -149,23 +150,26 @@ class _Task:
             self.log.note(f"attempt {attempt} of {tries}: {shlex.join(self.stage.transform.cmd)}")
             workspace = make()
             workspace.shown = self.granted.directories
+            # files for programs may hold secrets, and links into them are not what `leaked` looks at
+            workspace.lends_tmp = not self.granted.values
             kept = False
             try:
                 found = self._attempt(workspace)
                 if isinstance(found, Ended):
                     kept = True
-                    return self._outcome("success", attempt, found.status, _Failure("", None), workspace)
+                    return self.outcome("success", attempt, found.status, Failure("", None), workspace)
                 failure = found
                 self.log.note(failure.message)
-                recovered = self._recover(workspace, failure) or recovered
+                recovered = self.recover(workspace, failure) or recovered
             finally:
                 if not kept:
                     workspace.close()
-        return self._outcome("recovered" if recovered else "failed", attempt, failure.status, failure, None)
+        return self.outcome("recovered" if recovered else "failed", attempt, failure.status, failure, None)
 
-    def _outcome(
-        self, state: State, attempts: int, status: int | None, failure: _Failure, workspace: Workspace | None
+    def outcome(
+        self, state: State, attempts: int, status: int | None, failure: Failure, workspace: Workspace | None
     ) -> TaskOutcome:
+        """How the task ended, with what its commands took."""
         return TaskOutcome(
             state=state,
             attempts=attempts,
@@ -177,19 +181,23 @@ class _Task:
             workspace=workspace,
         )
 
-    def _attempt(self, workspace: Workspace) -> Ended | _Failure:
+    def _attempt(self, workspace: Workspace) -> Ended | Failure:
         transform = self.stage.transform
-        ended = self._command(workspace, transform.cmd, transform.stdin)
+        ended = self.command(workspace, transform.cmd, transform.stdin, timeout=self.stage.datum_timeout)
+        return self.checked(workspace, ended)
+
+    def checked(self, workspace: Workspace, ended: Ended | Failure) -> Ended | Failure:
+        """`ended`, or what is wrong with what a command that succeeded left behind."""
         changed = workspace.changed_inputs()
         if isinstance(ended, Ended) and changed:
-            return _Failure(
+            return Failure(
                 f"input '/pfs/{printable(changed[0])}' was changed while the task ran",
                 ended.status,
                 hint="large inputs are shared and read-only: write to /pfs/out, or copy the file first",
             )
         leaked = self.granted.leaked(workspace.out) if isinstance(ended, Ended) else None
         if isinstance(ended, Ended) and leaked is not None:
-            return _Failure(
+            return Failure(
                 f"output '{printable(leaked[0])}' holds the value of secret '{leaked[1]}'",
                 ended.status,
                 hint="results are committed and pushed: leave it out of them",
@@ -197,22 +205,33 @@ class _Task:
             )
         return ended
 
-    def _recover(self, workspace: Workspace, failure: _Failure) -> bool:
+    def recover(self, workspace: Workspace, failure: Failure) -> bool:
         """Run the error command after a failed attempt; whether it succeeded."""
         transform = self.stage.transform
         if not transform.err_cmd or not failure.started:
             return False
         self.log.note(f"error command: {shlex.join(transform.err_cmd)}")
-        ended = self._command(workspace, transform.err_cmd, transform.err_stdin)
+        ended = self.command(workspace, transform.err_cmd, transform.err_stdin, timeout=self.stage.datum_timeout)
         if isinstance(ended, Ended):
             return True
         self.log.note(ended.message)
         return False
 
-    def _command(self, workspace: Workspace, command: Sequence[str], lines: Sequence[str]) -> Ended | _Failure:
-        """Run one command; give how it ended if that counts as success."""
+    def command(
+        self,
+        workspace: Workspace,
+        command: Sequence[str],
+        lines: Sequence[str],
+        *,
+        timeout: float | None = None,
+        requests: Requests | None = None,
+    ) -> Ended | Failure:
+        """Run one command; give how it ended if that counts as success.
+
+        `timeout` in seconds, `requests` is where it may ask us for something while it runs.
+        """
         if not command:
-            return _Failure("no command is given", None, hint="set 'transform.cmd'", permanent=True, started=False)
+            return Failure("no command is given", None, hint="set 'transform.cmd'", permanent=True, started=False)
         transform = self.stage.transform
         view = self.sandbox.view(workspace)
         arguments = [view.rewrite(argument) for argument in command]
@@ -220,19 +239,15 @@ class _Task:
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         environment |= self.granted.variables
-        if not self.sandbox.is_opaque:
-            fault = _check_start(view, arguments[0], directory, environment["PATH"])
-            if fault is not None and fault.status == NOT_FOUND and transform.image and transform.source is None:
-                found = stand_in(
-                    arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None
-                )
-                if found is not None:
-                    self.log.note(
-                        f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it"
-                    )
-                    arguments, fault = found, None
-            if fault is not None:
-                return fault
+        fault = None if self.sandbox.is_opaque else _check_start(view, arguments[0], directory, environment["PATH"])
+        host = transform.image is not None and self.sandbox.image is None
+        if fault is not None and fault.status == NOT_FOUND and host:
+            found = stand_in(arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None)
+            if found is not None:
+                self.log.note(f"'{arguments[0]}' of image '{transform.image}' is not here: '{found[0]}' stands for it")
+                arguments, fault = found, None
+        if fault is not None:
+            return fault
         if transform.debug:
             self._tell(workspace, arguments, directory, environment)
         text = "".join(view.rewrite(line) + "\n" for line in lines)
@@ -263,9 +278,10 @@ class _Task:
                         reports=self.sandbox.reports,
                         cores=self.share.cores,
                         memory=memory,
+                        requests=requests,
                     ),
                     sink=seen.write,
-                    timeout=self.stage.datum_timeout,
+                    timeout=timeout,
                     grace=self.grace,
                     stop=self.stop,
                 )
@@ -287,15 +303,15 @@ class _Task:
             self.max_rss = max(self.max_rss or 0, ended.max_rss)
         if ended.stopped:
             raise TaskStoppedError
-        over = self._over_limit(command[0], ended, killed, workspace)
+        over = self.over_limit(command[0], ended, killed, workspace)
         return over if over is not None else self._judge(command[0], ended, seen.data)
 
-    def _over_limit(self, name: str, ended: Ended, killed: bool, workspace: Workspace) -> _Failure | None:
+    def over_limit(self, name: str, ended: Ended, killed: bool, workspace: Workspace) -> Failure | None:
         """The failure that a limit of the stage is to blame for, None if none is."""
         limits = self.stage.limits
         if limits.memory and (killed or ended.over_memory is not None):
             took = f" when it took {_size(ended.over_memory)}" if ended.over_memory is not None else ""
-            return _Failure(
+            return Failure(
                 f"'{name}' was killed{took}: its memory is limited to {_size(limits.memory)}",
                 ended.status,
                 hint="raise 'resource_limits.memory' if it needs more",
@@ -307,7 +323,7 @@ class _Task:
         if not cut and total <= limits.disk:
             return None
         what = "a file that it wrote was cut off" if cut else f"it wrote {_size(total)}"
-        return _Failure(
+        return Failure(
             f"'{name}' failed: {what}, and its disk space is limited to {_size(limits.disk)}",
             ended.status,
             hint="raise 'resource_limits.disk' if it needs more",
@@ -322,28 +338,28 @@ class _Task:
         for item in workspace.inputs:
             self.log.note(f"input /pfs/{item.name}: {item.entry.oid} at '{printable(item.path or b'/')}'")
 
-    def _judge(self, name: str, ended: Ended, start: bytes) -> Ended | _Failure:
+    def _judge(self, name: str, ended: Ended, start: bytes) -> Ended | Failure:
         if ended.timed_out:
             limit = self.stage.datum_timeout
-            return _Failure(
+            return Failure(
                 f"'{name}' was ended after {limit:g} s, the time limit of a datum",
                 ended.status,
                 hint="raise 'datum_timeout' if it needs longer",
             )
         fault = self.sandbox.fault(ended.status, start)
         if fault is not None:
-            return _Failure(f"cannot start '{name}': {fault}", NOT_EXECUTABLE, permanent=True, started=False)
+            return Failure(f"cannot start '{name}': {fault}", NOT_EXECUTABLE, permanent=True, started=False)
         if ended.status == 0 or ended.status in self.stage.transform.accept_return_code:
             return ended
         if ended.status in {NOT_FOUND, NOT_EXECUTABLE}:
             what = "was not found" if ended.status == NOT_FOUND else "cannot be executed"
-            return _Failure(
+            return Failure(
                 f"'{name}' ended with exit status {ended.status}: a command it calls {what}",
                 ended.status,
                 hint="the log names it; a program must be on PATH, a script in 'code'",
                 permanent=True,
             )
-        return _Failure(f"'{name}' ended with exit status {ended.status}{_signal_name(ended.status)}", ended.status)
+        return Failure(f"'{name}' ended with exit status {ended.status}{_signal_name(ended.status)}", ended.status)
 
 
 def _size(count: int) -> str:
@@ -353,7 +369,7 @@ def _size(count: int) -> str:
 class _Start:
     """Passes output on to the log and keeps its first bytes."""
 
-    def __init__(self, log: TaskLog) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
         self.data = b""
 
@@ -370,11 +386,11 @@ def _signal_name(status: int) -> str:
         return ""
 
 
-def _check_start(view: View, name: str, directory: str, search: str) -> _Failure | None:
+def _check_start(view: View, name: str, directory: str, search: str) -> Failure | None:
     """Why the command cannot be started, None if nothing speaks against it."""
     place = view.host(directory)
     if place is None or not place.is_dir():
-        return _Failure(
+        return Failure(
             f"working directory '{directory}' is not there",
             None,
             hint="'working_dir' must be part of 'code' or exist on this machine",
@@ -384,7 +400,7 @@ def _check_start(view: View, name: str, directory: str, search: str) -> _Failure
     if "/" in name:
         path = view.host(os.path.join(directory, name))  # noqa: PTH118 - a path inside
         if path is None or not path.exists():
-            return _Failure(
+            return Failure(
                 f"command '{name}' is not found in the workspace",
                 NOT_FOUND,
                 hint="a task sees only what is declared: name the file in 'code'",
@@ -401,7 +417,7 @@ def _check_start(view: View, name: str, directory: str, search: str) -> _Failure
             found = True
     if found:
         return _not_executable(name)
-    return _Failure(
+    return Failure(
         f"command '{name}' is not found",
         NOT_FOUND,
         hint=f"install it, or name a file of 'code' by its path; looked in {search}",
@@ -414,8 +430,8 @@ def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def _not_executable(name: str) -> _Failure:
-    return _Failure(
+def _not_executable(name: str) -> Failure:
+    return Failure(
         f"command '{name}' is not executable",
         NOT_EXECUTABLE,
         hint=f"git update-index --chmod=+x {shlex.quote(name)}, or start it with its interpreter",
@@ -424,10 +440,10 @@ def _not_executable(name: str) -> _Failure:
     )
 
 
-def _start_failure(name: str, error: OSError | ValueError) -> _Failure:
+def _start_failure(name: str, error: OSError | ValueError) -> Failure:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     hint = None
     if isinstance(error, FileNotFoundError):
         hint = "the interpreter that its first line names may be missing"
-    return _Failure(f"cannot start '{name}': {reason}", status, hint=hint, permanent=True, started=False)
+    return Failure(f"cannot start '{name}': {reason}", status, hint=hint, permanent=True, started=False)

@@ -22,6 +22,18 @@ class Filter(Protocol):
         ...
 
 
+class Log(Protocol):
+    """Takes what commands print, and notes about them."""
+
+    def note(self, text: str) -> None:
+        """Add a line of our own."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Add what a command printed."""
+        ...
+
+
 class TaskLog:
     """Writes a log file, all of it through `through` if that is given; use it in `with`.
 

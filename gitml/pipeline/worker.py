@@ -33,6 +33,7 @@ from gitml.git.promisor import fetch_objects, fetch_versions
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 from gitml.oid import ObjectFormat, Oid
+from gitml.pipeline.batch import Processes
 from gitml.pipeline.collect import Collected, collect
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.images import Sandboxes
@@ -41,7 +42,7 @@ from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_be
 from gitml.pipeline.process import Stop, end_leftovers
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError, run_task
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
@@ -179,7 +180,8 @@ class Bench:
             repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=self._odb
         ) as written:
             began = time.monotonic()
-            done = [batch.do(order, written) for order in orders]
+            with Processes() as processes:
+                done = [batch.do(order, written, processes) for order in orders]
             seconds = time.monotonic() - began
             commit = write_commit(written, batch.tree(written))
             written.finish()
@@ -298,22 +300,26 @@ class _Batch:
             found.append(f"on a worker {self.sandbox.notice}")
         return tuple(found)
 
-    def do(self, order: Order, written: PackWriter) -> Done:
+    def do(self, order: Order, written: PackWriter, processes: Processes) -> Done:
         """Compute one task; outputs and log go into the pack."""
         stage = self._job.stage
         log = self._logs / f"{order.key}-{threading.get_ident()}.log"
         datum = order.datum
 
-        def make() -> Workspace:
-            return self._workspaces.create(datum.inputs, self._job.code, self._job.files, self._mounts)
+        def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+            return self._workspaces.create(
+                datum.inputs if inputs else (), self._job.code if code else (),
+                self._job.files if code else None, self._mounts if code else (),
+            )  # fmt: skip
 
         environment = task_environment(
-            stage, datum, environ=os.environ, datum_id=datum.id, job_id=self._job.run, commits=self._job.commits
-        )
+            stage, datum, environ=os.environ, datum_id=datum.id, job_id=self._job.run, commits=self._job.commits,
+            image=self.sandbox.image,
+        )  # fmt: skip
         try:
             with (
                 self._allotment.share(stage) as share,
-                run_task(
+                processes.run_task(
                     stage,
                     make=make,
                     sandbox=self.sandbox,

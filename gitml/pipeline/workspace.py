@@ -113,6 +113,10 @@ class Workspace:
     _owner: "Workspaces"
     shown: Mapping[str, Path] = field(default_factory=dict)
     """Directories of the host, by the absolute place at which the task sees them, read-only."""
+    lends_tmp: bool = True
+    """Whether a result may be a link to a private temporary file."""
+    seen_at: Path | None = None
+    """Where the task saw `work`, if it was not there."""
     _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
     """Every input file by its path below `pfs`."""
     _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)

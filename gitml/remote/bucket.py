@@ -8,8 +8,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Timer
@@ -51,6 +51,12 @@ Version = Mapping[str, str]
 """What a conditional write compares; it says nothing to anybody but the store."""
 
 
+_PART = 16 << 20
+"""Bytes of an object above which it is put in parts."""
+_MOST_PARTS = 9000
+"""Services take 10000."""
+
+
 class StoreError(GitmlError):
     """A store does not do what it was asked. Carries `detail`, what it said."""
 
@@ -70,6 +76,14 @@ class Listed:
     """An object as a store lists it: its key, its size in bytes."""
 
     key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The bytes of something large, one piece after the other, and how many they are together."""
+
+    each: Iterable[bytes]
     size: int
 
 
@@ -126,6 +140,28 @@ class Bucket:
         with self._request("PUT", key, large=True) as noted:
             noted.size = len(data)
             self._attempt(lambda: obstore.put(self._store, key, data, use_multipart=False))
+
+    def write_pieces(self, key: str, source: Callable[[], AbstractContextManager[Pieces]]) -> None:
+        """Put an object of any size, whole or not at all, without holding a large one in memory; raise `StoreError`.
+
+        `source` is opened once for each attempt; what it raises is passed on.
+        """
+
+        def put() -> bool:
+            with source() as pieces:
+                noted.size = pieces.size
+                if pieces.size <= _PART:
+                    obstore.put(self._store, key, b"".join(pieces.each), use_multipart=False)
+                else:
+                    part = max(_PART, pieces.size // _MOST_PARTS + 1)
+                    obstore.put(
+                        self._store, key, iter(pieces.each), use_multipart=True, chunk_size=part, max_concurrency=2
+                    )
+            return True
+
+        with self._request("PUT", key, large=True) as noted:
+            if self._attempt(put) is None:
+                raise StoreError(f"cannot write '{self.url}/{key}'", "there is no such place")
 
     def write_part(self, key: str, source: int, start: int, end: int) -> None:
         """Put those bytes of an open file, as `write` does; raise `GitmlError` if it has not got them."""

@@ -1,7 +1,11 @@
 """The fields that say how a stage runs, in real repositories."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.end_to_end.project import Project, small_project
 
@@ -34,6 +38,30 @@ def test_a_time_limit_for_the_whole_stage_keeps_what_is_done(tmp_path: Path) -> 
     project.commit("nothing slow is left")
     assert project.states() == {"slow": "fresh"}
     assert project.executions() == 2, "what was done before the time was over is computed once"
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no memory to lie in")
+def test_workspaces_in_memory_go_with_the_run_and_with_a_killed_runner(tmp_path: Path) -> None:
+    where = "df pfs/input | tail -n 1 | cut -d' ' -f1 > pfs/out/fs-$(ls pfs/input)\n"
+    memory = {"memory_volume": True}
+    project = project_with(tmp_path / "project", stage("quick", where + COPY, transform=memory))
+    project.commit("first")
+    assert project.states() == {"quick": "fresh"}
+    assert project.read("quick/fs-x.csv").strip() in {"tmpfs", "shm"}
+    slow = stage("quick", "touch pfs/out/a\n[ ! -e pfs/input/x.csv ] || sleep 100", transform=memory)
+    project.write("pipeline.json", json.dumps({"stages": [slow]}))
+    project.commit("slow", wait=False)
+    project.until(lambda: list((project.path / ".git/ml/runs").glob("*/work/tasks/*/work/pfs/out/a")))
+    (link,) = (project.path / ".git/ml/runs").glob("*/work")
+    place = link.readlink().parent
+    assert place.parent == Path("/dev/shm")
+    project.kill_runner()
+    assert place.exists()
+    slow["transform"]["stdin"] = COPY.splitlines()
+    project.write("pipeline.json", json.dumps({"stages": [slow]}))
+    project.commit("quick again")
+    assert project.states() == {"quick": "fresh"}
+    assert not place.exists()
 
 
 def test_every_job_computes_every_datum_when_the_stage_runs(tmp_path: Path) -> None:
@@ -92,3 +120,45 @@ def test_a_secret_that_is_missing_fails_the_stage_here_only(tmp_path: Path) -> N
     assert "s3cr3t-value" not in everything
     project.ml("secret", "rm", "api")
     assert project.ml("secret", "rm", "api", check=False).returncode == 128
+
+
+PYTHON_BATCH = """
+import pathlib, subprocess
+while True:
+    subprocess.run(["pachctl", "next", "datum"], check=True)
+    env = dict(line.split("=", 1) for line in pathlib.Path("/pfs/.env").read_text().splitlines())
+    source = pathlib.Path(env["input"])
+    assert [path.name for path in pathlib.Path("/pfs/input").iterdir()] == [source.name]
+    assert "PACH_DATUM_ID" in env
+    (pathlib.Path("/pfs/out") / source.name).write_text(source.read_text().upper())
+    print("did", source.name, flush=True)
+"""
+
+
+def test_a_process_that_takes_datum_after_datum(tmp_path: Path) -> None:
+    batch = stage(
+        "upper", "", transform={"cmd": ["python3", "code.py"], "stdin": [], "datum_batching": True},
+        code=["code.py"], parallelism_spec={"constant": 2},
+    )  # fmt: skip
+    project = project_with(tmp_path / "project", batch)
+    project.write("code.py", PYTHON_BATCH)
+    for number in range(12):
+        project.write(f"input/{number}.csv", f"n{number}\n")
+    project.commit("first")
+    assert project.states() == {"upper": "fresh"}
+    assert project.read("upper/7.csv") == "N7\n"
+    assert project.executions() == 14
+    logs = project.ml("logs").stdout
+    assert logs.count("in a new process") == 2
+    assert "── upper · input/7.csv · success" in logs
+    assert logs.count("did ") == 14
+    verified = project.ml("verify", "--recompute", check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    project.write("input/a.csv", "a\n")
+    project.commit("only what is new is done")
+    assert project.executions() == 15
+    assert project.read("upper/a.csv") == "A\n"
+    project.write("pipeline.json", project.read("pipeline.json").replace('"datum_batching": true', '"debug": false'))
+    project.commit("the same command means something else now")
+    assert project.states() == {"upper": "failed"}
+    assert "pachctl" in project.ml("logs", "--failed").stdout

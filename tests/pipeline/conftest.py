@@ -64,6 +64,7 @@ def make_stage() -> Callable[..., Stage]:
                 "err_stdin",
                 "env",
                 "accept_return_code",
+                "datum_batching",
                 "working_dir",
                 "image",
                 "debug",

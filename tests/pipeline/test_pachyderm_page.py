@@ -12,7 +12,6 @@ OWN = {"output", "code", "params", "metrics", "predictions", "leakage", "plots"}
 STATES = {
     Disposition.SUPPORTED: {"same", "better", "mapped"},
     Disposition.IGNORED: {"notice"},
-    Disposition.LATER: {"refused"},
     Disposition.NEVER: {"refused"},
 }
 

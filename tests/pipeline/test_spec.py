@@ -209,6 +209,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        memory_volume=True,
         secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
     assert inference.code == (CodeMount(source=b"iris/python", target="/code"),)
@@ -229,6 +230,7 @@ def test_every_supported_field_becomes_a_value() -> None:
     assert inference.limits == Resources(cpu=2.0, memory=3 << 29, disk=10**9)
     assert (model.requests, model.limits) == (Resources(), Resources())
     assert (inference.job_timeout, inference.every_job) == (7200.0, True)
+    assert (inference.transform.memory_volume, model.transform.memory_volume) == (True, False)
     assert (model.job_timeout, model.every_job, model.transform.debug) == (None, False, False)
 
 
@@ -291,7 +293,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
-        "transform.memory_volume",
         "transform.user",
     ]
     assert notices[0] == "'autoscaling' is ignored: there is no cluster to scale (pipeline.json: stages[1])"
@@ -573,6 +574,31 @@ def test_any_json_gives_a_pipeline_or_one_error(value: dict[str, Any]) -> None:
 
 
 # --- the JSON Schema ---
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"URL": "s3://bucket/dir"}, "s3://bucket/dir"),
+        ({"URL": "s3://bucket/a?region=eu-west-1"}, "s3://bucket/a?region=eu-west-1"),
+        ({"objectStorage": {"url": "gcs://bucket"}}, "gs://bucket"),
+        ({"object_storage": {"url": "wasb://account/container/a/b"}}, "az://container/a/b"),
+        ({"URL": "wasbs://container@account.blob.core.windows.net/a"}, "az://container/a"),
+        ({"URL": "azblob://container/a"}, "az://container/a"),
+        ({"URL": "file:///srv/models"}, "file:///srv/models"),
+        ({"URL": "/srv/50%?#1"}, "file:///srv/50%25%3F%231"),
+        (None, ""),
+    ],
+)
+def test_egress_goes_to_one_place_however_it_is_written(given: Any, place: str) -> None:
+    spec = {
+        "pipeline": {"name": "model"},
+        "transform": {"cmd": ["a"]},
+        "input": {"pfs": {"repo": "training", "glob": "/"}},
+        "egress": given,
+    }
+    (stage,) = load(spec).stages
+    assert stage.egress == place
 
 
 def the_schema() -> Any:

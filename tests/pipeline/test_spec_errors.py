@@ -232,6 +232,16 @@ FIELDS = [
         PLACE + "transform.secrets[0].mountPath: a secret cannot be mounted at '/pfs/a'",
         "/etc",
     ),
+    Case(stage(egress={"URL": "models"}), PLACE + "egress.URL: 'models' is no place for egress", "absolute path", True),
+    Case(stage(egress={"URL": "ftp://a/b"}), PLACE + "egress.URL: 'ftp://a/b' is no place for egress", "s3://", True),
+    Case(stage(egress={"url": "s3://a"}), PLACE + "egress.url: unknown field", "'URL'"),
+    Case(
+        stage(egress={"URL": "s3://a", "objectStorage": {"url": "s3://b"}}),
+        PLACE + "egress.objectStorage.url: egress to two places",
+        "'object_storage'",
+    ),
+    Case(stage(egress={"URL": "s3://k:s@bucket/a"}), PLACE + "egress.URL: credentials do not belong", "Egress"),
+    Case(stage(egress={"URL": "s3:///a"}), PLACE + "egress.URL: the address 's3:///a' names no bucket"),
     Case(stage(resource_limits={"memory": "many"}), PLACE + "resource_limits.memory: expected a size such", "Gi"),
     Case(stage(resource_requests={"cpu": -1}), PLACE + "resource_requests.cpu: less than 0", None, True),
     Case({"stages": [], "defaults": {"salt": 1}}, PLACE + "defaults.salt: expected a string", '"..."', True),
@@ -536,6 +546,7 @@ def set_value(name: str, key: str, value: Any) -> dict[str, Any]:
         "input": made["input"],
         "pfs": made["input"]["pfs"],
         "parallelism_spec": made.setdefault("parallelism_spec", {}),
+        "egress": made.setdefault("egress", {}),
     }
     if name == "cron":
         made["input"] = {"cron": {"name": "tick", "spec": "@daily", key: value}}
@@ -548,7 +559,7 @@ REFUSED = [
     (name, key, field)
     for name, fields in OBJECTS.items()
     for key, field in fields.items()
-    if field.disposition in {Disposition.LATER, Disposition.NEVER, Disposition.REMOVED}
+    if field.disposition in {Disposition.NEVER, Disposition.REMOVED}
 ]
 
 
@@ -565,17 +576,18 @@ def test_fields_of_pachyderm_that_are_refused_say_why_and_what_to_do(name: str, 
         load_pipeline(tree_with({**DATA, "pipeline.json": json.dumps(set_value(name, key, harmless))}))
 
 
-def test_what_a_later_version_brings_says_so() -> None:
-    later = [field for _, _, field in REFUSED if field.disposition is Disposition.LATER]
-    assert all("with a later version" in field.about for field in later)
+def test_what_is_refused_for_good_is_little() -> None:
     assert {key for _, key, field in REFUSED if field.disposition is Disposition.NEVER} == {
         "pod_spec",
+        "sql_database",
         "s3_out",
         "service",
         "spout",
         "determined",
         "tf_job",
         "repo_type",
+        "output_branch",
+        "s3",
     }
 
 

@@ -143,7 +143,7 @@ def _acceptable(spec: dict[str, Any], place: Place, names: dict[str, str], resul
         if met.field is None:
             result.say(Kind.REFUSED, met.place, "unknown field")
             refused = True
-        elif met.field.disposition in {Disposition.LATER, Disposition.NEVER}:
+        elif met.field.disposition is Disposition.NEVER:
             result.say(Kind.REFUSED, met.place, met.field.about + (f": {met.field.hint}" if met.field.hint else ""))
             refused = True
     if name in names:

@@ -14,6 +14,8 @@ LONGEST_NAME = 200
 """Characters of a stage name: a file name made of it must stay below 255 bytes."""
 STAGE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
 """Pachyderm's pipeline names, and `.` and `/`."""
+PLACE = r"^$|^/|^(s3|gs|gcs|az|azblob|as|wasbs?|file)://"
+"""How an address of egress begins."""
 PROJECT_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """Pachyderm's project names, and `.`."""
 
@@ -44,7 +46,6 @@ class Disposition(Enum):
 
     SUPPORTED = "supported"
     IGNORED = "means nothing without a cluster: accepted with a notice"
-    LATER = "a later version brings it: an error"
     NEVER = "refused for good: an error"
     REMOVED = "a field of Pachyderm 1.x: an error that names its replacement"
 
@@ -73,10 +74,6 @@ def _object(name: str, about: str) -> Field:
 
 def _ignored(kind: Kind, about: str, of: str | None = None) -> Field:
     return Field(kind=kind, disposition=Disposition.IGNORED, about=about, object=of)
-
-
-def _later(about: str, hint: str, *harmless: str) -> Field:
-    return Field(disposition=Disposition.LATER, about=about, hint=hint, harmless=harmless)
 
 
 def _never(about: str, hint: str, *harmless: str) -> Field:
@@ -163,12 +160,10 @@ _STAGE = {
         object="plot",
         about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
-    "egress": _later(
-        "egress comes with a later version", "until then copy the output directory from a clone, for instance in CI"
-    ),
-    "output_branch": _later(
-        "output branches other than 'master' come with a later version",
-        "take it out; results go to the branch that was committed to",
+    "egress": _object("egress", "Where the results are copied to once they are committed."),
+    "output_branch": _never(
+        "not supported: results stand on the branch that they were made from",
+        "take it out; stages that shall not read results yet can read a branch of yours: 'branch' in 'input.pfs'",
         "master",
     ),
     "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
@@ -240,13 +235,14 @@ _TRANSFORM = {
     "secrets": Field(
         kind=Kind.OBJECTS, object="secret", about="Secrets of this clone that the command gets: git ml secret set."
     ),
-    "datum_batching": _later(
-        "batching comes with a later version", "take it out, and let the command end after the files of one datum"
+    "datum_batching": Field(
+        kind=Kind.BOOLEAN,
+        about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
-    "image_pull_secrets": _ignored(Kind.STRINGS, "no image is pulled"),
+    "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
     "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
-    "memory_volume": _ignored(Kind.BOOLEAN, "workspaces lie where the runner keeps them"),
+    "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),
     "build": _removed("name what the command needs in 'code'"),
     "overwrite": _removed("take it out; the output always holds exactly the results of the current datums"),
@@ -311,7 +307,7 @@ _PFS = {
         kind=Kind.BOOLEAN,
         about="Whether files are empty for the command; a link to one from /pfs/out brings the whole content.",
     ),
-    "s3": _later("S3 gateways come with a later version", "read the files from /pfs/<name>"),
+    "s3": _never("not supported: there is no S3 gateway", "read the files from /pfs/<name>"),
     "trigger": _object("trigger", "Which changes of this input run the stage."),
     "propagation_spec": _object("propagation_spec", "Which changes of this input run the stage."),
     "reference": Field(
@@ -429,6 +425,21 @@ OBJECTS: Mapping[str, Mapping[str, Field]] = {
     },
     "propagation_spec": {
         "never": Field(kind=Kind.BOOLEAN, about="Whether a change of this input alone runs nothing."),
+    },
+    "egress": {
+        "URL": Field(
+            kind=Kind.STRING,
+            about='Directory or object storage: "/srv/models", "s3://bucket/models", "gs://…", "az://container/…".',
+            schema={"pattern": PLACE},
+        ),
+        "object_storage": _object("object_storage", "The same, as newer specifications write it."),
+        "sql_database": _never(
+            "not supported: a database has no versions that a revert could bring back",
+            "write to it in the command of a stage, with 'secrets' and ml.network, or load it from an egress of files",
+        ),
+    },
+    "object_storage": {
+        "url": Field(kind=Kind.STRING, about="As 'URL' of 'egress'.", schema={"pattern": PLACE}),
     },
     "resources": _RESOURCES,
     "gpu": {

@@ -24,7 +24,7 @@ from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
 from gitml.pipeline.spec.positions import position
 from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
-from gitml.pipeline.spec.running import every_job, executor, flag, resources, seconds, secrets
+from gitml.pipeline.spec.running import egress, every_job, executor, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
@@ -403,6 +403,7 @@ def _stage(
         requests=held(Resources(), resources, node.get("resource_requests")),
         limits=held(Resources(), resources, node.get("resource_limits")),
         salt=node.text("salt"),
+        egress=held("", egress, node.get("egress")),
         where=str(node.place),
     )
 
@@ -426,7 +427,7 @@ def _transform(
     image = image if image is not None and image.value else None
     cmd = held((), _cmd, node)
     nothing = Node({}, node.place)
-    stand_in = held(nothing, images.entry, image) if image is not None else nothing
+    stand_in = images.entry(image) if image is not None else nothing
     own_code, own_dir = stage.get("code"), node.get("working_dir")
     mounted = own_code if own_code is not None else stand_in.get("code")
     directory = own_dir if own_dir is not None and own_dir.value else stand_in.get("working_dir")
@@ -441,7 +442,9 @@ def _transform(
         image=image.value if image is not None else None,
         source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
+        datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
+        memory_volume=flag(node, "memory_volume"),
     )
     return transform, held(None, code, mounted, around) if mounted is not None else None
 

@@ -175,8 +175,12 @@ class Transform:
     source: ImageSource | None = None
     """Where commands find the files of the image; None: the host stands for it."""
     secrets: tuple[Secret, ...] = ()
+    datum_batching: bool = False
+    """Whether the command asks for one datum after another."""
     debug: bool = False
     """Whether the log tells how commands were started."""
+    memory_volume: bool = False
+    """Whether workspaces lie in memory, where they fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +319,8 @@ class Stage:
     limits: Resources = Resources()
     """What a task may take at most."""
     salt: str = ""
+    egress: str = ""
+    """Address that results are copied to once they are committed, without credentials; empty: they are not."""
     where: str = "pipeline.json"
     """File and JSON path of the specification, for messages."""
 

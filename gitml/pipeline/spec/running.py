@@ -2,6 +2,7 @@
 
 import math
 import re
+from urllib.parse import urlsplit
 
 from gitml.pipeline.spec.error import SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.model import Resources, Secret
@@ -18,6 +19,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "PWD", "LD_LIBRARY_PATH", "LD_PRELOAD"})
 _TAKEN_PLACES = ("/pfs", "/proc", "/sys", "/dev", "/workspace")
+_STORES = {
+    "s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azblob": "az", "as": "az", "wasb": "az", "wasbs": "az",
+    "file": "file",
+}  # fmt: skip
+"""Schemes of addresses that Pachyderm knows or we do, and what we call them."""
 EXECUTORS = ("local", "dask")
 """Where tasks can be computed."""
 _REPROCESS = ("until_success", "every_job")
@@ -46,6 +52,50 @@ def every_job(node: Node | None) -> bool:
             hint=did_you_mean(node.value, _REPROCESS),
         )
     return bool(node.value == "every_job")
+
+
+def egress(node: Node | None) -> str:
+    """The address in a field `egress`, as we write it; empty if there is none. Raise `SpecError`."""
+    if node is None:
+        return ""
+    newer = node.get("object_storage")
+    given = [found for found in (node.get("URL"), newer.get("url") if newer is not None else None) if found is not None]
+    given = [found for found in given if found.value]
+    if not given:
+        return ""
+    if len(given) > 1:
+        raise SpecError(given[1].place, "egress to two places", hint="give 'URL' or 'object_storage'")
+    return _address(given[0])
+
+
+def _address(node: Node) -> str:
+    text: str = node.value
+    if text.startswith("/"):
+        return "file://" + text.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    scheme, colon, rest = text.partition("://")
+    known = _STORES.get(scheme)
+    if not colon or known is None:
+        raise SpecError(
+            node.place,
+            f"{quoted(text)} is no place for egress",
+            hint="write an absolute path, or s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH",
+        )
+    try:
+        parts = urlsplit(f"{known}://{rest}")
+    except ValueError as error:
+        raise SpecError(node.place, f"cannot read the address {quoted(text)}: {error}") from None
+    if parts.password is not None or (parts.username is not None and known != "az"):
+        raise SpecError(node.place, "credentials do not belong into a specification", hint="see 'Egress' in running.md")
+    where, options = parts.path, f"?{parts.query}" if parts.query else ""
+    if scheme in {"as", "wasb", "wasbs"}:
+        # Pachyderm: the host is the account, and the path begins with the container; Hadoop: container@account
+        container, _, below = where.strip("/").partition("/")
+        if parts.username is not None:
+            container, below = parts.username, where.strip("/")
+        return f"az://{container}/{below}{options}"
+    if known != "file" and not parts.netloc:
+        raise SpecError(node.place, f"the address {quoted(text)} names no bucket")
+    return f"{known}://{parts.netloc}{where}{options}"
 
 
 def executor(node: Node | None) -> str:

@@ -21,6 +21,7 @@ from gitml.pipeline.collect import (
     merge_outputs,
 )
 from gitml.pipeline.datum import DatumInput
+from gitml.pipeline.secretstore import Granted
 from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
 from gitml.store.content import read_content, store_content
@@ -225,10 +226,36 @@ def test_links_through_links_of_the_input(make_workspace: Make, odb: MemoryOdb) 
         assert files(odb, gather(workspace, odb).tree) == {b"o": (MODE_FILE, b"1")}
 
 
+def test_links_to_private_temporary_files(run: Callable[..., TaskOutcome], odb: MemoryOdb) -> None:
+    text = """
+mkdir -p "$TMPDIR/d/e"; echo 1 > "$TMPDIR/d/a"; echo 2 > "$TMPDIR/d/e/b"; chmod +x "$TMPDIR/d/a"
+ln -s "$TMPDIR/d/a" pfs/out/file; ln -s "$TMPDIR/d" pfs/out/directory; ln -s e/b "$TMPDIR/d/inner"
+"""
+    with run(text) as outcome:
+        assert outcome.workspace is not None
+        assert files(odb, gather(outcome.workspace, odb).tree) == {
+            b"file": (MODE_EXECUTABLE, b"1\n"),
+            b"directory/a": (MODE_EXECUTABLE, b"1\n"),
+            b"directory/e/b": (MODE_FILE, b"2\n"),
+            b"directory/inner": (MODE_FILE, b"2\n"),
+        }
+        (outcome.workspace.out / "up").symlink_to("/tmp/../etc/passwd")
+        with pytest.raises(OutputError, match="outside the workspace"):
+            gather(outcome.workspace, odb)
+    secret = Granted(values=(("s", b"a secret value"),))
+    with run('echo a secret value > "$TMPDIR/s"; ln -s "$TMPDIR/s" pfs/out/s', granted=secret) as outcome:
+        assert outcome.workspace is not None
+        with pytest.raises(OutputError, match="outside the workspace"):
+            gather(outcome.workspace, odb)
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [
         ("/etc/passwd", "outside the workspace"),
+        ("/tmp", "neither an input nor an output"),
+        ("/tmp/../etc/passwd", "outside the workspace"),
+        ("/tmp/nothing", "does not exist"),
         ("../../../../../../../etc/passwd", "outside the workspace"),
         ("../../code.py", "neither an input nor an output"),
         ("..", "neither an input nor an output"),
