@@ -64,6 +64,9 @@ def dvc(
 
 def _finish(project: Project, imported: Imported, *, dry_run: bool, json: bool) -> int:
     data = project.plan(imported)
+    if data is not None and not imported.unfinished:
+        for problem in project.problems(data):  # of what nobody foresaw, or of what was there before
+            imported.say(Kind.TODO, "git ml validate", problem)
     if data is not None and not dry_run:
         project.write(data)
     if json:

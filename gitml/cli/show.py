@@ -105,11 +105,9 @@ def _print_run(context: Context, run: Run) -> None:
     else:
         started, updated = float(record.get("started", 0)), float(record.get("updated", 0))
         rows.append(("ran", f"{day(started)} on {record.get('host', '?')}, {max(updated - started, 0):.0f} s"))
-        images = record.get("images") or {}
         elsewhere = record.get("elsewhere") or {}
         if record.get("sandbox") or not elsewhere:
             rows.append(("sandbox", str(record.get("sandbox", "?"))))
-        rows += [("image", f"{stage}: {_image(image)}") for stage, image in images.items()]
         rows += [
             (
                 "elsewhere",
@@ -117,6 +115,8 @@ def _print_run(context: Context, run: Run) -> None:
             )
             for stage, facts in elsewhere.items()
         ]
+        images = record.get("images") or {}
+        rows += [("image", f"{stage}: {_image(image)}") for stage, image in images.items()]
         limits = record.get("limits") or {}
         rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))

@@ -1,6 +1,7 @@
 """Writing git's index side by side with git: its lock, taken or waited for."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from gitml.errors import BusyError, GitmlError
 from gitml.git.command import GitError
 from gitml.git.repository import Repository
+from gitml.liveness import is_alive
 
 UNTRANSLATED = {"LC_ALL": "C"}
 """The environment for git commands whose messages `is_locked` reads."""
@@ -24,7 +26,7 @@ class IndexLock:
         self._target = path
         self._path = path.with_name(f"{path.name}.lock")
         try:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._descriptor = self._take()
         except FileExistsError:
             raise locked_index() from None
         except OSError as error:
@@ -32,9 +34,18 @@ class IndexLock:
         self._held = True
         self._moment = os.fstat(self._descriptor).st_mtime_ns
 
+    def _take(self) -> int:
+        """Make the file; its content says whose it is, until that of the index takes its place."""
+        remove_dead_lock(self._path)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        os.write(descriptor, f"gitml {os.getpid()} {socket.gethostname()}\n".encode())
+        return descriptor
+
     def commit(self, data: bytearray, mode: int) -> None:
         """Make `data` the index."""
         try:
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
             left = memoryview(data)
             while left:
                 left = left[os.write(self._descriptor, left) :]
@@ -51,6 +62,26 @@ class IndexLock:
         if self._held:
             self._path.unlink(missing_ok=True)
             self._held = False
+
+
+def remove_dead_lock(path: Path) -> None:
+    """Take away an `index.lock` that a process of ours left when it was killed; one of git's stays."""
+    try:
+        text = path.read_bytes()[:_MOST]
+        words = text.decode("utf-8", "replace").split()
+        ours = len(words) == 3 and words[0] == "gitml" and words[1].isdigit() and words[2] == socket.gethostname()
+        if not ours or is_alive(int(words[1])):
+            return
+        aside = path.with_name(f"{path.name}.{os.getpid()}.dead")
+        path.rename(aside)
+        if aside.read_bytes()[:_MOST] != text:  # somebody else did the same, and has taken the lock since
+            os.link(aside, path)
+        aside.unlink()
+    except OSError:
+        return
+
+
+_MOST = 300
 
 
 def write_index(repo: Repository, *arguments: str, listed: Iterable[bytes]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitml.git.indexlock import remove_dead_lock
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 
@@ -160,5 +161,7 @@ def reasons_to_wait(repo: Repository, branch: str) -> Iterator[str]:
         under_way = sequence_under_way(worktree.git_dir)
         if under_way is not None:
             yield f"{under_way} is under way"
-        if (worktree.git_dir / "index.lock").exists():
+        lock = worktree.git_dir / "index.lock"
+        remove_dead_lock(lock)
+        if lock.exists():
             yield "the index is locked"

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from gitml.errors import BusyError, GitmlError, MissingDataError
 from gitml.git.filler import Filled, Filler, Filling, standing_pointer
 from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, record_clean
-from gitml.git.indexlock import QUIET, is_locked, locked_index, patiently, write_index
+from gitml.git.indexlock import QUIET, is_locked, locked_index, patiently, remove_dead_lock, write_index
 from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
@@ -195,7 +195,9 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
     """
     if repo.worktree is None:
         return ()
-    if (repo.git_dir / "index.lock").exists():
+    lock = repo.git_dir / "index.lock"
+    remove_dead_lock(lock)
+    if lock.exists():
         raise locked_index()
     changes = _changes(repo, old_tree, new_tree, tuple(paths))
     if not changes:

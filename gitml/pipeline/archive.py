@@ -16,7 +16,7 @@ import lzma
 import platform
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ _LONGEST_DOCUMENT = 16 << 20
 _DEEPEST = 4
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of an image that sets none, as docker has it."""
 _HINT = "make it with: docker save -o FILE IMAGE, or skopeo copy docker://IMAGE oci-archive:FILE"
 
@@ -108,15 +108,10 @@ class Archive:
         if len(digests) != len(meant.layers) or not all(DIGEST.fullmatch(str(each)) for each in digests):
             raise ImageError("the image is damaged: its configuration does not fit its layers")
         self._layers = list(zip(meant.layers, map(str, digests), strict=True))
-        variables = {
-            name: value
-            for name, _, value in (str(each).partition("=") for each in settings.get("Env") or [])
-            if name and "\0" not in name + value
-        }
         return Image(
             digest=meant.config_digest,
             manifest=meant.manifest,
-            variables={"PATH": _PATH, **variables},
+            variables=variables_of(settings),
             working_dir=str(settings.get("WorkingDir") or ""),
             user=str(settings.get("User") or ""),
         )
@@ -287,6 +282,16 @@ def _zstd() -> Callable[[IO[bytes]], Any]:
         "the layers of the image are compressed with zstd, which this Python cannot read",
         hint="pip install zstandard, or make the archive with 'docker save'",
     )
+
+
+def variables_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that an image sets, by the part `config` of its configuration; PATH is always among them."""
+    found = {
+        name: value
+        for name, _, value in (str(each).partition("=") for each in settings.get("Env") or [])
+        if name and "\0" not in name + value
+    }
+    return {"PATH": PATH, **found}
 
 
 def _parsed(data: bytes, kind: type) -> Any:

@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
+from gitml.pipeline.archive import PATH
 from gitml.pipeline.environment import names_of_datum
 from gitml.pipeline.limits import Share
 from gitml.pipeline.process import Ended, Requests, Stop
@@ -267,7 +268,6 @@ class _Process:
         host.shown = {**attempts.granted.directories, PLACE: host.alias / "batch"}
         _write_scripts(pipes)
         self._ask, self._answer = (_open_pipe(pipes / name) for name in ("ask", "answer"))
-        remove_tree(host.out)
         self._said = b""
         self._events: SimpleQueue[_Asked | Ended | Failure | BaseException] = SimpleQueue()
         self._ending = threading.Event()
@@ -277,7 +277,7 @@ class _Process:
         # empty until '/pfs/.env' says more, but there: what a shell reads from it then goes to its children
         empty = dict.fromkeys(names_of_datum(first.inputs) & attempts.environment.keys(), "")
         environment = {**attempts.environment, **empty}
-        environment["PATH"] = f"{PLACE}/bin:{environment['PATH']}"
+        environment["PATH"] = f"{PLACE}/bin:{environment.get('PATH', PATH)}"
         self._command = replace(
             attempts, environment=environment, log=self._log, stop=_Either(attempts.stop, self._ending)
         )
@@ -293,6 +293,11 @@ class _Process:
         """During the block the process sees what is in `workspace` as its `/pfs`, and writes there."""
         workspace.seen_at = self.host.alias / "work"
         workspace.lends_tmp = False  # it is that of the process, which goes on
+        for left in self.host.pfs.iterdir():  # written while no datum was there
+            if left.is_dir() and not left.is_symlink():
+                remove_tree(left)
+            else:
+                left.unlink()
         _move_all(workspace.pfs, self.host.pfs)
         try:
             yield

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gitml.liveness import is_alive
+from gitml.pipeline.archive import variables_of
 from gitml.pipeline.bubblewrap import WORKSPACE
 from gitml.pipeline.imageroot import starting_place
 from gitml.pipeline.process import Command, Stop, run_process
@@ -140,7 +141,6 @@ class Container:
     reports = False
     is_opaque = True
     holds = frozenset({"memory", "cpu", "disk"})
-    image: Variables | None = MappingProxyType({})
 
     def __init__(self, engine: Engine, image: str, digest: str | None, *, network: bool, stop: Stop | None) -> None:
         found = engine.inspect(image)
@@ -157,7 +157,9 @@ class Container:
         self.pin = next((each for each in _digests(found) if each != self._id), self._id)
         """The digest by which the image is found on other machines, if it came from a registry."""
         config = found.get("Config")
-        self.working_dir = str(config.get("WorkingDir") or "") if isinstance(config, dict) else ""
+        config = config if isinstance(config, dict) else {}
+        self.working_dir = str(config.get("WorkingDir") or "")
+        self.image: Variables | None = variables_of(config)
         self._network = network
         self._token = secrets.token_hex(6)
         self._numbers = itertools.count(1)

@@ -45,7 +45,7 @@ def journal(
 ) -> list[JournalEntry]:  # fmt: skip
     """What history says of a stage, newest first; with `sides` also of branches whose results a merge did not take.
 
-    With `follow` it goes on with the name that the stage had before, as the results tell: see `_former`.
+    With `follow` it goes on with the name that the stage had before, as the results tell: see `former_name`.
     """
     path = record_path(stage.name).decode()
     # --parents: those that the path was followed to, not those of the commit
@@ -59,6 +59,7 @@ def journal(
         commit, short, tree, parents, when, subject, source = line.split("\0")
         snapshot = Snapshot(odb, Oid.parse(tree))
         record = _record(snapshot, stage.name)
+        metrics, noise = measured(snapshot, stage, record) if record is not None else ({}, {})
         entries.append(
             JournalEntry(
                 commit=Oid.parse(commit),
@@ -68,12 +69,14 @@ def journal(
                 subject=subject,
                 source=_subject(odb, source.strip()) or subject,
                 record=record,
-                metrics=read_metrics(snapshot, record.output_path, stage.metrics) if record is not None else {},
-                noise=read_noise(snapshot, record.output_path, stage.metrics) if record is not None else {},
+                metrics=metrics,
+                noise=noise,
             )
         )
     if follow and entries and (limit is None or len(entries) < limit):
-        former = _former(odb, entries[-1])
+        first = entries[-1]
+        is_first = first.record is not None and first.before is None
+        former = former_name(odb, first.commit, first.record) if is_first and first.record is not None else None
         if former is not None:
             parent, name = former
             left = None if limit is None else limit - len(entries)
@@ -84,15 +87,13 @@ def journal(
     return entries
 
 
-def _former(odb: GitOdb, first: JournalEntry) -> tuple[Oid, str] | None:
-    """A commit and what the stage was called there, if the first result of its name is that of another name.
+def former_name(odb: GitOdb, first: Oid, own: Record) -> tuple[Oid, str] | None:
+    """A commit and what the stage was called there, if `first`, the first result of its name, is that of another name.
 
     That is one whose record was there before, which the pipeline has no more, and which has the same key or the same
     output. An empty output tells nothing.
     """
-    if first.record is None or first.before is not None:
-        return None
-    commit = parse_commit(odb.read(first.commit)[1])
+    commit = parse_commit(odb.read(first)[1])
     found = odb.lookup(f"{commit.parents[0]}^{{tree}}") if commit.parents else None
     if found is None:
         return None
@@ -108,11 +109,11 @@ def _former(odb: GitOdb, first: JournalEntry) -> tuple[Oid, str] | None:
             record = parse_record(before.read(path))
         except CorruptError:
             continue
-        same_key = record.key == first.record.key
-        same_output = record.output_tree == first.record.output_tree != empty_tree(odb.format)
+        same_key = record.key == own.key
+        same_output = record.output_tree == own.output_tree != empty_tree(odb.format)
         if record.stage not in names and (same_key or same_output):
-            shared = len({*record.inputs} & {*first.record.inputs})
-            likely.append((same_key, record.spec == first.record.spec, shared, record.stage))
+            shared = len({*record.inputs} & {*own.inputs})
+            likely.append((same_key, record.spec == own.spec, shared, record.stage))
     return (commit.parents[0], max(likely)[3]) if likely else None
 
 
@@ -131,6 +132,27 @@ def _record(snapshot: Snapshot, stage_name: str) -> Record | None:
         return parse_record(snapshot.read(record_path(stage_name)))
     except (KeyError, CorruptError):
         return None
+
+
+def measured(snapshot: Snapshot, stage: Stage, record: Record) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics of the result with this record, and their standard errors, as far as they are known.
+
+    They stand where `stage` says; if those files are not all there, also where the pipeline of that time said.
+    """
+    found = read_metrics(snapshot, record.output_path, stage.metrics)
+    errors = read_noise(snapshot, record.output_path, stage.metrics)
+    base = record.output_path + b"/" if record.output_path else b""
+    if all(snapshot.get(base + metric.path.encode()) is not None for metric in stage.metrics):
+        return found, errors
+    try:
+        pipeline = load_pipeline(snapshot)
+    except UserError:
+        return found, errors
+    for then in pipeline.stages if pipeline is not None else ():
+        if then.name == record.stage:
+            found = read_metrics(snapshot, record.output_path, then.metrics) | found
+            errors = read_noise(snapshot, record.output_path, then.metrics) | errors
+    return found, errors
 
 
 def read_metrics(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> dict[str, float]:

@@ -98,7 +98,7 @@ class Unpacking:
         self._added: set[str] = set()
         """What the present layer has brought, and the directories above that."""
         self._parents: dict[str, str] = {}
-        """Where directories lead, until a link or a removal may change that."""
+        """Where directories lead, until something is removed; a link takes the place of nothing that is known."""
         root.mkdir()
 
     def apply(self, stream: IO[bytes]) -> None:
@@ -165,7 +165,6 @@ class Unpacking:
         elif member.issym():
             self._remove(path)
             place.symlink_to(member.linkname)
-            self._parents.clear()
         elif member.islnk():
             self._link(member, path)
         else:

@@ -165,6 +165,7 @@ class Bench:
         _find_helper(job.address)
         remote = name_remote(repo, job.address)
         self._bring(repo, remote, job, orders)
+        processes = Processes()
         batch = _Batch(
             job,
             repo,
@@ -174,14 +175,15 @@ class Bench:
             workspaces=self._workspaces,
             allotment=self._allotment,
             granted=self._grant(job),
+            processes=processes,
             stop=stop,
         )
         with PackWriter(
             repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=self._odb
         ) as written:
             began = time.monotonic()
-            with Processes() as processes:
-                done = [batch.do(order, written, processes) for order in orders]
+            with processes:
+                done = [batch.do(order, written) for order in orders]
             seconds = time.monotonic() - began
             commit = write_commit(written, batch.tree(written))
             written.finish()
@@ -273,6 +275,7 @@ class _Batch:
         workspaces: Workspaces,
         allotment: Allotment,
         granted: Granted,
+        processes: Processes,
         stop: Stop,
     ) -> None:
         self.contents: list[tuple[bytes, Oid]] = []
@@ -288,6 +291,7 @@ class _Batch:
         self._workspaces = workspaces
         self._allotment = allotment
         self._granted = granted
+        self._processes = processes
         self._stop = stop
         self._mounts = [mount.target for mount in job.stage.code or ()]
         self._trees: list[tuple[bytes, Entry]] = []
@@ -300,7 +304,7 @@ class _Batch:
             found.append(f"on a worker {self.sandbox.notice}")
         return tuple(found)
 
-    def do(self, order: Order, written: PackWriter, processes: Processes) -> Done:
+    def do(self, order: Order, written: PackWriter) -> Done:
         """Compute one task; outputs and log go into the pack."""
         stage = self._job.stage
         log = self._logs / f"{order.key}-{threading.get_ident()}.log"
@@ -319,7 +323,7 @@ class _Batch:
         try:
             with (
                 self._allotment.share(stage) as share,
-                processes.run_task(
+                self._processes.run_task(
                     stage,
                     make=make,
                     sandbox=self.sandbox,

@@ -6,7 +6,7 @@ parents are good, as in `git bisect`, so merges are no special case.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,7 +78,7 @@ def find_breakage(
     called for that commit again. Raise `UserError` if no result has the metric, or none before the first bad one is
     good.
     """
-    results = [entry for entry in journal(repo, odb, bad, stage) if metric in entry.metrics]
+    results = [entry for entry in journal(repo, odb, bad, stage, follow=True) if metric in entry.metrics]
     if good is not None:
         newer = set(repo.git.lines("rev-list", bad.hex(), f"^{good.hex()}"))
         until = next((at for at, entry in enumerate(results) if entry.commit.hex() not in newer), len(results))
@@ -89,7 +89,9 @@ def find_breakage(
         return None
     for newer_one, older in pairwise(results):
         if bounds.holds(older.metrics[metric]):
-            search = _Search(repo, odb, surveyor, stage, metric, bounds)
+            # a stage may have had another name
+            names = {entry.record.stage for entry in results if entry.record is not None}
+            search = _Search(repo, odb, surveyor, {stage.name, *names}, stage, metric, bounds)
             return Breakage(older, newer_one, search.suspects(older.commit, newer_one.commit, attempt))
     raise UserError(
         f"no earlier result of '{stage.name}' is good: the oldest has {metric} {results[-1].metrics[metric]:.6g}",
@@ -101,11 +103,13 @@ class _Search:
     """Judging commits."""
 
     def __init__(
-        self, repo: Repository, odb: GitOdb, surveyor: Surveyor, stage: Stage, metric: str, bounds: Bounds
-    ) -> None:
+        self, repo: Repository, odb: GitOdb, surveyor: Surveyor, names: Collection[str], stage: Stage, metric: str,
+        bounds: Bounds,
+    ) -> None:  # fmt: skip
         self._repo = repo
         self._odb = odb
         self._surveyor = surveyor
+        self._names = names
         self._stage = stage
         self._metric = metric
         self._bounds = bounds
@@ -162,12 +166,16 @@ class _Search:
             survey = self._surveyor.survey(commit)
         except GitmlError:
             return None  # a pipeline that cannot be read has no results
-        status = next((each for each in survey.statuses if each.stage.name == self._stage.name), None)
+        status = next((each for each in survey.statuses if each.stage.name in self._names), None)
         if status is None:
             return None
         # fresh and missing: the result is known; all else has none, or one that somebody changed
         output = {State.FRESH: status.output, State.MISSING: status.result}.get(status.state)
         if output is None:
             return None
-        found = read_metrics(Snapshot(self._odb, output), b"", self._stage.metrics)
-        return found.get(self._metric)
+        snapshot = Snapshot(self._odb, output)
+        for metrics in (self._stage.metrics, status.stage.metrics):
+            value = read_metrics(snapshot, b"", metrics).get(self._metric)
+            if value is not None:
+                return value
+        return None

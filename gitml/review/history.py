@@ -1,16 +1,17 @@
 """The history of metrics: the values that results had, commit by commit, in one walk for all stages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from gitml.errors import CorruptError
 from gitml.git.commits import parse_commit, parse_trailers
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.journal import read_metrics
+from gitml.pipeline.journal import former_name, measured
 from gitml.pipeline.spec.model import Metric, Stage
-from gitml.provenance.codec import text_of
-from gitml.provenance.record import RECORDS, record_path
+from gitml.provenance.codec import bytes_of, text_of
+from gitml.provenance.record import RECORDS, parse_record, record_path
 from gitml.store.tree import Snapshot
 
 
@@ -44,17 +45,24 @@ def metric_history(
 ) -> list[MetricHistory]:
     """The values of every metric of `stages` in the last `limit` results that `revision` reaches, by stage and name.
 
-    A result is a commit that changed a record; a stage has a point where its own did. Goals and gates are those that
-    `stages` declare.
+    A result is a commit that changed a record; a stage has a point where its own did, also under a name that it had
+    before. Goals and gates are those that `stages` declare.
     """
-    measured = {text_of(record_path(stage.name)): stage for stage in stages if stage.metrics}
+    known = {text_of(record_path(stage.name)): stage for stage in stages if stage.metrics}
     found: dict[tuple[str, str], list[Point]] = {}
-    for result in _results(repo, odb, revision, limit) if measured else ():
-        for stage in (measured[path] for path in result.changed if path in measured):
-            if result.snapshot.get(record_path(stage.name)) is None:
+    for result in _results(repo, odb, revision, limit) if known else ():
+        for path in [path for path in result.changed if path in known]:
+            try:
+                record = parse_record(result.snapshot.read(bytes_of(path)))
+            except (KeyError, CorruptError):
                 continue
-            for name, value in read_metrics(result.snapshot, stage.output, stage.metrics).items():
-                found.setdefault((stage.name, name), []).append(result.point(value))
+            stage = known[path]
+            for name, value in measured(result.snapshot, stage, record)[0].items():
+                found.setdefault((stage.name, name), []).insert(0, result.point(value))
+            if path in result.added:
+                former = former_name(odb, result.commit, record)
+                if former is not None:
+                    known.setdefault(text_of(record_path(former[1])), stage)
     order = {stage.name: number for number, stage in enumerate(stages)}
     rules = {(stage.name, metric.name): metric for stage in stages for metric in stage.metrics}
     return [
@@ -77,33 +85,38 @@ class _Result:
     snapshot: Snapshot
     changed: Sequence[str]
     """Paths of records."""
+    added: Collection[str]
+    """Those that no parent has."""
 
     def point(self, value: float) -> Point:
         return Point(self.commit, self.when, self.cause, value)
 
 
 def _results(repo: Repository, odb: GitOdb, revision: Oid, limit: int | None) -> Iterator[_Result]:
-    """The commits that changed any record, oldest first."""
+    """The commits that changed any record, newest first."""
     # of a merge git names, with -c, only what differs from all of its parents
-    arguments = ["log", "--topo-order", "--no-show-signature", "-c", "--name-only", "--no-relative"]
+    arguments = ["log", "--topo-order", "--no-show-signature", "-c", "--name-status", "--no-renames", "--no-relative"]
     if limit is not None:
         arguments.append(f"--max-count={limit}")
-    listed: list[tuple[Oid, list[str]]] = []
+    listed: list[tuple[Oid, dict[str, str]]] = []
     for line in repo.git.lines(
         *arguments, "--format=commit %H", revision.hex(), "--", f":(top,literal){text_of(RECORDS)}"
     ):
         if line.startswith("commit "):
-            listed.append((Oid.parse(line.removeprefix("commit ")), []))
+            listed.append((Oid.parse(line.removeprefix("commit ")), {}))
         elif line:
-            listed[-1][1].append(line)
-    for oid, changed in reversed(listed):
+            # of a merge there is a letter for each parent
+            how, _, path = line.partition("\t")
+            listed[-1][1][path] = how
+    for oid, changed in listed:
         commit = parse_commit(odb.read(oid)[1])
         cause = _subject(commit.message)
         source = parse_trailers(commit.message).get("Gitml-Source", "")
         known = odb.lookup(f"{source}^{{commit}}") if _is_hex(source) else None
         if known is not None:
             cause = _subject(parse_commit(known[2]).message)
-        yield _Result(oid, commit.committer.time, cause, Snapshot(odb, commit.tree), changed)
+        added = [path for path, how in changed.items() if set(how) == {"A"}]
+        yield _Result(oid, commit.committer.time, cause, Snapshot(odb, commit.tree), list(changed), added)
 
 
 def _is_hex(text: str) -> bool:

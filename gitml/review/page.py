@@ -30,6 +30,8 @@ _SHORT = 28
 """Characters of a cell that are not broken into lines."""
 _SENTENCE = 2
 """Spaces from which on a name is none."""
+_FEW = 8
+"""Rows that are shown at once, also of details."""
 _SPARE = 2000
 """Bytes for what stands between the parts."""
 _FOOT = (
@@ -186,7 +188,8 @@ def _render(block: Block) -> str:
     if block.folded and body and title:
         return f'<article class="block"><details><summary>{text(title)}</summary>{notes}{body}</details></article>'
     if block.folded and body:
-        opened = " open" if block.key == "failures" else ""
+        # a few rows take no more room than the line that would hide them
+        opened = " open" if block.key == "failures" or 0 < len(block.rows) <= _FEW else ""
         summary = f"<summary>{_amount(block)}</summary>"
         return f'<article class="block">{notes}<details{opened}>{summary}{body}</details></article>'
     return f'<article class="block">{heading}{notes}{body}</article>'

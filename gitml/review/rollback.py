@@ -5,7 +5,7 @@ stay, so the stage is held; with reverted data, code or parameters the older res
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -149,7 +149,7 @@ class _Planner:
                 f"'{name}' has no goal, so nothing says when it got worse",
                 hint=f'declare it: {{"path": …, "name": "{name}", "goal": "max"}}; or name a run or commit to revert',
             )
-        entries = journal(self._repo, self._odb, self._head, stage)
+        entries = journal(self._repo, self._odb, self._head, stage, follow=True)
         known = [entry for entry in entries if name in entry.metrics]
         good = next(
             (
@@ -168,7 +168,12 @@ class _Planner:
         why = dict.fromkeys(newer_ones, "result")
         if with_cause:
             why = {**dict.fromkeys(self._to_blame(stage, rule, good), "cause"), **why}
-        return Plan("metric", f"{stage.name}:{name}", self.reverts(why), self._moves(good.commit, newer_ones))
+        return Plan(
+            "metric",
+            f"{stage.name}:{name}",
+            self.reverts(why),
+            self._moves(good.commit, newer_ones, {stage.name: good.metrics}),
+        )
 
     def _to_blame(self, stage: Stage, rule: Metric, good: JournalEntry) -> list[Oid]:
         assert rule.name is not None
@@ -245,8 +250,13 @@ class _Planner:
             )  # fmt: skip
         return tuple(found)
 
-    def _moves(self, after: Oid | None, results: Iterable[Oid]) -> tuple[Move, ...]:
-        """The metrics of the stages whose results are reverted, at HEAD and at `after`."""
+    def _moves(
+        self, after: Oid | None, results: Iterable[Oid], known: Mapping[str, Mapping[str, float]] | None = None
+    ) -> tuple[Move, ...]:
+        """The metrics of the stages whose results are reverted, at HEAD and at `after`.
+
+        `known` has those at `after` of some stages, which may have had other names there.
+        """
         pipeline = self._surveyor.survey(self._head).pipeline
         touched = {path for result in results for path in self._changed(result)}
         now = Snapshot(self._odb, self._surveyor.tree_of(self._head))
@@ -256,7 +266,9 @@ class _Planner:
             if record_path(stage.name) not in touched:
                 continue
             ours = read_metrics(now, stage.output, stage.metrics)
-            theirs = read_metrics(then, stage.output, stage.metrics) if then is not None else {}
+            theirs = (known or {}).get(stage.name)
+            if theirs is None:
+                theirs = read_metrics(then, stage.output, stage.metrics) if then is not None else {}
             found += [
                 Move(stage.name, name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])
             ]

@@ -89,6 +89,24 @@ def test_contents_may_stay_where_they_are(workers: Cluster, tmp_path: Path) -> N
     assert here.read("up/a") == "a" + "x" * 200_000
 
 
+def test_a_process_takes_datum_after_datum_there_too(workers: Cluster, tmp_path: Path) -> None:
+    script = """
+    while true; do
+      pachctl next datum
+      . pfs/.env
+      cat pfs/input/* > pfs/out/$(ls pfs/input)
+    done
+    """
+    transform = {"cmd": ["sh", "code/up.sh"], "datum_batching": True}
+    here = project(tmp_path, {"transform": transform}, workers.address, **{"code/up.sh": script})
+    for number in range(6):
+        here.write(f"input/{number}", f"{number}\n")
+    here.commit(wait=False)
+    assert "6 datums run" in here.ml("run").stdout
+    assert here.read("up/5") == "5\n"
+    assert "datum 2 of its process" in here.ml("logs", "up").stdout
+
+
 def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_path: Path) -> None:
     script = """
     name=$(basename pfs/input/*)

@@ -81,6 +81,10 @@ function(suffix) { pipeline: { name: 'copy-' + suffix }, transform: t, input: { 
     assert "refused: spec/copy.jsonnet: there is a stage called 'copy-b' already" in said.out
     assert "hint: write --arg NAME=VALUE" in said.err
     assert "spec/copy.jsonnet: function parameter suffix not bound in call" in said.err
+    project.write("spec/odd.json", json.dumps({**COUNT, "pipeline": {"name": "odd"}, "datum_timeout": "soon"}))
+    assert main(["import", "pachyderm", "odd.json", "--dry-run"]) == 0
+    assert "todo: git ml validate: pipeline.json:" in (odd := capsys.readouterr().out)
+    assert "datum_timeout: expected a duration" in odd
     text = project.read("pipeline.json")
     project.commit(wait=False)
     project.ml("run")

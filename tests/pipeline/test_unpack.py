@@ -94,7 +94,7 @@ def test_rights_that_tasks_must_not_have(tmp_path: Path) -> None:
         [("../out", "x")],
         [("a/../../out", "x")],
         [("a/.wh...", "")],
-        [("l", "=>../../etc/passwd")],
+        [("etc/passwd", "x"), ("l", "=>../../etc/passwd")],
         [("l", "=>etc/none")],
         [("l", "=>/")],
         [("a", "x"), ("a/b", "x")],
@@ -148,6 +148,8 @@ def test_paths_inside(tmp_path: Path) -> None:
         (root / name).symlink_to(target)
     assert inside(root, "/bin/x") == "usr/bin/x"
     assert inside(root, "abs/bin/../y") == "usr/y"
+    (root / "usr/top").symlink_to("/abs")
+    assert inside(root, "usr/top/bin") == "usr/bin"
     assert inside(root, "up/bin/none/deep") == "usr/bin/none/deep"
     assert inside(root, "../../f") == "usr/bin/x"
     assert inside(root, "f", last=False) == "f"

@@ -101,3 +101,33 @@ def test_a_source_that_is_no_commit_is_not_asked_for(project: Project) -> None:
     message = "mine\n\nGitml-Run: x\nGitml-Source: --all\n"
     project.git("commit", "-q", "--amend", "-m", message)
     assert values(histories(project)["one"]) == [("start", 0.1), ("mine", 0.2)]
+
+
+def test_other_names_of_a_stage_and_of_its_metrics_are_followed(tmp_path: Path) -> None:
+    pipeline = json.loads(json.dumps(PIPELINE))
+    stage = pipeline["stages"][0]
+    project = Project(tmp_path)
+    project.git("init", "-q")
+    project.write("pipeline.json", json.dumps(pipeline))
+    change(project, "start", one="0.95", two="5")
+    stage["transform"]["cmd"] = ["sh", "-c", "cp pfs/data/value.json pfs/out/scores.json"]
+    stage["metrics"] = [{"path": "scores.json", "name": "score", "goal": "max", "gate": {"min": 0.2}}]
+    project.write("pipeline.json", json.dumps(pipeline))
+    change(project, "another file, and worse", one="0.1")
+    culprit = project.head("HEAD^")
+    stage["pipeline"]["name"] = "best"
+    project.write("pipeline.json", json.dumps(pipeline))
+    change(project, "another name")
+    assert values(histories(project)["best"]) == [
+        ("start", 0.95), ("another file, and worse", 0.1), ("another name", 0.1)
+    ]  # fmt: skip
+    assert values(histories(project)["two"]) == [("start", 5)]
+    [logged] = project.json("log", "best")["stages"]
+    assert [each["metrics"] for each in logged["results"]] == [{"score": 0.1}, {"score": 0.1}, {"score": 0.95}]
+    runs = project.executions()
+    found = project.json("bisect", "--metric", "score", "--stage", "best")
+    assert (found["first_bad"], found["good"]["value"], found["bad"]["value"]) == (culprit, 0.95, 0.1)
+    plan = project.json("rollback", "best:score", "--dry-run")
+    assert [each["why"] for each in plan["reverts"]] == ["result", "result"]
+    assert {"stage": "best", "name": "score", "now": 0.1, "after": 0.95} in plan["metrics"]
+    assert project.executions() == runs

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from gitml.formats.compare import ModelDiff, TensorChange
+from gitml.formats.summary import Summary
+from gitml.review.words.models import _rows
 from tests.end_to_end.project import Project
 from tests.formats.test_hostile import Reduced
 
@@ -201,3 +204,20 @@ def test_other_files_are_shown_as_they_are(project: Project) -> None:
     project.write("t.raw", b"\0\1\3")
     assert "-1,2\n+1,3" in project.git("diff", "--", "t.csv")
     assert project.git("diff", "--", "t.raw").count("3 bytes, sha256 ") == 2
+
+
+def test_many_tensors_of_one_pattern_are_told_together() -> None:
+    def told(trees: int) -> list[list[str]]:
+        tensors = [TensorChange(name=f"trees.{n}.nodes", old=f"|V64 [{n + 10}]", new="|V64 [9]") for n in range(trees)]
+        tensors += [TensorChange(name=f"trees.{trees + n}.nodes", old=None, new="|V64 [9]") for n in range(4)]
+        tensors.append(TensorChange(name="weight.1", old="F32 [2]", new="F32 [2]", norm=1.0, relative=0.5, largest=1.0))
+        diff = ModelDiff(old=Summary(format="joblib"), new=Summary(format="joblib"), tensors=tuple(tensors))
+        return [[cell.text for cell in row] for row in _rows(diff)]
+
+    assert told(100) == [
+        ["tensor", "weight.1", "F32 [2]", "changed by 1 (50 %), at most 1"],
+        ["tensors", "trees.*.nodes", "", "100 of another shape or type"],
+        ["tensors", "trees.*.nodes", "", "4 added"],
+    ]
+    # as few as can be named are named
+    assert len(told(10)) == 15

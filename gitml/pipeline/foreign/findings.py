@@ -63,6 +63,11 @@ class Imported:
         """Whether something was not taken over."""
         return any(each.kind is Kind.REFUSED for each in self.findings)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a person has to add or check something."""
+        return any(each.kind is Kind.TODO for each in self.findings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Present:

@@ -19,7 +19,7 @@ from gitml.pipeline.foreign.findings import Imported, Present
 from gitml.pipeline.foreign.pachyderm import is_specification, stage_name
 from gitml.pipeline.foreign.placing import FILE, with_more
 from gitml.pipeline.glob import compile_glob
-from gitml.pipeline.loading import evaluate, load_pipeline
+from gitml.pipeline.loading import check_pipeline, evaluate, load_pipeline
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError
 from gitml.pipeline.spec.template import ENDING, Refusal, request
@@ -142,6 +142,12 @@ class Project:
         if place.is_symlink() or (place.exists() and not place.is_file()):
             raise UserError(f"cannot add to {FILE}: it is not a regular file", hint=f"make {FILE} a file of its own")
         return with_more(self.find(FILE), imported.entries, imported.images)
+
+    def problems(self, data: bytes) -> list[str]:
+        """What is wrong with the pipeline of the worktree if `pipeline.json` has this content."""
+        name = FILE.encode()
+        checked = check_pipeline(worktree_snapshot(self.repo, {name: data}), name)
+        return [error.message for error in checked.problems]
 
     def write(self, data: bytes) -> None:
         """Put `pipeline.json` in place as a whole; the file before stays if that fails."""

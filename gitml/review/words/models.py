@@ -1,6 +1,8 @@
 """Models that are new or changed: parameters, features, tensors, and what to know before loading them."""
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from gitml.formats.compare import ModelDiff, TensorChange
 from gitml.formats.summary import Scalar
@@ -60,10 +62,26 @@ def _rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
             yield Cell(what), Cell(name, name=True), Cell(ABSENT), Cell("added")
         for name in went:
             yield Cell(what), Cell(name, name=True), Cell("removed"), Cell(ABSENT)
+    patterns = _patterns(diff.tensors) if len(diff.tensors) > MOST_NAMED else {}
     for tensor in sorted(diff.tensors, key=lambda each: -(each.relative or 0.0)):
-        yield Cell("tensor"), Cell(tensor.name, name=True), Cell(tensor.old or ABSENT), Cell(_tensor(tensor))
+        if _pattern(tensor) not in patterns:
+            yield Cell("tensor"), Cell(tensor.name, name=True), Cell(tensor.old or ABSENT), Cell(_tensor(tensor))
+    for (name, _), what in patterns.items():
+        yield Cell("tensors"), Cell(name, name=True), Cell(""), Cell(what)
     for name, (before, now) in diff.facts.items():
         yield Cell("fact"), Cell(name, name=True), _value(before), _value(now)
+
+
+def _pattern(tensor: TensorChange) -> tuple[str, str]:
+    """A name without its numbers, and what became of the tensor; empty for one whose numbers tell more than that."""
+    kind = "added" if tensor.old is None else "removed" if tensor.new is None else "of another shape or type"
+    return ("", "") if tensor.old == tensor.new else (re.sub(r"\d+", "*", tensor.name), kind)
+
+
+def _patterns(tensors: Sequence[TensorChange]) -> dict[tuple[str, str], str]:
+    """What to say of tensors that differ from others only by a number in their names, such as those of 100 trees."""
+    counts = Counter(map(_pattern, tensors))
+    return {pattern: f"{total:,} {pattern[1]}" for pattern, total in counts.items() if pattern[1] and total > 3}
 
 
 def _tensor(tensor: TensorChange) -> str:

@@ -100,11 +100,18 @@ def _column(column: Column) -> tuple[Cell, ...]:
     said = [f"changed in {count(column.changed, 'row')}"] if column.changed else []
     if column.drift is not None and column.drift >= _DRIFT:
         said.append(f"drift {column.drift:.2f}")
+    counts_only = True
     for found, word in ((column.appeared, "new"), (column.vanished, "gone")):
         if found is not None and found.count:
+            counts_only = False
             names = ", ".join(text for text, _ in found.frequent[:3])
             said.append(f"{word}: {names}" + (f" and {found.count - 3} more" if found.count > 3 else ""))
-    return Cell(column.name, name=True), _side(column.old), _side(column.new), Cell("; ".join(said), name=True)
+    return (
+        Cell(column.name, name=True),
+        _side(column.old),
+        _side(column.new),
+        Cell("; ".join(said), name=not counts_only),
+    )
 
 
 def _side(found: Statistics | None) -> Cell:

@@ -91,7 +91,7 @@ def test_one_process_sees_one_datum_after_another(batch: Batch, odb: StreamOdb) 
         "cat code.sh pfs/x/in > pfs/out/got; ln -s $x/in pfs/out/link; echo > pfs/left",
         "sh -c 'echo $n, $x, $PACH_DATUM_ID' > pfs/out/seen",
     )
-    batch.script = LOOP.replace("BODY", "; ".join(body))
+    batch.script = "mkdir -p pfs/out; echo > pfs/out/early; echo > pfs/early\n" + LOOP.replace("BODY", "; ".join(body))
     first = batch.run("one")
     assert (first.state, first.attempts, first.status) == ("success", 1, 0)
     second = batch.run("two")

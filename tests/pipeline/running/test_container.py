@@ -27,7 +27,7 @@ from tests.engine import FakeEngine
 Run = Callable[..., TaskOutcome]
 ID = "1" * 64
 REPO = "sha256:" + "2" * 64
-TOOL: dict[str, Any] = {"Id": ID, "RepoDigests": [f"reg/tool@{REPO}"], "Config": {"WorkingDir": "/srv"}}
+TOOL: dict[str, Any] = {"Id": ID, "RepoDigests": [f"reg/tool@{REPO}"], "Config": {"WorkingDir": "/srv", "Env": ["A=b"]}}
 
 
 @pytest.fixture
@@ -192,6 +192,7 @@ def test_which_image_it_is(engine: FakeEngine) -> None:
         return Container(podman, name, digest, network=False, stop=None)
 
     here = container("tool:1")
+    assert here.image == {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A": "b"}
     assert (here.digest, here.pin, engine.calls("pull")) == (f"sha256:{ID}", REPO, [])
     assert container("tool:1", f"sha256:{ID}").digest == container("tool:1", REPO).digest == f"sha256:{ID}"
     with pytest.raises(EngineError, match="podman cannot fetch the image 'reg:5000/tool:2': Error: no route") as caught:
