@@ -121,7 +121,7 @@ class StageFailedError(UserError):
 
 
 class StageRun:
-    """One execution of one stage: in `sandbox` on this machine, or by `executor`.
+    """One execution of one stage: on this machine, in one of `sandboxes`, or by `executor`.
 
     `tasks`, `tally`, `notices` and `means` say afterwards what happened.
     """

@@ -287,7 +287,7 @@ def _foreign(submitter: _Submitter) -> list[Order]:
 IN_IMAGE = """
 stages:
 - pipeline: {name: up}
-  transform: {image: "tool:1", cmd: [sh, -c, cp /pfs/input/* /etc/mark /pfs/out]}
+  transform: {image: "tool:1", cmd: [sh, -c, 'cp /pfs/input/* /etc/mark /pfs/out; echo "$GREETING" > /pfs/out/said']}
   input: {pfs: {repo: input, glob: /a}}
 images: {"tool:1": {archive: images/tool.tar}}
 """
@@ -306,7 +306,9 @@ def test_an_image_goes_to_workers_with_the_inputs(tmp_path: Path) -> None:
         ("bin/", ""), ("bin/busybox", Path(program).read_bytes(), 0o755), ("bin/sh", "->busybox"),
         ("bin/cp", "->busybox"), ("etc/mark", "of the image"),
     ]  # fmt: skip
-    archive = write_tar(oci([layer(*content)], name="1", Env=["PATH=/bin"]), tmp_path / "tool.tar").read_bytes()
+    archive = write_tar(
+        oci([layer(*content)], name="1", Env=["PATH=/bin", "GREETING=hello"]), tmp_path / "tool.tar"
+    ).read_bytes()
     run_git(tmp_path, "init", "-q", "--bare", "data.git")
     attributes = b"input/** filter=ml -text\n*.tar filter=ml -text\n"
     files = {"pipeline.json": IN_IMAGE.encode(), "images/tool.tar": archive, ".gitattributes": attributes}
@@ -316,5 +318,6 @@ def test_an_image_goes_to_workers_with_the_inputs(tmp_path: Path) -> None:
     assert [(each.state, each.message) for each in returned.done] == [("success", "")]
     submitter.exchange.bring([returned.commit], [])
     assert run_git(submitter.path, "show", f"{returned.commit}:out/{submitter.orders[0].key}/mark") == "of the image"
+    assert run_git(submitter.path, "show", f"{returned.commit}:out/{submitter.orders[0].key}/said") == "hello"
     submitter.exchange.settle(None)
     submitter.odb.close()
