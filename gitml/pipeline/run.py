@@ -61,6 +61,9 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, e
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
 
+_SOON = 0.2
+"""Seconds after which stages that nothing happened to are shown."""
+
 NOT_TRUSTED = "its command or code came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
@@ -255,8 +258,10 @@ class Runner:
         choice = self._options.choice
         chosen = choice.of(pipeline)
         unsettled: set[str] = set()
+        snapshot = Snapshot(self._odb, settlement.overlay)
         for stage in pipeline.stages:
-            snapshot = Snapshot(self._odb, settlement.overlay)
+            if snapshot.root != settlement.overlay:
+                snapshot = Snapshot(self._odb, settlement.overlay)
             as_it_stands = choice.single and choice.names(stage.name)
             ready = () if as_it_stands else unsettled
             anew = self._options.force and choice.names(stage.name)
@@ -272,7 +277,7 @@ class Runner:
             if stage.egress and line.state in {State.FRESH, State.HELD}:
                 settlement.leaving[stage.name] = status
             self._count(line, status)
-            self._show_stage(line)
+            self._show_stage(line, soon=out is None and not line.ran and not line.failed)
             if self._stop.is_set():
                 report.stopped = True
                 break
@@ -541,14 +546,16 @@ class Runner:
 
     # --- what others see -------------------------------------------------------------------------------------
 
-    def _show_stage(self, line: StageReport) -> None:
+    def _show_stage(self, line: StageReport, *, soon: bool = False) -> None:
+        """`soon`: nothing happened to the stage, so it may wait for others to be shown with it."""
         if self._state is None:
             return
         self._state.stages[line.name] = StageProgress(
             state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
             recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
         )  # fmt: skip
-        self._update_state()
+        if not soon or time.time() - self._state.updated >= _SOON:
+            self._update_state()
 
     def _show_copy(self, line: StageReport, done: int, total: int) -> None:
         if self._state is None:
