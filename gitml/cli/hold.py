@@ -16,7 +16,7 @@ from gitml.pipeline import decision
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.decision import Decided
 from gitml.pipeline.plan import State
-from gitml.pipeline.run import RunOptions
+from gitml.pipeline.runreport import RunOptions
 
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the record and the commit.")]
 

@@ -12,7 +12,7 @@ from gitml.errors import ExitCode, UserError
 from gitml.git.publish import Parked, Published, sign_tip
 from gitml.git.refs import RefUpdate, update_refs
 from gitml.git.state import worktrees
-from gitml.pipeline.run import RunOptions, RunReport
+from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.review.replay import is_only_a_result
 
 

@@ -15,7 +15,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.state import sequence_under_way
 from gitml.install import command_line
-from gitml.pipeline.run import RunOptions
+from gitml.pipeline.runreport import RunOptions
 from gitml.review.replay import editor_for, user_editor, without_results
 
 

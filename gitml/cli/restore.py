@@ -9,7 +9,7 @@ from gitml.cli.options import DryRun, Json
 from gitml.cli.running import conclude, perform
 from gitml.errors import ExitCode
 from gitml.pipeline.choice import Choice
-from gitml.pipeline.run import RunOptions
+from gitml.pipeline.runreport import RunOptions
 
 
 def restore(

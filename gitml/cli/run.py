@@ -14,7 +14,7 @@ from gitml.git.refs import RefMovedError, RefUpdate, update_refs
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.journal import read_metrics
 from gitml.pipeline.override import Override, commit_with
-from gitml.pipeline.run import RunOptions, RunReport
+from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.pipeline.spec.running import EXECUTORS
 from gitml.store.tree import Snapshot
 

@@ -7,7 +7,7 @@ from gitml.cli.progress import Display, follow
 from gitml.errors import BusyError, ExitCode
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.launch import start_runner
-from gitml.pipeline.run import RunOptions, RunReport, StageReport
+from gitml.pipeline.runreport import RunOptions, RunReport, StageReport
 from gitml.remote.egress import Egress
 
 

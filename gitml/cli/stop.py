@@ -15,7 +15,7 @@ from gitml.cli.running import conclude, perform
 from gitml.errors import BusyError, ExitCode, UserError
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
-from gitml.pipeline.run import RunOptions
+from gitml.pipeline.runreport import RunOptions
 
 
 def stop(

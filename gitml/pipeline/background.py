@@ -18,7 +18,8 @@ from gitml.pipeline.followers import readers
 from gitml.pipeline.launch import publishes_beside, results_of
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.notify import Notifier
-from gitml.pipeline.run import Runner, RunOptions, RunReport
+from gitml.pipeline.run import Runner
+from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.pipeline.survey import Surveyor
 
 

@@ -1,0 +1,81 @@
+"""What is asked of a run, and what it says it did."""
+
+from dataclasses import dataclass, field
+
+from gitml.oid import Oid
+from gitml.pipeline.choice import Choice
+from gitml.pipeline.plan import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What is asked of a run."""
+
+    choice: Choice = field(default_factory=Choice)
+    """Which stages; by default all."""
+    at: Oid | None = None
+    """A commit that is not on a branch, instead of one: results go into the cache."""
+    datums: tuple[str, ...] = ()
+    """Only datums that one of these patterns means (see `choice.datum_filter`), into the cache; none: all."""
+    force: bool = False
+    """Compute the named stages again although their results are known."""
+    explicit: bool = False
+    """A person asked: failed stages are tried again, and the commands count as reviewed."""
+    dry_run: bool = False
+    publish: bool = True
+    results: str | None = None
+    """The ref that receives the result commit; None: the branch."""
+    publish_wait: float = 30.0
+    """Seconds to wait for a moment in which results can be published."""
+    sign: bool = False
+    """Sign the result commit, whatever `ml.sign` says; whoever sits there may be asked for a passphrase."""
+    parallel: int | None = None
+    """Datums at once, whatever the stages say."""
+    executor: str | None = None
+    """Where datums are computed, whatever stages and configuration say; None: as they say."""
+    fail_fast: bool = False
+    """Start nothing more after the first datum that fails."""
+    known_only: bool = False
+    """Compute nothing: only put results in place that are known."""
+    restore: bool = False
+    """Replace edited outputs of the chosen stages by the known result."""
+    retry_recovered: bool = False
+    """Compute recovered datums of the named stages again."""
+
+
+@dataclass(slots=True)
+class StageReport:
+    """What a run did for one stage; counts are datums."""
+
+    name: str
+    state: str = ""
+    reason: str = ""
+    total: int = 0
+    ran: int = 0
+    cached: int = 0
+    failed: int = 0
+    recovered: int = 0
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What a run did. `run` is empty if there was no pipeline to run."""
+
+    run: str
+    tip: Oid
+    published: Oid | None = None
+    parked: str = ""
+    kept: tuple[bytes, ...] = ()
+    stages: dict[str, StageReport] = field(default_factory=dict)
+    notices: dict[str, None] = field(default_factory=dict)
+    """Sentences for the user, each once, in order."""
+    undelivered: dict[str, str] = field(default_factory=dict)
+    """Stages whose results could not be copied out, and why."""
+    stopped: bool = False
+    tree: Oid | None = None
+    """The tree of the commit with all results in place."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a stage failed."""
+        return any(stage.state == State.FAILED for stage in self.stages.values())
