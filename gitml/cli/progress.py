@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -113,18 +114,23 @@ def describe(name: str, progress: StageProgress) -> str:
     return f"{head}  {', '.join(parts)}".rstrip()
 
 
-def follow(lease: Lease, end: float | None) -> bool:
-    """Show the runner's progress until it is done; False if `end` (monotonic seconds) came first."""
+def follow(lease: Lease, end: float | None, *, about: Callable[[RunState], bool] = lambda _: False) -> bool:
+    """Show the runner's progress until it is done; False if `end` (monotonic seconds) came first.
+
+    A run that had ended before is shown if it is what the user asks `about`.
+    """
     display = Display()
     idle_since = time.monotonic()
+    seen = ""
     try:
         while True:
             alive = lease.is_held()
             state = lease.read_state()
             if alive and state is not None and state.status == "running":
                 display.draw(state)
+                seen = state.run
             if not alive and not lease.requests():
-                if state is not None and state.status != "running":
+                if state is not None and state.status != "running" and (state.run == seen or about(state)):
                     display.draw(state)
                 return True
             if alive or lease.is_starting():

@@ -9,6 +9,7 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.output import safe, talk
 from gitml.cli.progress import follow, summarise
 from gitml.errors import BusyError, ExitCode
+from gitml.pipeline.lease import RunState
 from gitml.pipeline.plan import State
 
 _UNFINISHED = (State.STALE, State.MISSING, State.FAILED)
@@ -29,8 +30,13 @@ def wait(
     with open_context() as context:
         lease = context.lease
         end = None if timeout is None else time.monotonic() + timeout
+
+        def is_ours(state: RunState) -> bool:
+            here = context.repo.try_resolve("HEAD")  # results may have come meanwhile
+            return attached or (here is not None and here.hex() in (state.tip, state.published))
+
         try:
-            finished = follow(lease, end)
+            finished = follow(lease, end, about=is_ours)
         except KeyboardInterrupt:
             talk("gitml: detached, the run goes on; git ml wait joins it again, git ml status shows it")
             return ExitCode.INTERRUPTED
@@ -40,7 +46,7 @@ def wait(
         if state is not None and lease.is_lost(state):
             raise BusyError(f"the runner of run {state.run} is gone", hint="git ml resume goes on where it stopped")
         head = context.repo.try_resolve("HEAD")
-        if state is not None and (attached or head is None or head.hex() in (state.tip, state.published)):
+        if state is not None and (head is None or is_ours(state)):
             summarise(state)
             if state.status in ("failed", "error"):
                 return ExitCode.STAGE_FAILED

@@ -36,6 +36,8 @@ class JournalEntry:
     """Standard errors of metrics, by their names, where known."""
 
 
+_NAMED = 8
+"""Metrics that are named where one is missing."""
 _FORMAT = "%H%x00%h%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"
 
 
@@ -187,6 +189,20 @@ def _files(snapshot: Snapshot, output: bytes, metrics: Sequence[Metric]) -> Iter
             yield path, dict(_numbers(_load(path, snapshot.read(base + path.encode()))))
         except (KeyError, ValueError):
             continue  # not there, or not what its name says: no numbers
+
+
+def absent_metrics(snapshot: Snapshot, stage: Stage) -> list[str]:
+    """A sentence for each metric that a stage declares and its results in this tree do not have."""
+    files = dict(_files(snapshot, stage.output, stage.metrics))
+    absent: dict[str, None] = {}
+    for metric in stage.metrics:
+        numbers = files.get(metric.path)
+        if numbers is None:
+            absent[f"there is no file of metrics '{metric.path}' that can be read"] = None
+        elif metric.name is not None and metric.name not in numbers:
+            known = f"; there are: {', '.join(list(numbers)[:_NAMED])}" if numbers else ""
+            absent[f"there is no '{metric.name}' in '{metric.path}'{known}"] = None
+    return list(absent)
 
 
 def gate_breaches(snapshot: Snapshot, stage: Stage) -> list[str]:

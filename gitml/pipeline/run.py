@@ -31,7 +31,7 @@ from gitml.pipeline.delivery import Carrier, Delivery
 from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
-from gitml.pipeline.journal import gate_breaches
+from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
 from gitml.pipeline.loading import load_pipeline
@@ -358,10 +358,12 @@ class Runner:
         settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
         self._staging.flush()
         settlement.changed[stage.name] = stage
-        for breach in gate_breaches(Snapshot(self._odb, settlement.overlay), stage):
-            report.notices[f"{stage.name}: {breach}"] = None
-            if self._state is not None and f"{stage.name}: {breach}" not in self._state.warnings:
-                self._state.warnings.append(f"{stage.name}: {breach}")
+        here = Snapshot(self._odb, settlement.overlay)
+        nothing = ["it wrote nothing to /pfs/out"] if out == self._empty and status.datums else []
+        for warning in nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]:
+            report.notices[f"{stage.name}: {warning}"] = None
+            if self._state is not None and f"{stage.name}: {warning}" not in self._state.warnings:
+                self._state.warnings.append(f"{stage.name}: {warning}")
 
     def _count(self, line: StageReport, status: StageStatus) -> None:
         executed = [self._tasks[key] for key in dict.fromkeys(status.task_keys) if key in self._tasks]

@@ -12,8 +12,9 @@ from gitml.git.repository import Repository
 from gitml.git.uncommitted import worktree_snapshot
 from gitml.pipeline import FILE
 from gitml.pipeline.loading import check_pipeline
+from gitml.pipeline.params import read_params
 from gitml.pipeline.spec.documents import parse_documents
-from gitml.pipeline.spec.error import SpecError, quoted
+from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.load import is_wrapped
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.codec import text_of
@@ -54,10 +55,11 @@ def validate(repo: Repository, files: Sequence[bytes], given: bytes | None = Non
         raise UserError(f"there is no {FILE} here", hint="name the files to check: git ml validate FILE")
     checked = check_pipeline(snapshot, root, [path for path in asked if path not in roots])
     names = {os.fsdecode(path) for path in asked}
-    told = [error for error in checked.problems if not asked or roots or error.place.file in names]
+    problems = [*checked.problems, *(_parameters(checked.pipeline, snapshot) if checked.pipeline is not None else ())]
+    told = [error for error in problems if not asked or roots or error.place.file in names]
     return Validation(
         files=tuple(asked) or (FILE.encode(),),
-        stages=tuple(stage.name for stage in checked.pipeline.stages) if checked.pipeline is not None else (),
+        stages=tuple(stage.name for stage in checked.pipeline.stages) if checked.pipeline and not told else (),
         problems=tuple(told),
         warnings=(*checked.notices, *(_images(checked.pipeline) if checked.pipeline is not None else ())),
     )
@@ -76,6 +78,16 @@ def _is_root(snapshot: Snapshot, path: bytes) -> bool:
     except SpecError:
         return False
     return len(documents) == 1 and is_wrapped(documents[0][0])
+
+
+def _parameters(pipeline: Pipeline, snapshot: Snapshot) -> Iterator[SpecError]:
+    """Parameters that stages select and that are not there."""
+    for stage in pipeline.stages:
+        file = stage.where.partition(": ")[0]
+        try:
+            read_params(stage, snapshot)
+        except UserError as error:
+            yield SpecError(Place(file), error.message, hint=error.hint)
 
 
 def _images(pipeline: Pipeline) -> Iterator[str]:

@@ -176,7 +176,8 @@ def junit(comparison: Comparison) -> bytes:
         case = SubElement(suite, "testcase", classname=_text(metric.stage), name=_text(metric.name))
         if metric.breaks_gate:
             low, high = metric.gate
-            SubElement(case, "failure", message=f"{metric.new!r} is not within [{low}, {high}]")
+            what = "it has no value" if metric.new is None else f"{metric.new!r} is not within [{low}, {high}]"
+            SubElement(case, "failure", message=what)
     unsettled = {stage.stage: stage for stage in comparison.unsettled}
     names = list(dict.fromkeys([*(metric.stage for metric in comparison.metrics), *unsettled]))
     suite = SubElement(suites, "testsuite", name="fresh", tests=str(len(names)), failures=str(len(unsettled)))

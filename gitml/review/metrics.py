@@ -18,12 +18,15 @@ def metric_changes(
 ) -> Iterator[MetricChange]:
     """Every metric of a stage that either side has, in the order of the files, judged as the new side declares.
 
+    A gate whose metric results do not have is broken: a slip in its name must not open it.
+
     `tolerances` overrides what the specification says of changes that are none: by name, and `""` for all others.
     `noise` are the standard errors of both sides, by name.
     """
     tolerances = tolerances or {}
     rules = {metric.name: metric for metric in stage.metrics if metric.name is not None}
-    for name in dict.fromkeys([*new, *old]):
+    gated = [name for name, rule in rules.items() if fresh and rule.gate != (None, None)]
+    for name in dict.fromkeys([*new, *old, *gated]):
         rule = rules.get(name, Metric(path=""))
         tolerance = tolerances.get(name, tolerances.get("", rule.tolerance))
         value = new.get(name)
@@ -33,7 +36,7 @@ def metric_changes(
             stage=stage.name, name=name, old=old.get(name), new=value, goal=rule.goal, tolerance=tolerance,
             noise=band, gate=rule.gate, fresh=fresh,
             verdict=_verdict(old.get(name), value, rule.goal, max(tolerance, band or 0.0)),
-            breaks_gate=value is not None and _is_outside(value, rule.gate),
+            breaks_gate=_is_outside(value, rule.gate) if value is not None else name in gated,
         )  # fmt: skip
 
 

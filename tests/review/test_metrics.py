@@ -65,7 +65,7 @@ def test_tolerances_of_the_command_win() -> None:
         ((0.9, 1.0), 0.95, False),
         ((0.9, None), NAN, True),
         ((None, None), NAN, False),
-        ((0.9, None), None, False),
+        ((0.9, None), None, True),
     ],
 )
 def test_gates(gate: tuple[float | None, float | None], new: float | None, broken: bool) -> None:
@@ -123,3 +123,11 @@ def test_a_gate_is_a_bound_of_the_number_itself() -> None:
     rule = stage(Metric(path="m.json", name="x", goal="max", noise="e", gate=(0.9, None)))
     (found,) = metric_changes(rule, {"x": 0.9}, {"x": 0.899}, fresh=True, noise=({"x": 0.1}, {"x": 0.1}))
     assert (found.verdict, found.breaks_gate) == (Verdict.SAME, True)
+
+
+def test_a_gate_whose_metric_is_not_there_is_broken() -> None:
+    slip = Metric(path="m.json", name="acuracy", goal="max", gate=(0.9, None))
+    found = {metric.name: metric for metric in metric_changes(stage(slip), {}, {"accuracy": 0.95}, fresh=True)}
+    assert found["acuracy"].breaks_gate
+    assert (found["acuracy"].new, found["acuracy"].verdict) == (None, Verdict.GONE)
+    assert list(metric_changes(stage(slip), {}, {}, fresh=False)) == [], "nothing was computed yet"
