@@ -24,7 +24,10 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("module", ["gitml.filter.server", "gitml.hooks", "gitml.remote.helper", "gitml.formats.child"])
+HOOKS = ["gitml.hooks.committing", "gitml.hooks.arriving", "gitml.hooks.pushing"]
+
+
+@pytest.mark.parametrize("module", ["gitml.filter.server", *HOOKS, "gitml.remote.helper", "gitml.formats.child"])
 def test_entry_points_of_git_import_nothing_heavy(module: str) -> None:
     listing = f"import sys, {module}; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-P", "-c", listing], capture_output=True, text=True, check=True)

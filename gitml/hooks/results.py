@@ -20,7 +20,7 @@ from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Level, Trust
 
 
-def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
+def evaluate(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
     """Evaluate the commit; if something is to be done, have the runner do it and say so in one line."""
     surveyor = Surveyor(repo, odb, RunCache(repo, odb))
     survey = surveyor.survey(head)

@@ -8,6 +8,7 @@ import getpass
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 
 from gitml.git.refs import RefUpdate, update_refs
 from gitml.git.repository import Repository
@@ -20,7 +21,7 @@ _OURS = "refs/heads/gitml/"
 """Where data are kept on hosts that take no other refs."""
 
 
-def post_receive(repo: Repository) -> None:
+def post_receive(repo: Repository, _: Sequence[str]) -> None:
     """Queue the branches that were pushed, as git lists them on standard input; one line for each to the pusher.
 
     Raise `UserError` if `ml.serverPublish` is none of its values.

@@ -1,0 +1,83 @@
+"""The hooks after git has changed the worktree: large files are filled in, and runs of others brought along."""
+
+from collections.abc import Sequence
+
+from gitml.git.checkout import fill_in
+from gitml.git.odb import GitOdb
+from gitml.git.remotes import FetchError, data_remote, fetch_runs
+from gitml.git.repository import Repository
+from gitml.git.state import rebase_is_starting, rebase_under_way
+from gitml.git.worktree import materialise
+from gitml.hooks.committing import cover, look
+from gitml.hooks.words import say
+from gitml.meter import Meter
+from gitml.pipeline.launch import runs_by_itself, start_runner
+from gitml.pipeline.lease import Lease
+
+_NAMED = 3
+"""Files that could not be filled in and are named; more are counted."""
+
+
+def post_merge(repo: Repository, arguments: Sequence[str]) -> None:
+    """A merge, or a pull, is over."""
+    _bring_runs(repo)
+    _fill_in(repo, insist=True)
+    if list(arguments[:1]) == ["1"]:
+        return  # a squash: the user's commit is still to come
+    with GitOdb(repo.git, repo.format) as odb:
+        head = repo.resolve("HEAD")
+        cover(repo, odb, head)
+        look(repo, odb, head, own=False, may_attach=False)
+
+
+def post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
+    """A rebase is over; an amended commit was seen by `post-commit`."""
+    if list(arguments[:1]) == ["rebase"]:
+        _bring_runs(repo)
+        _fill_in(repo, insist=True)
+        with GitOdb(repo.git, repo.format) as odb:
+            look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
+
+
+def worktree_changed(repo: Repository, _: Sequence[str]) -> None:
+    """A branch was checked out, or git wrote its index."""
+    if rebase_is_starting(repo.git_dir):
+        return  # the next time that the index is written, at the latest with the first commit
+    if rebase_under_way(repo.git_dir):
+        materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
+    else:
+        _fill_in(repo, insist=False)
+    # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
+    if Lease(repo).request_parked() and runs_by_itself(repo):
+        start_runner(repo)
+
+
+def _bring_runs(repo: Repository) -> None:
+    """Bring runs from the remote for data, where there is one: the branches came from another, without them."""
+    try:
+        place = data_remote(repo)
+        if place is not None and repo.config_bool("ml.autoFetch", True):
+            fetch_runs(repo, place)
+    except FetchError as error:
+        say(error.message)
+
+
+def _fill_in(repo: Repository, *, insist: bool) -> None:
+    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off.
+
+    With `insist` even if it was not there a short while ago.
+    """
+    fetches = repo.config_bool("ml.autoFetch", True)
+    with Meter("filling in") as meter:
+        result = fill_in(repo, progress=meter, insist=insist) if fetches else materialise(repo, None, meter)
+    for path, error in list(result.failed.items())[:_NAMED]:
+        say(f"'{path.decode('utf-8', 'backslashreplace')}': {error.message}")
+    if len(result.failed) > _NAMED:
+        say(f"{len(result.failed) - _NAMED} more files could not be filled in")
+    if result.failed:
+        say("hint: their pointers stay; once the reason is gone: git ml checkout")
+    if result.missing and fetches:
+        path, reason = next(iter(result.missing.items()))
+        others = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""
+        say(f"the content of '{path.decode('utf-8', 'backslashreplace')}'{others} is not here: {reason}")
+        say("see: git ml ls")

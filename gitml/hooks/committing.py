@@ -1,0 +1,54 @@
+"""The hooks around a commit: its data stays reachable, and what it affects is run."""
+
+from collections.abc import Sequence
+
+from gitml.git.data import DataLog, UncoveredError
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.git.staging import adopt_leftovers, wait_for_sessions
+from gitml.git.state import forget_commit, note_commit, rebase_under_way, sequence_under_way
+from gitml.hooks.following import follow
+from gitml.hooks.words import say
+from gitml.oid import Oid
+from gitml.pipeline.settled import is_settled
+
+
+def before_commit(repo: Repository, _: Sequence[str]) -> None:
+    """A commit is about to be written."""
+    note_commit(repo.git_dir)  # our shims do it themselves; this is for hook managers
+
+
+def post_commit(repo: Repository, _: Sequence[str]) -> None:
+    """A commit was made."""
+    forget_commit(repo.git_dir)
+    with GitOdb(repo.git, repo.format) as odb:
+        head = repo.resolve("HEAD")
+        cover(repo, odb, head)
+        if rebase_under_way(repo.git_dir):
+            return  # once per replayed commit; post-rewrite sees the end
+        look(repo, odb, head, own=True, may_attach=sequence_under_way(repo.git_dir) is None)
+
+
+def cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
+    """Keep the data that a commit refers to; what cannot be kept is said and stops nothing."""
+    try:
+        adopt_leftovers(repo, odb)
+        try:
+            DataLog(repo, odb).cover_commit(commit)
+        except UncoveredError:
+            wait_for_sessions(repo, odb)
+            DataLog(repo, odb).cover_commit(commit)
+    except UncoveredError as error:
+        say(error.message)
+
+
+def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
+    """Have the runner do what a commit calls for; `own` says whether it was made here."""
+    found = odb.lookup(f"{head}^{{tree}}")
+    if found is not None and is_settled(repo, found[0]):
+        follow(repo, odb)
+        return
+    # a checkout, a push or a commit of something else need not read what evaluates pipelines
+    from gitml.hooks.results import evaluate  # noqa: PLC0415 - as said above
+
+    evaluate(repo, odb, head, own=own, may_attach=may_attach)
