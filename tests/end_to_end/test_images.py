@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,11 +213,13 @@ def test_a_stage_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def podman(tmp_path: Path, busybox: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def podman(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, busybox: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
     """The real podman, with a store of its own that has the image `tool:1`; skips where it runs nothing."""
     if shutil.which("podman") is None:
         pytest.skip("there is no podman here: apt install podman")
-    storage = Path(tempfile.mkdtemp(prefix="p", dir="/var/tmp"))  # podman waits for long where paths are
+    storage = tmp_path_factory.mktemp("p")  # podman waits for long where paths are long
     (tmp_path / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{storage}/graph"\nrunroot = "{storage}/run"\n'
     )
@@ -242,11 +243,9 @@ def podman(tmp_path: Path, busybox: bytes, monkeypatch: pytest.MonkeyPatch) -> I
                     "ENTRYPOINT /bin/false", "-", "tool:1", data=base(busybox), check=False)  # fmt: skip
     if not imported or call("run", "--rm", "--network", "none", "--entrypoint", "", "tool:1", "/bin/sh", "-c",
                             "echo works", check=False) != "works\n":  # fmt: skip
-        shutil.rmtree(storage)
         pytest.skip("podman runs no container here")
     yield call
     call("rm", "--all", "--force", check=False)
-    shutil.rmtree(storage)
 
 
 def test_a_stage_in_a_container_of_the_real_podman(tmp_path: Path, podman: Callable[..., str]) -> None:
