@@ -66,6 +66,11 @@ def test_every_command_is_documented(name: str) -> None:
     assert re.search(rf"^{name}$", man_text(), re.MULTILINE), f"{MAN_PAGE} has no entry for '{name}'"
 
 
+def test_the_list_of_commands_has_them_all() -> None:
+    rows = re.findall(r"^\| \[(`[^]]*`)\]\(#", COMMAND_PAGE.read_text(), re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`([a-z]+)`", row)) == sorted(COMMANDS)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_documented(name: str) -> None:
     text = COMMAND_PAGE.read_text()

@@ -127,7 +127,7 @@ def _print_run(context: Context, run: Run) -> None:
         cells += [
             [
                 str(task.get("stage", "")), str(task.get("datum", "")), str(task.get("state", "")),
-                f"{float(task.get('seconds') or 0):.2f}", size(int(task.get("max_rss") or 0)),
+                f"{float(task.get('seconds') or 0):.2f}", size(int(task["max_rss"])) if task.get("max_rss") else "-",
             ]
             for task in run.tasks[:_MOST]
         ]  # fmt: skip

@@ -53,7 +53,7 @@ _INIT = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin
 _GUARD = """read -r word && exit 0
 for pause in 1 2 4; do
   found=$("$0" ps --all --quiet --filter "label=$1")
-  [ -n "$found" ] && "$0" rm --force $found
+  [ -n "$found" ] && { "$0" kill $found; "$0" rm --force $found; }
   sleep $pause
 done
 """
@@ -395,12 +395,14 @@ def remove_containers(directories: Iterable[Path]) -> None:
 
 
 def _remove(program: str, name: str) -> None:
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            [program, "rm", "--force", name],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            check=False, timeout=_PATIENCE,
-        )  # fmt: skip
+    # podman would first ask what runs there to end, and wait for ten seconds
+    for words in (["kill"], ["rm", "--force"]):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [program, *words, name],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                check=False, timeout=_PATIENCE,
+            )  # fmt: skip
 
 
 def _is_engines(name: str) -> bool:

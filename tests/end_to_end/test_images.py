@@ -1,10 +1,11 @@
-"""Stages in container images: real ones under bubblewrap, and engines that only say how they were called."""
+"""Stages in container images: real ones under bubblewrap and in podman, an engine that says what it was told."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,7 @@ def test_a_stage_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shown = project.ml("show", (project.path / ".git/ml/latest").read_text()).stdout
     assert f"made: by podman, sha256:{'1' * 64}" in shown
     assert "made: memory by podman" in shown
+    assert "0 B" not in shown, "how much memory it took is not known"
     assert "podman runs the image 'tool:1'" in project.ml("doctor", check=False).stdout
 
     # pinned to what it was: computed once more, as the specification says more now, and without a word
@@ -208,3 +210,73 @@ def test_a_stage_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     project.until(lambda: set(engine.running()) - before)
     project.kill_runner()
     project.until(lambda: not engine.running())
+
+
+@pytest.fixture
+def podman(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, busybox: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """The real podman, with a store of its own that has the image `tool:1`; skips where it runs nothing."""
+    if shutil.which("podman") is None:
+        pytest.skip("there is no podman here: apt install podman")
+    storage = tmp_path_factory.mktemp("p")  # podman waits for long where paths are long
+    (tmp_path / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\ngraphroot = "{storage}/graph"\nrunroot = "{storage}/run"\n'
+    )
+    # inside of a machine that is a container itself, limits cannot be raised
+    (tmp_path / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n[engine]\n'
+        'cgroup_manager = "cgroupfs"\n' + ('runtime = "runc"\n' if shutil.which("runc") else "")
+    )
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "ml.container")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "podman")
+
+    def call(*words: str, data: bytes = b"", check: bool = True) -> str:
+        done = subprocess.run(["podman", *words], input=data, capture_output=True, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.decode() if done.returncode == 0 else ""
+
+    imported = call("import", "--change", "WORKDIR /srv/app", "--change", "ENV GREETING=hello", "--change",
+                    "ENTRYPOINT /bin/false", "-", "tool:1", data=base(busybox), check=False)  # fmt: skip
+    if not imported or call("run", "--rm", "--network", "none", "--entrypoint", "", "tool:1", "/bin/sh", "-c",
+                            "echo works", check=False) != "works\n":  # fmt: skip
+        pytest.skip("podman runs no container here")
+    yield call
+    call("rm", "--all", "--force", check=False)
+
+
+def test_a_stage_in_a_container_of_the_real_podman(tmp_path: Path, podman: Callable[..., str]) -> None:
+    look = """\
+echo $GREETING > /pfs/out/greeting
+pwd >> /pfs/out/greeting
+cat /pfs/input/x.csv part > /pfs/out/data
+ls / > /pfs/out/root
+cat /proc/net/dev > /pfs/out/net
+cat /code/tool.txt > /pfs/out/code
+env > /pfs/out/env
+"""
+    slow = stage("trap '' TERM\ntouch /pfs/out/a\nsleep 1000", "slow", datum_timeout="1s")
+    images = {"tool:1": {"container": True, "code": {"/code": "tools"}}}
+    project = small_project(tmp_path / "project", {"stages": [stage(look), slow], "images": images})
+    project.write("tools/tool.txt", "tool\n")
+    project.commit("first")
+    assert project.states() == {"seen": "fresh", "slow": "failed"}, project.ml("logs", check=False).stdout
+    assert "was ended after 1 s" in project.stage("slow")["reason"]
+    assert podman("ps", "--all", "--quiet") == "", "no container outlives its task"
+    assert project.read("seen/greeting") == "hello\n/srv/app\n"
+    assert project.read("seen/data") == project.read("input/x.csv") + "of the image\n"
+    assert project.read("seen/code") == "tool\n"
+    assert {"bin", "pfs", "top", "workspace"} <= set(project.read("seen/root").split())
+    assert [line.partition(":")[0].strip() for line in project.read("seen/net").splitlines() if ":" in line] == ["lo"]
+    assert (project.path / "seen/data").stat().st_uid == os.getuid()
+    # a runner that is killed takes its container along
+    slow["datum_timeout"] = "1000s"
+    project.write("pipeline.json", json.dumps({"stages": [stage(look), slow], "images": images}))
+    project.write("input/x.csv", "other\n")
+    project.commit("longer", wait=False)
+    project.until(lambda: podman("ps", "--quiet"))
+    project.kill_runner()
+    project.until(lambda: not podman("ps", "--all", "--quiet"))

@@ -55,6 +55,25 @@ def test_row_17_a_shallow_clone_is_judged_by_its_tree(project: Project, tmp_path
     assert shallow.read("inference/x.csv") == "new x\n2\n"
 
 
+def test_row_17_a_sparse_and_partial_clone_runs_on_what_it_did_not_check_out(project: Project, tmp_path: Path) -> None:
+    project.git("config", "uploadpack.allowFilter", "true")
+    url = f"file://{project.path}"
+    project.git("clone", "-q", "--filter=blob:none", "--sparse", url, str(tmp_path / "sparse"))
+    sparse = Project(tmp_path / "sparse")
+    sparse.git("sparse-checkout", "set", "input")
+    sparse.ml("install")
+    files = sorted(path.name for path in sparse.path.iterdir())
+    assert not {"training", "model", "inference"} & set(files)
+    assert sparse.states() == {"model": "fresh", "inference": "fresh"}
+    sparse.write("input/x.csv", "new x\n")
+    sparse.commit("new x")
+    assert sparse.subjects()[:2] == ["gitml: update inference", "new x"]
+    assert sparse.git("show", "HEAD:inference/x.csv") == "new x\n2"
+    assert sparse.git("show", "HEAD:inference/y.csv") == "y\n2"
+    assert sorted(path.name for path in sparse.path.iterdir()) == files, "what is not wanted here does not appear"
+    assert sparse.is_clean()
+
+
 def test_row_21_results_are_signed_or_wait(project: Project) -> None:
     project.git("config", "ml.sign", "always")
     project.git("config", "gpg.format", "ssh")

@@ -1,6 +1,7 @@
 """Full disks, read-only repositories, several processes at once, odd names, files that change: nothing is lost."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -85,6 +86,56 @@ def test_a_full_disk(tmp_path: Path, command: str) -> None:
     assert "no space left on device" in said.lower()
     assert "Traceback" not in said
     assert "Traceback" not in done.stderr
+
+
+FULL_RUN = """
+set -e
+cd "$1"
+git init -q
+git ml install > /dev/null
+git config ml.sandbox none
+git config ml.auto false
+git ml track 'made/**' > /dev/null
+cp "$2/pipeline.json" .
+mkdir data
+for name in 1 2 3 4; do echo $name > data/$name; done
+echo filler > .gitignore
+git add -A && git commit -q -m one
+head -c 30000000 /dev/zero > filler
+git ml run 2> "$2/said" && { echo "it fitted"; exit 9; }
+rm filler
+git fsck --strict --full --no-dangling
+git ml status --json > "$2/status"
+git ml run --json > "$2/run"
+git ml fsck --deep > /dev/null
+test -z "$(git status --porcelain)"
+for name in 1 2 3 4; do test "$(wc -c < made/$name)" = 3000000; done
+echo "complete"
+"""
+
+
+def test_a_disk_that_is_full_during_a_run_keeps_the_datums_that_ended(tmp_path: Path) -> None:
+    small, source = tmp_path / "small", tmp_path / "source"
+    small.mkdir()
+    source.mkdir()
+    lines = ["head -c 3000000 /dev/urandom > pfs/out/$(ls pfs/data)", "sleep 0.2"]
+    stage = {
+        "pipeline": {"name": "made"},
+        "transform": {"cmd": ["sh", "-e"], "stdin": lines},
+        "input": {"pfs": {"repo": "data", "glob": "/*"}},
+        "datum_tries": 1,
+    }
+    (source / "pipeline.json").write_text(json.dumps(stage))
+    start = sandboxed("--size", str(43_000_000), "--tmpfs", str(small))
+    done = Project(tmp_path).run(*start, "sh", "-c", FULL_RUN, "sh", str(small), str(source), check=False)
+    said = (source / "said").read_text()
+    assert done.stdout.splitlines()[-1:] == ["complete"], (done.stdout, done.stderr, said)
+    assert "no space left on device" in said.lower()
+    assert "Traceback" not in said
+    kept = json.loads((source / "status").read_text())["stages"][0]["datums"]["done"]
+    again = json.loads((source / "run").read_text())["stages"][0]
+    assert 1 <= kept < 4
+    assert (again["cached"], again["ran"]) == (kept, 4 - kept)
 
 
 def test_a_read_only_repository_can_be_read(tmp_path: Path) -> None:

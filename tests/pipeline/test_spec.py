@@ -295,9 +295,9 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "transform.image_pull_secrets",
         "transform.user",
     ]
-    assert notices[0] == "'autoscaling' is ignored: there is no cluster to scale (pipeline.json: stages[1])"
+    assert notices[0] == "'autoscaling' is ignored: there are no pods to scale (pipeline.json: stages[1])"
     many = load([stage(str(n), autoscaling=True) for n in range(3)])
-    assert many.notices == ("'autoscaling' is ignored: there is no cluster to scale (pipeline.json: [0] and 2 more)",)
+    assert many.notices == ("'autoscaling' is ignored: there are no pods to scale (pipeline.json: [0] and 2 more)",)
 
 
 def test_a_minimal_stage_has_pachyderms_defaults() -> None:

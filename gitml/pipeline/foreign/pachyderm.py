@@ -313,7 +313,7 @@ def _renamed(new: str) -> _Rule:
 
 
 def _autoscaling(spec: dict[str, Any], value: Any, place: Place, result: Imported) -> None:  # noqa: ARG001
-    result.say(Kind.IGNORED, place, "there is no cluster to scale")
+    result.say(Kind.IGNORED, place, "there are no pods to scale")
 
 
 def _no_skip(spec: dict[str, Any], value: Any, place: Place, result: Imported) -> None:  # noqa: ARG001

@@ -45,7 +45,7 @@ class Disposition(Enum):
     """What becomes of a field."""
 
     SUPPORTED = "supported"
-    IGNORED = "means nothing without a cluster: accepted with a notice"
+    IGNORED = "means nothing without Pachyderm's cluster: accepted with a notice"
     NEVER = "refused for good: an error"
     REMOVED = "a field of Pachyderm 1.x: an error that names its replacement"
 
@@ -185,10 +185,12 @@ _STAGE = {
     "resource_limits": _object("resources", "What a task may take at most."),
     "sidecar_resource_requests": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
     "sidecar_resource_limits": _ignored(Kind.OBJECT, "there is no sidecar", "resources"),
-    "datum_set_spec": _ignored(Kind.OBJECT, "datums are handed out one by one", "datum_set_spec"),
-    "autoscaling": _ignored(Kind.BOOLEAN, "there is no cluster to scale"),
-    "scheduling_spec": _ignored(Kind.OBJECT, "there is no cluster to schedule on", "scheduling_spec"),
-    "tolerations": _ignored(Kind.OBJECTS, "there is no cluster to schedule on", "toleration"),
+    "datum_set_spec": _ignored(
+        Kind.OBJECT, "datums are handed out one by one, or by the time they take", "datum_set_spec"
+    ),
+    "autoscaling": _ignored(Kind.BOOLEAN, "there are no pods to scale"),
+    "scheduling_spec": _ignored(Kind.OBJECT, "there are no pods to place", "scheduling_spec"),
+    "tolerations": _ignored(Kind.OBJECTS, "there are no pods to place", "toleration"),
     "pod_patch": _ignored(Kind.STRING, "there are no pods"),
     "metadata": _ignored(Kind.OBJECT, "there are no Kubernetes objects to label", "metadata"),
     "maximum_expected_uptime": _ignored(Kind.DURATION, "there are no workers that stay up"),
@@ -240,7 +242,7 @@ _TRANSFORM = {
         about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
     "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
-    "user": _ignored(Kind.STRING, "commands run as the user who runs gitml"),
+    "user": _ignored(Kind.STRING, "commands run as you, or as the user that an archive of the image names"),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
     "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),

@@ -41,7 +41,7 @@ def test_a_specification_of_2_is_listed_as_it_is() -> None:
     assert [(each.name, each.converted) for each in result.stages] == [("edges", False)]
     assert said(result, Kind.IGNORED) == {
         "podPatch": "there are no pods",
-        "autoscaling": "there is no cluster to scale",
+        "autoscaling": "there are no pods to scale",
     }
     assert not said(result, Kind.TODO)
     assert not result.refused
