@@ -317,8 +317,9 @@ class _Batch:
             )  # fmt: skip
 
         environment = task_environment(
-            stage, datum, environ=os.environ, datum_id=datum.id, job_id=self._job.run, commits=self._job.commits
-        )
+            stage, datum, environ=os.environ, datum_id=datum.id, job_id=self._job.run, commits=self._job.commits,
+            image=self.sandbox.image,
+        )  # fmt: skip
         try:
             with (
                 self._allotment.share(stage) as share,

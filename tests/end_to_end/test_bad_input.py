@@ -62,7 +62,7 @@ PIPELINES: dict[str, tuple[str, str]] = {
     "missing input": (json.dumps(one_stage(input={"pfs": {"repo": "inptu", "glob": "/"}})), "inptu"),
     "path out of the repository": (json.dumps(one_stage(output="../elsewhere")), "../elsewhere"),
     "path into .git": (json.dumps(one_stage(output=".git/hooks")), ".git"),
-    "a field of a later version": (json.dumps(one_stage(egress={"URL": "s3://bucket"})), "egress"),
+    "a field that is refused": (json.dumps(one_stage(s3_out=True)), "s3_out"),
 }
 
 

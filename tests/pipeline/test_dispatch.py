@@ -201,7 +201,8 @@ class _Submitter:
 
 
 @pytest.fixture(params=["server", "store"])
-def submitter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Submitter]:
+def submitter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Submitter]:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # the remote helper
     if request.param == "server":
         run_git(tmp_path, "init", "-q", "--bare", "data.git")
     made = _Submitter(
