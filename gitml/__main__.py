@@ -9,7 +9,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `git ml` with these arguments (default: those of the process); give the exit code."""
     argv = sys.argv[1:] if arguments is None else list(arguments)
     if os.name == "nt":  # `fcntl`, sessions, signals to process groups
-        print("error: gitml does not run on Windows itself\nhint: it runs under WSL 2", file=sys.stderr)  # noqa: T201
+        print("error: gitml does not run on Windows itself\nhint: it runs under WSL 2", file=sys.stderr)  # noqa: T201 - as below
         return 128
     # a hook's or filter's words reach whatever git's caller reads; names may hold any bytes
     for stream in (sys.stdout, sys.stderr):
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(argv)
     except KeyboardInterrupt:  # before a command could see to it, while modules were being read
         if argv[:2] == ["wait", "--attached"]:
-            print("gitml: detached, the run goes on; git ml wait joins it again", file=sys.stderr)  # noqa: T201
+            print("gitml: detached, the run goes on; git ml wait joins it again", file=sys.stderr)  # noqa: T201 - cli is not there yet
         return 130
 
 

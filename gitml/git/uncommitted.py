@@ -53,7 +53,7 @@ def worktree_snapshot(repo: Repository, extra: Mapping[bytes, bytes]) -> Snapsho
     )
     entries: dict[bytes, Entry | None] = {}
     for path in listed.split(b"\0"):
-        mode = _mode(os.path.join(top, path)) if path and not path.endswith(b"/") else None  # noqa: PTH118
+        mode = _mode(os.path.join(top, path)) if path and not path.endswith(b"/") else None  # noqa: PTH118 - bytes
         if mode is not None:
             entries[path] = Entry(mode, odb.name(path))
     entries |= {path: Entry(MODE_FILE, odb.write("blob", data)) for path, data in extra.items()}

@@ -51,7 +51,7 @@ def test_workspaces_in_memory_go_with_the_run_and_with_a_killed_runner(tmp_path:
     slow = stage("quick", "touch pfs/out/a\n[ ! -e pfs/input/x.csv ] || sleep 100", transform=memory)
     project.write("pipeline.json", json.dumps({"stages": [slow]}))
     project.commit("slow", wait=False)
-    project.until(lambda: list((project.path / ".git/ml/runs").glob("*/work/tasks/*/work/pfs/out/a")))
+    project.until(lambda: list((project.path / ".git/ml/runs").glob("*/*/tasks/*/*/pfs/out/a")))
     (link,) = (project.path / ".git/ml/runs").glob("*/work")
     place = link.readlink().parent
     assert place.parent == Path("/dev/shm")

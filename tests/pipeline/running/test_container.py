@@ -92,7 +92,7 @@ def test_a_command_in_a_container(run: Run, engine: FakeEngine, sandbox: Contain
         "device=1" if sandbox.name == "docker" else "nvidia.com/gpu=1"
     ]
     assert found["--mount"] == [
-        f"type=bind,source={top}/work,target=/workspace", f"type=bind,source={top}/work/pfs,target=/pfs",
+        f"type=bind,source={top / 'work'},target=/workspace", f"type=bind,source={top / 'work' / 'pfs'},target=/pfs",
         f"type=bind,source={top}/tmp,target=/tmp", f"type=bind,source={top}/mounts/code,target=/code",
         f"type=bind,source={secret},target=/etc/s,readonly",
     ]  # fmt: skip
@@ -246,7 +246,7 @@ def test_apptainer(engine: FakeEngine, make_workspace: Callable[..., Any], tmp_p
     assert words[-5:] == ["--pwd", "/workspace", str(file), "tool", "-x"]
     top = workspace.top
     assert [value for option, value in itertools.pairwise(words) if option in {"--bind", "--network", "--home"}] == [
-        f"{top}/tmp/home:/tmp/home", "none", f"{top}/work:/workspace", f"{top}/work/pfs:/pfs", f"{top}/tmp:/tmp",
+        f"{top}/tmp/home:/tmp/home", "none", f"{workspace.work}:/workspace", f"{workspace.pfs}:/pfs", f"{top}/tmp:/tmp",
         f"{top}/mounts/code:/code",
     ]  # fmt: skip
     environment = view.variables(inside)
