@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from gitml.care.largepacks import BIG_PACK_THRESHOLD, measure_large_packs
 from gitml.care.litter import find_litter, forget_incoming, remove_litter
 from gitml.care.prune import Pruned, expiry_of, prune
 from gitml.care.roots import UnknownNeedsError
 from gitml.cli.options import Json
-from gitml.cli.output import count, safe, show, show_json, talk
+from gitml.cli.output import count, safe, show, show_json, size, talk
 from gitml.cli.prune import as_json, show_pruned
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.repository import Repository
@@ -28,7 +29,8 @@ def gc(
     """Clear away what is certainly garbage, then run 'git gc'.
 
     Garbage is what 'git ml prune' drops, what was dropped longer ago than gc.pruneExpire, old run directories, and
-    what killed processes left. Safe beside everything else that works here.
+    what killed processes left. Safe beside everything else that works here. Packs above gc.bigPackThreshold, 512 MB
+    if 'git ml install' set it, stay as they are until a tenth of what they hold is garbage.
     """
     repo = Repository.discover()
     if not dry_run:
@@ -79,8 +81,13 @@ def _clear(repo: Repository, lease: Lease, *, dry_run: bool) -> list[Path]:
 
 
 def _git_gc(repo: Repository, arguments: list[str], *, quiet: bool) -> None:
+    large = measure_large_packs(repo)
+    anew = ["-c", f"{BIG_PACK_THRESHOLD}=0"] if large.worth_packing else []
+    if large.garbage and not anew:
+        talk(f"note: {size(large.garbage)} that nothing needs stay in packs of {size(large.size)}")
+        talk(f"hint: to write these anew: git -c {BIG_PACK_THRESHOLD}=0 gc")
     done = subprocess.run(
-        repo.git.command("gc", *(["--quiet"] if quiet else []), *arguments),
+        repo.git.command(*anew, "gc", *(["--quiet"] if quiet else []), *arguments),
         check=False,
         stdin=subprocess.DEVNULL,
         cwd=repo.worktree or repo.git_dir,

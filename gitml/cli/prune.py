@@ -104,7 +104,7 @@ def show_pruned(done: Pruned, left: Left | None, *, dry_run: bool) -> None:
     if dry_run:
         return
     if done.expired:
-        talk("git gc --prune=now frees the space at once, git gc after two weeks")
+        talk("git ml gc -- --prune=now frees the space at once, git ml gc after two weeks")
     if done.waiting:
         talk("to take it back: git ml prune --undo; to let it go before its time: git ml prune --expire=now")
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gitml.care.largepacks import BIG_PACK_THRESHOLD
 from gitml.errors import GitmlError, UserError
 from gitml.git.checkout import fill_in
 from gitml.git.localattributes import remove_attributes, write_attributes
@@ -45,6 +46,8 @@ HOOKS = (
     "post-index-change", "pre-push",
 )  # fmt: skip
 _SERVER_HOOKS = ("pre-receive", "post-receive")
+_LARGE_PACK = "512m"
+"""From which size on `git gc` keeps a pack: to copy and hash gigabytes that do not compress gains nothing."""
 
 
 @dataclass(slots=True)
@@ -187,6 +190,7 @@ def uninstall(repo: Repository) -> list[str]:
         repo.configure("--remove-section", section, check=False)
     for name in ("ml.path", "ml.autoFetch"):
         repo.configure("--unset-all", name, check=False)
+    repo.configure("--unset", BIG_PACK_THRESHOLD, f"^{_LARGE_PACK}$", check=False)
     for remote in repo.git.lines("remote"):
         unconfigure_remote(repo, remote)
         for name in ("mlFetch", "mlNamespace"):
@@ -215,6 +219,8 @@ def _configure(repo: Repository) -> None:
         "merge.ml-result.driver": "true",
     }.items():
         repo.configure(name, value)
+    if repo.config(BIG_PACK_THRESHOLD) is None:
+        repo.configure(BIG_PACK_THRESHOLD, _LARGE_PACK)
 
 
 def _outputs(repo: Repository) -> list[bytes]:

@@ -58,7 +58,7 @@ def test_check_prune_take_back_and_free(project: Project) -> None:
     assert project.json("prune", "--undo")["schema"] == "gitml/prune-undo/1"
     said = project.ml("prune", "--expire=now")
     assert "data/side" in said.stdout
-    assert "git gc --prune=now" in said.stderr
+    assert "git ml gc -- --prune=now" in said.stderr
     assert project.ml("prune").stderr == "nothing to drop\n"
     project.ml("gc", "--", "--prune=now")
     found = project.json("info", "data")
@@ -69,6 +69,51 @@ def test_check_prune_take_back_and_free(project: Project) -> None:
     assert (checked["contents"], checked["faults"], checked["packs"]) == (2, [], [])
     assert project.ml("fsck", check=False).returncode == ExitCode.OK
     assert project.is_clean()
+
+
+def test_a_large_pack_stays_until_what_it_holds_is_garbage(project: Project) -> None:
+    assert project.git("config", "gc.bigPackThreshold") == "512m"
+    project.git("config", "gc.bigPackThreshold", "900k")
+    project.write("data/large", noise(4, 1_000_000))
+    project.commit(wait=False)
+    (large,) = large_packs(project)
+    content = (large.stat().st_ino, large.stat().st_mtime_ns)
+    project.git("gc", "-q")
+    project.ml("gc")
+    assert (large.stat().st_ino, large.stat().st_mtime_ns) == content
+    project.git("rm", "-q", "--cached", "data/large")
+    project.git("commit", "-q", "--amend", "--allow-empty", "-m", "Without it")
+    project.git("reflog", "expire", "--expire=now", "--all")
+    (project.path / ".git/ORIG_HEAD").unlink(missing_ok=True)
+    project.ml("prune", "--expire=now")
+    project.git("gc", "-q", "--prune=now")
+    assert large_packs(project) == [large]
+    project.ml("gc", "--", "--prune=now")
+    assert large_packs(project) == []
+    assert project.json("fsck", "--deep")["faults"] == []
+
+
+def test_a_little_garbage_in_a_large_pack_is_told(project: Project) -> None:
+    project.git("config", "gc.bigPackThreshold", "900k")
+    project.write("data/a few", noise(6, 70_000))
+    project.write("data/large", noise(5, 3_000_000))
+    project.commit(wait=False)
+    project.git("rm", "-q", "--cached", "data/a few")
+    project.git("commit", "-q", "--amend", "-m", "Without it")
+    project.git("reflog", "expire", "--expire=now", "--all")
+    (project.path / ".git/ORIG_HEAD").unlink(missing_ok=True)
+    project.ml("prune", "--expire=now")
+    packs = large_packs(project)
+    said = project.ml("gc", "--", "--prune=now").stderr
+    assert "that nothing needs stay in packs of" in said
+    assert "git -c gc.bigPackThreshold=0 gc" in said
+    assert large_packs(project) == packs
+    project.git("-c", "gc.bigPackThreshold=0", "gc", "-q", "--prune=now")
+    assert "nothing needs" not in project.ml("gc").stderr
+
+
+def large_packs(project: Project) -> list[Path]:
+    return [path for path in (project.path / ".git/objects/pack").glob("*.pack") if path.stat().st_size > 900_000]
 
 
 def test_damage_is_named_repaired_and_ends_with_its_code(project: Project) -> None:
