@@ -6,9 +6,9 @@ model   Two versions of a synthetic safetensors file with 24 layers, of which 3 
         and what else is installed: bytes after the first version and after the second, and what the second adds.
 delta   The same repository packed from nothing, as `git repack -adf` does: how many objects git searches for deltas, as
         its progress counts them, with the attribute that gitml sets for chunks of noise and without it.
-gc      N files of 1 GiB of noise, added one commit after the other, then `git gc` and the same once more, each beside a
-        copy of the packs with `cp` and a sync. Then both without `gc.bigPackThreshold`, which `git ml install` sets.
-        What git must do there and `cp` need not is to hash all it writes: that part is measured by hashing as many bytes.
+gc      N files of 1 GiB of noise, added one commit after the other, then `git gc` and the same once more, each beside
+        a copy of the packs with `cp` and a sync. Then without `gc.bigPackThreshold`, which `git ml install` sets: what
+        git must do there and `cp` need not is to hash all it writes, measured by hashing as many bytes with git.
 """
 
 import argparse
