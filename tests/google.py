@@ -62,7 +62,7 @@ def serve_google(endpoint: str) -> Iterator[str]:
             for name, value in headers:
                 self.send_header(name, value)
                 if name.lower() == "etag":
-                    self.send_header("x-goog-generation", str(int(value.strip('"'), 16)))
+                    self.send_header("x-goog-generation", _generation_of(value))
             if status != 204:
                 self.send_header("Content-Length", length if self.command == "HEAD" else str(len(content)))
             self.end_headers()
@@ -88,6 +88,15 @@ def serve_google(endpoint: str) -> Iterator[str]:
             thread.join()
 
 
+def _generation_of(etag: str) -> str:
+    """An ETag as a number; that of an object of several parts ends in a dash and how many."""
+    digest, _, parts = etag.strip('"').partition("-")
+    return str(int(digest, 16) << 16 | int(parts or "0"))
+
+
 def _condition_of(generation: str) -> tuple[str, str]:
     """A condition on a generation as Amazon's server reads it."""
-    return ("If-None-Match", "*") if generation == "0" else ("If-Match", f'"{int(generation):032x}"')
+    if generation == "0":
+        return "If-None-Match", "*"
+    digest, parts = divmod(int(generation), 1 << 16)
+    return "If-Match", f'"{digest:032x}{f"-{parts}" if parts else ""}"'

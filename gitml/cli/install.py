@@ -100,7 +100,7 @@ def _trust_what_is_here(repo: Repository) -> None:
     if digests:
         trust = Trust(repo)
         if trust.adopts_own:
-            trust.add(digests.values())
+            trust.add(digests.values(), whole=True)
         if trust.level is not Level.NEVER:
             run = {name for name, digest in digests.items() if trust.has(digest)}
             show(

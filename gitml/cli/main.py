@@ -126,6 +126,10 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         machine = MachineError(error)
         _complain(machine.message, machine.hint)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was our output: Python would try once more at its end, in words of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return machine.exit_code
     return result if isinstance(result, int) else ExitCode.OK
 

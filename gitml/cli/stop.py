@@ -48,6 +48,10 @@ def stop(
             if time.monotonic() >= end:
                 raise BusyError(f"the run did not end within {timeout:g} s", hint=f"kill -KILL {pid}")
             time.sleep(0.05)
+        state = context.lease.read_state()
+    if state is not None and state.pid == pid and state.status in ("published", "nothing"):
+        talk("gitml: too late to stop it: the run has come to its end")
+        return ExitCode.OK
     talk("gitml: stopped, finished datums are kept; git ml resume goes on")
     return ExitCode.OK
 

@@ -32,7 +32,7 @@ def trust(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Let hooks run the commands of HEAD with the code that they have now.
+    """Let hooks run the commands of HEAD with the code and the lock files that they have now.
 
     Levels: never; ask: what you named here or ran with 'git ml run'; mine (the default): also what your own commits
     bring in; signed: also what is in commits with a good signature; repo: everything, whoever brought it in.
@@ -61,7 +61,7 @@ def trust(
         if show_:
             return _show(context, survey.commit, found, consent, json=json)
         new = [each for each in found if not consent.lists(each.digest)]
-        consent.add(each.digest for each in new)
+        consent.add((each.digest for each in new), whole=not stages)
     if json:
         show_json(_as_json(found, consent))
     else:
@@ -86,6 +86,8 @@ def _show(context: Context, commit: Oid, found: list[Review], consent: Trust, *,
         show_json(_as_json(found, consent))
     else:
         show(f"level: {consent.level}")
+        if consent.doubt is not None:
+            show(paint(consent.doubt.words, "33"))
         for review in found:
             for line in _lines(context, commit, review):
                 show(line)
@@ -102,6 +104,8 @@ def _lines(context: Context, commit: Oid, review: Review) -> Iterator[str]:
             yield f"  {name}: {_value(value)}"
         for path in review.code:
             yield f"  code: {safe(os.fsdecode(path))}"
+        for path in review.environment:
+            yield f"  environment: {safe(os.fsdecode(path))}"
         if not review.reviewed:
             yield "  nothing of it was reviewed before: read the code"
         return
@@ -113,6 +117,8 @@ def _lines(context: Context, commit: Oid, review: Review) -> Iterator[str]:
             yield paint(f"  +{name}: {_value(review.fields.get(name))}", "32")
     for path in sorted(set(review.code) ^ set(before.code)):
         yield f"  code {'added' if path in review.code else 'removed'}: {safe(os.fsdecode(path))}"
+    for path in sorted(set(review.environment) ^ set(before.environment)):
+        yield f"  environment {'added' if path in review.environment else 'removed'}: {safe(os.fsdecode(path))}"
     for line in code_diff(context.repo, review, commit):
         colour = {"+": "32", "-": "31", "@": "36"}.get(line[:1], "")
         yield paint(f"  {safe(line)}", colour)
@@ -126,6 +132,7 @@ def _as_json(found: list[Review], consent: Trust) -> dict[str, Any]:
     return {
         "schema": "gitml/trust/1",
         "level": consent.level,
+        "doubt": consent.doubt,
         "stages": [
             {
                 "name": each.stage,
@@ -133,6 +140,7 @@ def _as_json(found: list[Review], consent: Trust) -> dict[str, Any]:
                 "digest": each.digest,
                 "command": each.fields,
                 "code": [os.fsdecode(path) for path in each.code],
+                "environment": [os.fsdecode(path) for path in each.environment],
                 "reviewed_at": each.since.hex() if each.since is not None else None,
             }
             for each in found

@@ -7,7 +7,7 @@ refreshed so that `git status` is clean and fast.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
 from gitml.git.skip import read_skip, wants_pointers
+from gitml.git.sparse import outside_sparse_checkout
 from gitml.oid import Oid
 from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE
 from gitml.store.tree import MODE_LINK
@@ -211,10 +212,14 @@ def sync_published(repo: Repository, old_tree: Oid, new_tree: Oid, paths: Iterab
         raise locked_index()
     moving = _movable(changes, index)
     kept = {change.path for change in changes} - {change.path for change in moving}
-    visible = [change for change in moving if change.path not in index or not index[change.path].skipped]
+    hidden = {change.path for change in moving if change.path in index and index[change.path].skipped}
+    added = {change.path: change.new for change in moving if change.path not in index and change.new is not None}
+    # where a file stands nevertheless, it is the user's, and judged like any other
+    hidden |= {path for path in outside_sparse_checkout(repo, added) if places.state(path) is None}
+    visible = [change for change in moving if change.path not in hidden]
     tracked = [change for change in visible if change.old is not None]
     modified = _modified(repo, places, tracked, index)
-    _update_index(repo, moving, index)
+    _update_index(repo, moving, hidden)
     for change in tracked:
         # once more, because the user may have saved the file since it was compared
         if change.path in modified or places.state(change.path) != before[change.path]:
@@ -468,7 +473,7 @@ def _same_file(repo: Repository, place: Path, wanted: tuple[int, Oid]) -> bool:
         return False
 
 
-def _update_index(repo: Repository, changes: list[_Change], index: Mapping[bytes, _IndexEntry]) -> None:
+def _update_index(repo: Repository, changes: list[_Change], hidden: Collection[bytes]) -> None:
     zero = b"0" * (2 * repo.format.size)
     # removals first: a file may become a directory
     lines = [b"0 %s\t%s" % (zero, change.path) for change in changes if change.new is None]
@@ -479,6 +484,6 @@ def _update_index(repo: Repository, changes: list[_Change], index: Mapping[bytes
     ]
     if lines:
         write_index(repo, "update-index", "-z", "--index-info", listed=lines)
-    skipped = [c.path for c in changes if c.new is not None and c.path in index and index[c.path].skipped]
+    skipped = [c.path for c in changes if c.new is not None and c.path in hidden]
     if skipped:
         write_index(repo, "update-index", "-z", "--skip-worktree", "--stdin", listed=skipped)

@@ -28,8 +28,9 @@ def evaluate(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach:
     if survey.pipeline is None:
         follow(repo, odb)
         return
-    _adopt_commands(repo, surveyor, head, survey.statuses, own=own)
     trust = Trust(repo)
+    _adopt_commands(repo, surveyor, head, survey.statuses, trust, own=own)
+    trust.bind()
     if trust.level is Level.NEVER:
         return
     todo: list[StageStatus] = []
@@ -45,7 +46,11 @@ def evaluate(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach:
             failed.append(status)
     if untrusted:
         names = ", ".join(status.stage.name for status in untrusted)
-        say(f"{names}: the command or its code came from elsewhere, nothing ran")
+        if trust.doubt is not None:
+            say(trust.doubt.words)
+            say(f"{names}: not reviewed, nothing ran")
+        else:
+            say(f"{names}: the command, its code or its environment came from elsewhere, nothing ran")
         say("review it: git ml trust --show; allow it: git ml trust")
     if failed:
         names = ", ".join(status.stage.name for status in failed)
@@ -85,17 +90,17 @@ def _to_be_copied(
 
     branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
     carrier = Egress(repo, surveyor.odb)
-    return due(repo, carrier, branch, leaving, brought=lambda: surveyor.own_digests(head), trust=trust)
+    return due(repo, carrier, branch, leaving, brought=lambda: surveyor.own_digests(head, trust), trust=trust)
 
 
 def _adopt_commands(
-    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], *, own: bool
+    repo: Repository, surveyor: Surveyor, head: Oid, statuses: Sequence[StageStatus], trust: Trust, *, own: bool
 ) -> None:
     """Trust the commands that the level lets in by themselves."""
-    trust = Trust(repo)
-    wanted = {command_of(each) for each in statuses if each.state is not State.FRESH or each.stage.egress}
+    # fresh ones too: a changed lock file makes nothing stale, and is whose commit it is in
+    wanted = {command_of(each) for each in statuses}
     if own and trust.adopts_own and not all(map(trust.has, wanted)):
-        trust.add(surveyor.own_digests(head))
+        trust.add(surveyor.own_digests(head, trust))
     if trust.level is Level.SIGNED and not all(map(trust.has, wanted)) and is_vouched_for(repo, head, statuses):
         trust.add(wanted)
 

@@ -10,6 +10,7 @@ from gitml.oid import Oid
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest, command_fields
 from gitml.pipeline.loading import load_pipeline
+from gitml.pipeline.locks import lock_files
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Survey, Surveyor
@@ -34,6 +35,8 @@ class Review:
     """What the specification says of the command, as it is hashed."""
     code: tuple[bytes, ...]
     """Repository paths of the code."""
+    environment: tuple[bytes, ...]
+    """Repository paths of the files that fix the environment."""
     before: "Review | None" = None
     """The same stage as it was reviewed last; None if it never was, or history does not reach it."""
     since: Oid | None = None
@@ -59,7 +62,7 @@ def reviews(repo: Repository, surveyor: Surveyor, survey: Survey, trust: Trust) 
         found.append(
             Review(
                 stage=here.stage, digest=here.digest, reviewed=False, fields=here.fields, code=here.code,
-                before=before, since=commit,
+                environment=here.environment, before=before, since=commit,
             )
         )  # fmt: skip
     return found
@@ -67,13 +70,15 @@ def reviews(repo: Repository, surveyor: Surveyor, survey: Survey, trust: Trust) 
 
 def _review(stage: Stage, snapshot: Snapshot, outputs: Sequence[bytes], trust: Trust) -> Review:
     code = code_files(stage, snapshot, outputs)
-    digest = command_digest(stage, code)
+    locks = lock_files(stage, code, snapshot)
+    digest = command_digest(stage, code, locks)
     return Review(
         stage=stage.name,
         digest=digest,
         reviewed=trust.has(digest),
         fields=command_fields(stage),
         code=tuple(dict.fromkeys(file.source for file in code)),
+        environment=tuple(path for path, _ in locks),
     )
 
 
@@ -81,7 +86,7 @@ def _reviewed_before(
     repo: Repository, surveyor: Surveyor, start: Oid, here: Review, trust: Trust
 ) -> Iterator[tuple[Oid, Review]]:
     """The commits whose command of a stage was reviewed, newest first."""
-    paths = [b"pipeline.json", *here.code]
+    paths = [b"pipeline.json", *here.code, *here.environment]
     listed = repo.git.lines(
         "log", f"--max-count={_MOST_COMMITS}", "--format=%H%n%P", start.hex(), "--", *map(_literal, paths)
     )
@@ -101,10 +106,11 @@ def _reviewed_before(
 
 
 def code_diff(repo: Repository, review: Review, commit: Oid) -> list[str]:
-    """The lines of `git diff` of the code since it was reviewed last; raise `ValueError` if it never was."""
+    """The lines of `git diff` of code and environment since the last review; raise `ValueError` if there was none."""
     if review.before is None or review.since is None:
         raise ValueError(f"stage '{review.stage}' was never reviewed")
-    paths = sorted({*review.code, *review.before.code})
+    before = review.before
+    paths = sorted({*review.code, *before.code, *review.environment, *before.environment})
     if not paths:
         return []
     return repo.git.output(

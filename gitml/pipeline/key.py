@@ -13,12 +13,13 @@ from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import ImageSource, Stage
 from gitml.provenance.codec import Json, canonical, text_of
+from gitml.store.tree import Entry
 
 __all__ = ["canonical", "command_digest", "command_fields", "spec_fields", "stage_key", "task_key", "task_keys"]
 
 _TASK = b"gitml/task/1\n"
 _STAGE = b"gitml/stage/1\n"
-_COMMAND = b"gitml/command/1\n"
+_COMMAND = b"gitml/command/2\n"
 
 
 def spec_fields(stage: Stage) -> dict[str, Json]:
@@ -100,9 +101,11 @@ def command_fields(stage: Stage) -> dict[str, Json]:
     return {**spec_fields(stage), **({"egress": stage.egress} if stage.egress else {})}
 
 
-def command_digest(stage: Stage, code: Sequence[CodeFile]) -> str:
-    """Which command, with which code, a stage runs: what trust is given to. 64 hex digits."""
+def command_digest(stage: Stage, code: Sequence[CodeFile], locks: Iterable[tuple[bytes, Entry]]) -> str:
+    """Which command, with which code and in which environment, a stage runs: what trust is given to. 64 hex digits."""
     fields = command_fields(stage)
     for harmless in ("accept_return_code", "salt"):
         fields.pop(harmless, None)
-    return hashlib.sha256(_COMMAND + canonical({"code": _code(code), "spec": fields})).hexdigest()
+    environment: list[Json] = [[text_of(path), f"{entry.mode:06o}", entry.oid.hex()] for path, entry in locks]
+    found = {"code": _code(code), "environment": environment, "spec": fields}
+    return hashlib.sha256(_COMMAND + canonical(found)).hexdigest()

@@ -18,10 +18,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from gitml.pipeline.spec.model import Resources, Stage
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_PERIOD = 100_000
+"""Microseconds in which a group gets its part of the processors; the kernel's own choice."""
 _ENTER = 'echo $$ > "$0" && exec "$@"'
 
 
@@ -150,9 +153,9 @@ class Means:
         linux = sys.platform == "linux"
         used: dict[str, str] = {}
         if limits.memory and linux:
-            used["memory"] = "cgroup" if groups_at() is not None else "watch"
+            used["memory"] = "cgroup" if "memory" in _controllers() else "watch"
         if limits.cpu and hasattr(os, "sched_setaffinity"):
-            used["cpu"] = "affinity"
+            used["cpu"] = "cgroup, affinity" if "cpu" in _controllers() else "affinity"
         if limits.disk:
             used["disk"] = "RLIMIT_FSIZE, sum of sizes"
         if limits.gpu:
@@ -162,22 +165,37 @@ class Means:
         return cls(used, tuple(name for name in asked if name not in used))
 
 
-class MemoryGroup:
-    """A control group (version 2) that holds one task to an amount of memory; use it in `with`."""
+class ControlGroup:
+    """A control group (version 2) that holds one task to an amount of memory and of processor time; use it in `with`.
+
+    `memory` is in bytes, `cpu` in cores, which may be a part of one; None: no limit of it.
+    """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, parent: Path, limit: int) -> None:
+    def __init__(self, parent: Path, *, memory: int | None = None, cpu: float | None = None) -> None:
         self._path = parent / f"gitml-{os.getpid()}-{next(self._numbers)}-{secrets.token_hex(2)}"
-        self._limit = limit
+        self._memory = memory
+        self._cpu = cpu
 
-    def __enter__(self) -> "MemoryGroup":
+    def __enter__(self) -> "ControlGroup":
         self._path.mkdir()
-        (self._path / "memory.max").write_text(str(self._limit))
-        with contextlib.suppress(OSError):  # kernels without swap accounting
-            (self._path / "memory.swap.max").write_text("0")
-        (self._path / "memory.oom.group").write_text("1")
+        try:
+            self._limit()
+        except BaseException:
+            self._path.rmdir()
+            raise
         return self
+
+    def _limit(self) -> None:
+        if self._memory is not None:
+            (self._path / "memory.max").write_text(str(self._memory))
+            with contextlib.suppress(OSError):  # kernels without swap accounting
+                (self._path / "memory.swap.max").write_text("0")
+            (self._path / "memory.oom.group").write_text("1")
+        if self._cpu is not None:
+            # the kernel takes no less than a millisecond of each period
+            (self._path / "cpu.max").write_text(f"{max(round(self._cpu * _PERIOD), 1000)} {_PERIOD}")
 
     def __exit__(self, *ended: object) -> None:
         with contextlib.suppress(OSError):
@@ -199,25 +217,56 @@ class MemoryGroup:
         return any(name == "oom_kill" and int(count) > 0 for name, _, count in (line.partition(" ") for line in lines))
 
 
-@lru_cache(maxsize=1)
-def groups_at(root: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> Path | None:
-    """The control group in which we may make groups that limit memory, None if there is none.
+class Groups(NamedTuple):
+    """Where we may make control groups, and what these can limit there: `cpu`, `memory`."""
 
-    It is the one above our own: a group that has processes cannot have limited groups below it. A trial decides.
+    parent: Path
+    controllers: frozenset[str]
+
+    def group(self, *, memory: int | None, cpu: float | None) -> ControlGroup | None:
+        """A group with those of the limits that can be held here; None if that is none of them."""
+        memory = memory if memory and "memory" in self.controllers else None
+        cpu = cpu if cpu and "cpu" in self.controllers else None
+        return ControlGroup(self.parent, memory=memory, cpu=cpu) if memory or cpu else None
+
+
+@lru_cache(maxsize=1)
+def groups_at(root: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> Groups | None:
+    """Where we may make control groups that limit something, None if there is no such place.
+
+    That is the group above our own, as in a session of systemd: a group that has processes cannot have limited groups
+    below it. Or it is our own, where that is the root, for which this does not hold. A trial decides.
     """
     try:
         line = next(line for line in own.read_text().splitlines() if line.startswith("0::"))
-        parent = (root / line[3:].lstrip("/")).parent
-        if not parent.is_relative_to(root) or "memory" not in (parent / "cgroup.subtree_control").read_text().split():
-            return None
-        with MemoryGroup(parent, 1 << 30) as group:
-            done = subprocess.run(
-                group.arguments(["/bin/sh", "-c", "cat /proc/self/cgroup"]),
-                capture_output=True, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            return parent if done.returncode == 0 and b"/gitml-" in done.stdout else None
     except (OSError, StopIteration):
         return None
+    here = root / line[3:].lstrip("/")
+    for parent in (here.parent, here):
+        if parent.is_relative_to(root):
+            with contextlib.suppress(OSError):
+                delegated = {*(parent / "cgroup.subtree_control").read_text().split()} & {"cpu", "memory"}
+                found = Groups(parent, frozenset(delegated))
+                if _can_use(found):
+                    return found
+    return None
+
+
+def _can_use(groups: Groups) -> bool:
+    made = groups.group(memory=1 << 30, cpu=1)
+    if made is None:
+        return False
+    with made as group:
+        done = subprocess.run(
+            group.arguments(["/bin/sh", "-c", "cat /proc/self/cgroup"]),
+            capture_output=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return done.returncode == 0 and b"/gitml-" in done.stdout
+
+
+def _controllers() -> frozenset[str]:
+    found = groups_at()
+    return found.controllers if found is not None else frozenset()
 
 
 @contextlib.contextmanager

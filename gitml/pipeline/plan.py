@@ -33,6 +33,7 @@ from gitml.pipeline.code import CodeFile, code_files
 from gitml.pipeline.datum import Datum, datums
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.key import spec_fields, stage_key, task_keys
+from gitml.pipeline.locks import lock_files
 from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import why_stale
 from gitml.pipeline.sources import Reading, Source, entry_of, read_sources, recorded
@@ -117,6 +118,8 @@ class StageStatus:
     done: int = 0
     """Datums whose result is known."""
     code: tuple[CodeFile, ...]
+    locks: tuple[tuple[bytes, Entry], ...]
+    """The files that fix the environment: for review, not in keys."""
     params: Params
     waits_for: tuple[str, ...] = ()
     """Upstream stages that are not settled."""
@@ -161,12 +164,14 @@ def evaluate_stage(
     `UserError` if declared code or parameters are missing or cannot be read.
     """
     record, unreadable = _read_record(stage, snapshot)
+    code = code_files(stage, snapshot, _outputs(pipeline))
     status = StageStatus(
         stage=stage,
         state=State.STALE,
         reason="",
         output=snapshot.oid_at(stage.output),
-        code=code_files(stage, snapshot, _outputs(pipeline)),
+        code=code,
+        locks=lock_files(stage, code, snapshot),
         params=read_params(stage, snapshot),
         waits_for=tuple(
             dict.fromkeys(

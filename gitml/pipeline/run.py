@@ -63,7 +63,7 @@ _MAX_ROUNDS = 100
 _SOON = 0.2
 """Seconds after which stages that nothing happened to are shown."""
 
-NOT_TRUSTED = "its command or code came from elsewhere; see git ml trust --show, then: git ml trust"
+NOT_TRUSTED = "its command, code or environment came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
 @dataclass(slots=True)
@@ -431,7 +431,7 @@ class Runner:
             return
         report.undelivered, notices = self._delivery.deliver(
             branch, settlement.leaving, settlement.changed, Snapshot(self._odb, settlement.overlay),
-            commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip),
+            commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip, self._trust),
             progress=lambda name, done, total: self._show_copy(report.stages[name], done, total),
         )  # fmt: skip
         for name in settlement.leaving:

@@ -7,6 +7,7 @@ Mokhov et al., "Build systems à la carte", ICFP 2018.)
 """
 
 import os
+from collections.abc import Set
 from contextlib import suppress
 
 from gitml.git.repository import Repository
@@ -15,7 +16,7 @@ from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
 _FILE = "ml/settled"
-_HEAD = b"gitml settled 1 "
+_HEAD = b"gitml settled 2 "
 """With the version of the rules: another one when stages are evaluated or keys made in another way."""
 
 
@@ -25,17 +26,29 @@ class TracedSnapshot(Snapshot):
     def __init__(self, odb: ObjectReader, root: Oid) -> None:
         super().__init__(odb, root)
         self.asked: set[bytes] = set()
+        self._asked_among: dict[bytes, set[bytes]] = {}
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`, as of any snapshot."""
         self.asked.add(path)
         return super().get(path)
 
+    def among(self, path: bytes, names: Set[bytes]) -> dict[bytes, Entry]:
+        """Some entries of a directory, as of any snapshot; also what is absent has been asked for."""
+        self._asked_among.setdefault(path, set()).update(names)
+        return super().among(path, names)
+
+    def all_asked(self) -> set[bytes]:
+        """Every path that was asked for."""
+        return self.asked | {
+            folder + b"/" + name if folder else name for folder, names in self._asked_among.items() for name in names
+        }
+
 
 def note_settled(repo: Repository, snapshot: TracedSnapshot) -> None:
     """Everything is fresh at this snapshot, as an evaluation found that asked it alone."""
     if b"" not in snapshot.asked:
-        _write(repo, snapshot.root, b"\0".join(sorted(snapshot.asked)))
+        _write(repo, snapshot.root, b"\0".join(sorted(snapshot.all_asked())))
 
 
 def is_settled(repo: Repository, tree: Oid) -> bool:

@@ -13,9 +13,11 @@ from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
 from gitml.pipeline.loading import load_pipeline
+from gitml.pipeline.locks import lock_files
 from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
 from gitml.pipeline.settled import TracedSnapshot, note_settled
 from gitml.pipeline.spec import Pipeline
+from gitml.pipeline.trust import Trust
 from gitml.store.tree import Snapshot
 
 
@@ -68,25 +70,43 @@ class Surveyor:
         return survey
 
     def command_digests(self, commit: Oid) -> dict[str, str]:
-        """Stage name to the digest of its command and code at `commit`; empty if its pipeline cannot be read."""
+        """Stage name to the digest of what is trusted of it at `commit`; empty if its pipeline cannot be read."""
+        return {name: digest for name, (digest, _) in self._commands(commit).items()}
+
+    def _commands(self, commit: Oid) -> dict[str, tuple[str, str]]:
+        """For each stage the digest of what is trusted of it, and the same as if no file fixed its environment."""
         snapshot = Snapshot(self.odb, self.tree_of(commit))
         try:
             pipeline = load_pipeline(snapshot)
             if pipeline is None:
                 return {}
             outputs = [stage.output for stage in pipeline.stages]
-            return {
-                stage.name: command_digest(stage, code_files(stage, snapshot, outputs)) for stage in pipeline.stages
-            }
+            found = {}
+            for stage in pipeline.stages:
+                code = code_files(stage, snapshot, outputs)
+                locks = lock_files(stage, code, snapshot)
+                found[stage.name] = command_digest(stage, code, locks), command_digest(stage, code, ())
+            return found
         except GitmlError:
             return {}
 
-    def own_digests(self, commit: Oid) -> set[str]:
-        """The commands that `commit` itself brought in: those that none of its parents has for that stage."""
-        here = self.command_digests(commit)
+    def own_digests(self, commit: Oid, trust: Trust) -> set[str]:
+        """The commands that `commit` itself brought in: those that none of its parents has for that stage.
+
+        One lock file at the top belongs to every stage. So whoever changes only that vouches for a command of others
+        no more than before: it has to be trusted in a parent.
+        """
         parents = parse_commit(self.odb.read(commit)[1]).parents
-        before = [self.command_digests(parent) for parent in parents if self.odb.lookup(parent.hex()) is not None]
-        return {digest for name, digest in here.items() if all(there.get(name) != digest for there in before)}
+        before = [self._commands(parent) for parent in parents if self.odb.lookup(parent.hex()) is not None]
+        brought = set()
+        for name, (digest, bare) in self._commands(commit).items():
+            known = [there[name] for there in before if name in there]
+            if any(each == digest for each, _ in known):
+                continue
+            same = [each for each, its_bare in known if its_bare == bare]
+            if not same or any(map(trust.lists, same)):
+                brought.add(digest)
+        return brought
 
     def _compute_key_at(self, commit: Oid, stage_name: str) -> str | None:
         snapshot = Snapshot(self.odb, self.tree_of(commit))
@@ -98,5 +118,5 @@ class Surveyor:
 
 
 def command_of(status: StageStatus) -> str:
-    """The digest of a stage's command and code, which trust is given to."""
-    return command_digest(status.stage, status.code)
+    """The digest of a stage's command, code and environment, which trust is given to."""
+    return command_digest(status.stage, status.code, status.locks)

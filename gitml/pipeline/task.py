@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from gitml.errors import ExitCode, GitmlError
-from gitml.pipeline.limits import MemoryGroup, Share, groups_at, limiting_files, size_below
+from gitml.pipeline.limits import ControlGroup, Share, groups_at, limiting_files, size_below
 from gitml.pipeline.process import Command, Ended, Requests, Stop, run_process
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
@@ -253,16 +253,18 @@ class Attempts:
         text = "".join(view.rewrite(line) + "\n" for line in lines)
         seen = _Start(self.log)
         limits = self.stage.limits
-        memory, disk = (None if name in self.sandbox.holds else getattr(limits, name) for name in ("memory", "disk"))
+        holds = self.sandbox.holds
+        memory, disk = (None if name in holds else getattr(limits, name) for name in ("memory", "disk"))
+        cpu = None if "cpu" in holds else limits.cpu
         inside = Inside(
             command=arguments, directory=directory, variables=environment, limits=limits, gpus=self.share.gpus
         )
-        group: MemoryGroup | None = None
+        group: ControlGroup | None = None
         try:
             with contextlib.ExitStack() as stack:
-                parent = groups_at() if memory else None
-                if parent is not None and memory:
-                    group = stack.enter_context(MemoryGroup(parent, memory))
+                place = groups_at() if memory or cpu else None
+                made = place.group(memory=memory, cpu=cpu) if place is not None else None
+                group = stack.enter_context(made) if made is not None else None
 
                 def limited(status_fd: int | None) -> list[str]:
                     inner = view.arguments(inside, status_fd)

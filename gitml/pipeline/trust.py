@@ -2,8 +2,12 @@
 
 A tracked file that makes a hook run code would cancel git's rule that hooks are not cloned. So a hook runs only
 commands that this clone's own commits brought in, that stood there at `git ml install`, or that the user named to
-`git ml trust` or `git ml run`. What is trusted is the digest of a stage's command and code (`key.command_digest`); the
-list lives on the user's side, never in the repository. Its level says how commands get onto it by themselves.
+`git ml trust` or `git ml run`. What is trusted is the digest of a stage's command, code and environment
+(`key.command_digest`); the list lives on the user's side, never in the repository. Its level says how commands get onto
+it by themselves.
+
+The list is for one repository, not for whatever stands at a path: it names the first commit and where the clone came
+from. At the path of a clone that was removed another one may appear, which nobody has reviewed.
 """
 
 import hashlib
@@ -12,8 +16,10 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from gitml.errors import UserError
+from gitml.git.identity import has_commit, origin, root_commit
 from gitml.git.repository import Repository
 
 
@@ -32,8 +38,31 @@ class Level(StrEnum):
     """All, whoever brought them in."""
 
 
+class Doubt(StrEnum):
+    """Why a list that was kept counts no more."""
+
+    FORM = "form"
+    """An earlier version made it, which asked for less."""
+    REPOSITORY = "repository"
+    """It is of another repository than the one that is here."""
+
+    @property
+    def words(self) -> str:
+        """What people are told; once, since the next review ends it."""
+        if self is Doubt.FORM:
+            return (
+                "what was reviewed here before counts no more: a review now covers lock files too, "
+                "and holds for this repository only"
+            )
+        return (
+            "what was reviewed here before counts no more: it was another repository "
+            "(its first commit or the address of 'origin' is not the same)"
+        )
+
+
 VARIABLE = "GITML_TRUST"
 """Takes the place of the stored level, for servers and CI."""
+_FORMAT = 2
 
 
 def _store(repo: Repository) -> Path:
@@ -46,13 +75,33 @@ class Trust:
     """The commands that hooks may run in one clone."""
 
     def __init__(self, repo: Repository) -> None:
+        self._repo = repo
         self._path = _store(repo)
+        self._digests: set[str] = set()
+        self._stored = Level.MINE
+        self._root = self._origin = ""
+        self.doubt: Doubt | None = None
+        """Why what was reviewed before has to be reviewed again; None if nothing has."""
         try:
-            stored = json.loads(self._path.read_bytes())
-            self._digests = {str(digest) for digest in stored["commands"]}
-            self._stored = Level(stored.get("level", Level.MINE))
+            self._read(json.loads(self._path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._digests, self._stored = set(), Level.MINE
+
+    def _read(self, stored: dict[str, Any]) -> None:
+        level = Level(stored.get("level", Level.MINE))
+        if "format" not in stored:
+            # the level is a decision of the user's that means what it meant
+            self._stored, self.doubt = level, Doubt.FORM if stored["commands"] else None
+            return
+        root, address = str(stored["root"]), str(stored["origin"])
+        if (root and not has_commit(self._repo, root)) or (address and address != origin(self._repo)):
+            # a stranger's repository gets what every new clone gets, or less if the user wants less
+            self._stored = level if level in (Level.NEVER, Level.ASK) else Level.MINE
+            self.doubt = Doubt.REPOSITORY
+            return
+        self._stored, self._root, self._origin = level, root, address
+        self._digests = {str(digest) for digest in stored["commands"]}
+        self.doubt = Doubt(stored["doubt"]) if stored.get("doubt") else None
 
     @property
     def level(self) -> Level:
@@ -82,23 +131,39 @@ class Trust:
         self._stored = level
         self._write()
 
-    def add(self, digests: Iterable[str]) -> None:
-        """Let hooks run these from now on."""
+    def add(self, digests: Iterable[str], *, whole: bool = False) -> None:
+        """Let hooks run these from now on; `whole`: a person stands for all that is here now, which ends doubts."""
         added = set(digests) - self._digests
-        if not added:
+        settled = self.doubt is not None and whole
+        if not added and not settled:
             return
         self._digests |= added
+        if settled:
+            self.doubt = None
         self._write()
 
+    def bind(self) -> None:
+        """Note which repository this is, if a list is kept that does not say it yet."""
+        if self.doubt is None and self._path.exists() and self._unbound():
+            self._write()
+
+    def _unbound(self) -> bool:
+        return not self._root or (not self._origin and bool(origin(self._repo)))
+
     def _write(self) -> None:
+        if not self._root:
+            found = root_commit(self._repo)
+            self._root = found.hex() if found is not None else ""
+        self._origin = origin(self._repo)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({"commands": sorted(self._digests), "level": self._stored}, file)
+            kept = {"format": _FORMAT, "root": self._root, "origin": self._origin, "level": self._stored}
+            json.dump({**kept, "doubt": self.doubt, "commands": sorted(self._digests)}, file)
         temporary.replace(self._path)
 
     def forget(self) -> None:
         """Trust nothing any more."""
-        self._digests, self._stored = set(), Level.MINE
+        self._digests, self._stored, self.doubt = set(), Level.MINE, None
         self._path.unlink(missing_ok=True)

@@ -97,13 +97,18 @@ class _Objects:
 
     def check(self, path: bytes) -> None:
         _check_path(path)
+        fault = ""
         try:
             path.decode()
         except UnicodeDecodeError:
+            fault = "it is not UTF-8"
+        if any(byte < 0x20 or byte == 0x7F for byte in path):  # the client refuses them
+            fault = "it has control characters"
+        if fault:
             raise UserError(
-                f"'{printable(path)}' cannot be the name of an object: it is not UTF-8",
+                f"'{printable(path)}' cannot be the name of an object: {fault}",
                 hint="let the stage write another name, or egress to a directory",
-            ) from None
+            )
 
     def write(self, path: bytes, source: Source, *, executable: bool) -> None:  # noqa: ARG002 - objects have no modes
         self._bucket.write_pieces(path.decode(), source)

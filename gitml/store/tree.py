@@ -4,7 +4,7 @@ Paths are bytes with `/` between names, no leading or trailing slash; `b""` is t
 an empty directory are the same thing to git, and so they are here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from gitml.errors import CorruptError
@@ -91,6 +91,17 @@ class Snapshot:
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`, None if there is none. The root is always there."""
+        return self._find(path)
+
+    def among(self, path: bytes, names: Set[bytes]) -> dict[bytes, Entry]:
+        """Those of `names` that the directory at `path` has."""
+        entry = self._find(path)
+        if entry is None or not entry.is_tree:
+            return {}
+        listed = self.entries(entry.oid)
+        return {name: listed[name] for name in names & listed.keys()}
+
+    def _find(self, path: bytes) -> Entry | None:
         entry = Entry(MODE_TREE, self.root)
         for name in path.split(b"/") if path else ():
             if not entry.is_tree:

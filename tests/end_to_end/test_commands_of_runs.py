@@ -2,10 +2,13 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gitml.errors import ExitCode
 from tests.end_to_end.project import TWO_STAGES, Project
 
 
@@ -114,6 +117,43 @@ def test_stop_from_another_terminal_and_resume(project: Project) -> None:
     assert "inference: fresh (1 datum run, 1 from cache)" in project.ml("resume").stdout
     assert project.git("log", "-1", "--format=%s", "main") == "gitml: update inference"
     assert project.git("log", "-1", "--format=%s", "elsewhere") == "slow"
+
+
+def test_who_stops_a_run_that_is_publishing_hears_that_it_was_too_late(project: Project) -> None:
+    at, go = project.path.parent / "at", project.path.parent / "go"
+    project.write("training/more.csv", "7\n")
+    project.git("add", "-A")
+    project.run("git", "commit", "-q", "-m", "more", extra={"GITML": "0"})
+    hook = project.path / ".git" / "hooks" / "reference-transaction"
+    hook.write_text(
+        f"#!/bin/sh\n[ $1 = prepared ] && grep -q refs/heads/ || exit 0\n: > '{at}'\n"
+        f"until [ -e '{go}' ]; do sleep 0.05; done\n"
+    )
+    hook.chmod(0o755)
+    here: dict[str, Any] = {"cwd": project.path, "env": project.environment(), "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(["git", "ml", "run"], stdout=subprocess.PIPE, **here)
+    project.until(at.exists)
+    stopping = subprocess.Popen(["git", "ml", "stop"], **here)
+    time.sleep(1)  # should it take longer to start, it finds no run, which is as true
+    go.touch()
+    out, err = run.communicate(timeout=120)
+    said = stopping.communicate(timeout=120)[1]
+    assert "results committed" in out + err
+    assert "too late to stop it" in said or "no run is under way" in said
+    assert set(project.states().values()) == {"fresh"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not here")
+def test_output_that_nobody_can_take_is_one_message(project: Project) -> None:
+    for command in (["status"], ["ls", "datums", "inference"], ["status", "--json"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                ["git", "ml", *command], cwd=project.path, env=project.environment(), stdout=full,
+                stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+        assert done.returncode == ExitCode.FATAL, done
+        assert done.stderr.startswith("error: no space left on device\nhint: "), done
+        assert done.stderr.count("\n") == 2, done
 
 
 def test_restore_of_an_edited_and_a_missing_output(project: Project) -> None:

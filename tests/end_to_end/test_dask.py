@@ -107,6 +107,7 @@ def test_a_process_takes_datum_after_datum_there_too(workers: Cluster, tmp_path:
     assert "datum 2 of its process" in here.ml("logs", "up").stdout
 
 
+@pytest.mark.timeout(600 + 2 * DATUMS)  # the datums are computed twice, once without a cluster
 def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_path: Path) -> None:
     script = """
     name=$(basename pfs/input/*)
@@ -133,7 +134,7 @@ def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_pa
     here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/tasks/tasks/*")), 300)
     assert running.poll() is None, "the worker was to die in the middle"
     workers.kill(doomed)
-    out, err = running.communicate(timeout=300)
+    out, err = running.communicate(timeout=300 + DATUMS)
     assert running.returncode == 0, (out, err)
     assert f"{DATUMS} datums run".encode() in out
     assert here.is_clean()

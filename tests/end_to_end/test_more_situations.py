@@ -66,10 +66,12 @@ def test_row_17_a_sparse_and_partial_clone_runs_on_what_it_did_not_check_out(pro
     assert not {"training", "model", "inference"} & set(files)
     assert sparse.states() == {"model": "fresh", "inference": "fresh"}
     sparse.write("input/x.csv", "new x\n")
+    sparse.write("input/z.csv", "new file\n")
     sparse.commit("new x")
     assert sparse.subjects()[:2] == ["gitml: update inference", "new x"]
     assert sparse.git("show", "HEAD:inference/x.csv") == "new x\n2"
     assert sparse.git("show", "HEAD:inference/y.csv") == "y\n2"
+    assert sparse.git("show", "HEAD:inference/z.csv") == "new file\n2"
     assert sorted(path.name for path in sparse.path.iterdir()) == files, "what is not wanted here does not appear"
     assert sparse.is_clean()
 

@@ -41,7 +41,7 @@ def test_review_and_levels(pair: tuple[Project, Project]) -> None:
     theirs, ours = pair
     their_change(theirs, "echo new line\n")
     said = pull(ours)
-    assert "model: the command or its code came from elsewhere, nothing ran" in said
+    assert "model: the command, its code or its environment came from elsewhere, nothing ran" in said
     assert "git ml trust --show" in said
     shown = ours.ml("trust", "--show", check=False)
     assert shown.returncode == 3
@@ -112,3 +112,55 @@ def test_signed_commits_are_trusted_at_the_level_signed(pair: tuple[Project, Pro
     theirs.git("commit", "-q", "-m", "unsigned")
     assert ELSEWHERE in pull(ours)
     assert ours.states()["model"] == "stale"
+
+
+def test_lock_files_are_reviewed_with_the_commands(pair: tuple[Project, Project]) -> None:
+    theirs, ours = pair
+    theirs.write("requirements.txt", "numpy==1\n")
+    their_change(theirs, "")
+    theirs.git("rm", "-q", "--cached", "input/y.csv")
+    theirs.git("commit", "-q", "-m", "their data")
+    said = pull(ours)
+    assert "inference: the command, its code or its environment came from elsewhere, nothing ran" in said
+    shown = ours.ml("trust", "--show", check=False)
+    assert (shown.returncode, "  environment added: requirements.txt\n" in shown.stdout) == (3, True)
+    assert "  +numpy==1\n" in shown.stdout
+    # to change a lock file of all stages does not vouch for a command that nobody here has seen
+    their_change(theirs, "echo unseen\n")
+    pull(ours)
+    ours.write("requirements.txt", "numpy==1\nscipy==1\n")
+    assert "model: the command, its code or its environment" in ours.commit("ours")
+    ours.ml("trust")
+    assert [each["environment"] for each in ours.json("trust", "--show")["stages"]] == [["requirements.txt"]] * 2
+    ours.ml("run")
+    # our own change of it stands by itself, also where it makes nothing stale
+    ours.write("requirements.txt", "numpy==2\n")
+    assert ours.commit("own") == ""
+    assert set(ours.states().values()) == {"fresh"}
+    theirs.git("pull", "-q", "--no-rebase", "--no-edit", str(ours.path), "HEAD")
+    theirs.write("training/b.csv", "5\n")
+    their_change(theirs, "")
+    assert ELSEWHERE not in pull(ours)
+    assert set(ours.states().values()) == {"fresh"}
+
+
+def test_after_an_update_people_are_asked_once_and_told_why(pair: tuple[Project, Project]) -> None:
+    _, ours = pair
+    (kept,) = [
+        each
+        for each in (Path(ours.environment()["XDG_STATE_HOME"]) / "gitml" / "trust").iterdir()
+        if each.stat().st_mtime_ns == max(other.stat().st_mtime_ns for other in each.parent.iterdir())
+    ]
+    kept.write_text('{"commands": ["00"], "level": "mine"}')
+    ours.write("training/b.csv", "3\n")
+    said = ours.commit("data")
+    assert "what was reviewed here before counts no more: a review now covers lock files too" in said
+    assert "model: not reviewed, nothing ran" in said
+    assert "lock files too" in ours.ml("trust", "--show", check=False).stdout
+    assert ours.json("trust", "--show", check=False)["doubt"] == "form"
+    ours.ml("trust")
+    ours.write("training/c.csv", "4\n")
+    said = ours.commit("data")
+    assert ("2 stages queued" in said, "reviewed" in said) == (True, False)
+    assert set(ours.states().values()) == {"fresh"}
+    assert ours.json("trust", "--show")["doubt"] is None

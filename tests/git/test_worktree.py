@@ -233,3 +233,67 @@ def test_large_published_files_come_with_their_content(repository: Repository, r
     assert published.sync() == ()
     assert files_below(repo / "out") == contents
     assert status(repository) == b""
+
+
+@pytest.mark.parametrize(
+    ("patterns", "shown"),
+    [
+        (("--cone", "src"), {"src/new", "top.new"}),
+        (("--no-cone", "/src/", "!/src/new", "*.txt"), {"out/new.txt"}),
+        (("--no-cone", "/*", "!/out/*", "/out/[ab]*"), {"src/new", "top.new", "out/a new"}),
+    ],
+)
+@pytest.mark.parametrize("sparse_index", ["false", "true"])
+def test_new_results_outside_a_sparse_checkout_are_in_the_index_only(
+    repository: Repository, repo: Path, patterns: tuple[str, ...], shown: set[str], sparse_index: str
+) -> None:
+    for name in ("src/x", "out/x", "other/x"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text(name)
+    before = commit_all(repository)
+    added = ["src/new", "out/a new", "out/new.txt", "out/deep/new", os.fsdecode(b"out/-odd\n\xff"), "top.new"]
+    for name in added:
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text(f"result {name}" if name.isascii() else "odd")
+    after = commit_all(repository)
+    results = repository.git.output("rev-parse", "HEAD").strip().decode()
+    repository.git.run("reset", "-q", "--hard", "HEAD^")
+    repository.git.run("config", "index.sparse", sparse_index)
+    repository.git.run("sparse-checkout", "set", *patterns)
+    standing = {each for each in repo.rglob("*") if ".git" not in each.parts}
+    repository.git.run("update-ref", "HEAD", results)
+    kept = sync_published(Repository.discover(repo), before, after, [b""])
+    assert kept == ()
+    appeared = {str(each.relative_to(repo)) for each in repo.rglob("*") if ".git" not in each.parts} - {
+        str(each.relative_to(repo)) for each in standing
+    }
+    assert {name for name in appeared if (repo / name).is_file()} == shown
+    assert status(repository) == b""
+    listed = repository.git.output("ls-files", "-t", "-z").split(b"\0")
+    assert {line[2:] for line in listed if line.startswith(b"H ")} >= {os.fsencode(name) for name in shown}
+    assert {line[2:] for line in listed if line.startswith(b"S ")} >= {
+        os.fsencode(name) for name in added if name not in shown
+    }
+    # git agrees: nothing is left for it to do
+    repository.git.run("sparse-checkout", "reapply")
+    assert {str(each.relative_to(repo)) for each in repo.rglob("*") if ".git" not in each.parts} == appeared | {
+        str(each.relative_to(repo)) for each in standing
+    }
+    assert not list((repo / ".git" / "ml" / "tmp").iterdir())
+
+
+def test_a_file_of_the_user_outside_a_sparse_checkout_is_kept(repository: Repository, repo: Path) -> None:
+    (repo / "x").write_text("x")
+    before = commit_all(repository)
+    (repo / "out").mkdir()
+    (repo / "out" / "new").write_text("result")
+    after = commit_all(repository)
+    results = repository.git.output("rev-parse", "HEAD").strip().decode()
+    repository.git.run("reset", "-q", "--hard", "HEAD^")
+    repository.git.run("sparse-checkout", "set", "--cone", "src")
+    (repo / "out").mkdir()
+    (repo / "out" / "new").write_text("mine")
+    repository.git.run("update-ref", "HEAD", results)
+    assert sync_published(Repository.discover(repo), before, after, [b"out"]) == (b"out/new",)
+    assert (repo / "out" / "new").read_text() == "mine"
+    assert status(repository) == b" M out/new\0"

@@ -53,8 +53,8 @@ def test_stage_keys() -> None:
 
 
 def test_command_digests() -> None:
-    assert command_digest(SMALL, ()) == "6f33ef4f8b6a186766e49afdc5e55e1d179a61b8db202d075b1935c26f94d4ac"
-    assert command_digest(LARGE, CODE) == "834842d5859f83dc7b4d8b78a7ab09c157fa6246c874c95f3560557093014eec"
+    assert command_digest(SMALL, (), ()) == "b1e0f7554ee7af1617dffde300eb1ec8fce0353b881ed2bb793f449334622e41"
+    assert command_digest(LARGE, CODE, ()) == "e0c37f725d744301dbfdf035f3bfa46e73502b14a444a31dfc4858a873a621b8"
 
 
 def test_datum_ids() -> None:

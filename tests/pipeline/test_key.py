@@ -37,8 +37,9 @@ def test_the_pre_images(stage: Stage) -> None:
     assert key == hashlib.sha256(b"gitml/task/1\n" + canonical(task)).hexdigest()
     expected = hashlib.sha256(b"gitml/stage/1\n" + canonical({"stage": "s", "tasks": [key]})).hexdigest()
     assert stage_key(stage, [key]) == expected
-    expected = hashlib.sha256(b"gitml/command/1\n" + canonical({"code": code, "spec": spec})).hexdigest()
-    assert command_digest(stage, CODE) == expected
+    command = {"code": code, "environment": [["uv.lock", "100644", TWO.oid.hex()]], "spec": spec}
+    expected = hashlib.sha256(b"gitml/command/2\n" + canonical(command)).hexdigest()
+    assert command_digest(stage, CODE, [(b"uv.lock", TWO)]) == expected
 
 
 def test_many_keys_are_the_single_ones(stage: Stage) -> None:
@@ -91,7 +92,7 @@ def test_what_cannot_change_a_result_is_not_in_the_key(stage: Stage, change: dic
 def test_salt_forces_a_run_but_is_the_same_command(stage: Stage) -> None:
     salted = replace(stage, salt="again")
     assert task_key(salted, CODE, PARAMS, DATUM) != task_key(stage, CODE, PARAMS, DATUM)
-    assert command_digest(salted, CODE) == command_digest(stage, CODE)
+    assert command_digest(salted, CODE, ()) == command_digest(stage, CODE, ())
 
 
 def test_inputs_code_and_params_are_in_the_key(stage: Stage) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -229,6 +230,9 @@ def test_object_storage(outputs: Outputs, moto: str) -> None:
         assert store.read("x") == b"x"
         with pytest.raises(UserError, match="not UTF-8"):
             outputs.send(url, outputs.tree_of({b"\xff": b"1", b"good": b"1"}))
+        for name in (b"line\nbreak", b"a/tab\t", b"deleted\x7f"):
+            with pytest.raises(UserError, match="control characters"):
+                outputs.send(url, outputs.tree_of({name: b"1", b"good": b"1"}))
         assert store.read("good") is None
     with pytest.raises(StoreError, match="no such bucket"):
         outputs.send(f"s3://none-{prefix}?endpoint={moto}&region=us-east-1", tree)
@@ -236,3 +240,48 @@ def test_object_storage(outputs: Outputs, moto: str) -> None:
     with pytest.raises(GitmlError, match="2222"):
         outputs.send(f"s3://bucket/{prefix}?endpoint={moto}&region=us-east-1", damaged)
     assert store.read("gone") is None
+
+
+@pytest.mark.parametrize("kind", ["azure", "google"])
+def test_object_storage_of_other_services(kind: str, request: pytest.FixtureRequest, outputs: Outputs) -> None:
+    """Azurite and a stand-in for Google's service, through the clients that talk to these services."""
+    endpoint = request.getfixturevalue(kind)
+    start, prefix = ("az://container" if kind == "azure" else "gs://bucket"), secrets.token_hex(6)
+    with faulty(endpoint) as proxy:
+        url = f"{start}/{prefix}?endpoint={proxy.endpoint}{urlsplit(endpoint).path}"
+        store = open_bucket(parse_address(f"{start}/{prefix}?endpoint={endpoint}"))
+        large = os.urandom(20 << 20)
+        tree = outputs.tree_of(
+            {
+                "ä b/100%.txt".encode(): b"1",
+                b"-c": b"",
+                b"large": outputs.pointer(large),
+                b"x": b"x",
+            }
+        )
+        proxy.faults.append(Fault("503", "PUT", count=2))
+        assert outputs.send(url, tree) == 4
+        assert {each.key: each.size for each in store.list("")} == {
+            "ä b/100%.txt": 1,
+            "-c": 0,
+            "large": len(large),
+            "x": 1,
+        }
+        assert store.read("large") == large
+        assert sum(fault.happened for fault in proxy.faults) == 2
+        before = len(proxy.seen)
+        second = outputs.tree_of({b"-c": b"c2", b"large": outputs.pointer(large)})
+        assert outputs.send(url, second) == 1
+        assert [each.method for each in proxy.seen[before:]] == ["PUT"], "one request for one file"
+        assert (store.read("-c"), store.read("x")) == (b"c2", b"x")
+        proxy.faults.append(Fault("503", "PUT", count=None))
+        third = outputs.tree_of({b"-c": b"c3"})
+        with pytest.raises(GitmlError):
+            outputs.send(url, third)
+        proxy.faults.clear()
+        assert outputs.standing(url, third) == "failed"
+        assert outputs.send(url, third) == 1
+        assert store.read("-c") == b"c3"
+    missing = start.replace("container", "no-container").replace("bucket", "no-bucket")
+    with pytest.raises(StoreError, match="no such bucket"):
+        outputs.send(f"{missing}/{prefix}?endpoint={endpoint}", tree)

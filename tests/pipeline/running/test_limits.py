@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gitml.pipeline.limits import Allotment, Machine, Means, MemoryGroup, Share, groups_at, size_below
+from gitml.pipeline.limits import Allotment, ControlGroup, Groups, Machine, Means, Share, groups_at, size_below
 from gitml.pipeline.spec.model import Resources, Stage
 from gitml.pipeline.task import TaskOutcome
 
@@ -119,10 +119,11 @@ def test_a_share_reaches_the_task(run: Run) -> None:
 
 def test_a_group_of_the_kernel_is_used_as_its_documentation_says(tmp_path: Path) -> None:
     """The files of cgroup v2, as plain ones: which are written, and what is read."""
-    with MemoryGroup(tmp_path, 1000) as group:
+    with ControlGroup(tmp_path, memory=1000, cpu=0.25) as group:
         (made,) = tmp_path.iterdir()
         assert (made / "memory.max").read_text() == "1000"
         assert (made / "memory.oom.group").read_text() == "1"
+        assert (made / "cpu.max").read_text() == "25000 100000"
         done = subprocess.run(group.arguments(["sh", "-c", "echo $$"]), capture_output=True, text=True, check=True)
         assert (made / "cgroup.procs").read_text() == done.stdout
         assert not group.was_hit
@@ -143,6 +144,37 @@ def test_a_group_is_not_used_where_memory_is_not_delegated(tmp_path: Path) -> No
     groups_at.cache_clear()
     assert groups_at(tmp_path, own) is None, "the trial did not end up in a group"
     groups_at.cache_clear()
+
+
+def test_a_group_has_the_limits_that_are_delegated(tmp_path: Path) -> None:
+    cpu_only = Groups(tmp_path, frozenset({"cpu"}))
+    assert cpu_only.group(memory=1000, cpu=None) is None
+    made = cpu_only.group(memory=1000, cpu=2)
+    assert made is not None
+    with made:
+        (place,) = tmp_path.iterdir()
+        assert (place / "cpu.max").read_text() == "200000 100000"
+        assert not (place / "memory.max").exists()
+    assert Groups(tmp_path, frozenset({"memory"})).group(memory=None, cpu=2) is None
+
+
+def _why_no_cpu_group() -> str:
+    found = groups_at()
+    if found is None or "cpu" not in found.controllers:
+        return "no cgroup (version 2) with the controller cpu is delegated to this user here"
+    return ""
+
+
+@pytest.mark.skipif(bool(_why_no_cpu_group()), reason=_why_no_cpu_group())
+def test_the_kernel_holds_a_task_to_a_part_of_a_core(run: Run) -> None:
+    """Processor time is counted against time that passes: a busy machine makes it less, never more."""
+    script = "cat /proc/self/cgroup > pfs/out/g; timeout 2 sh -c 'while :; do :; done'; times > pfs/out/t"
+    with run(script, limits=Resources(cpu=0.25), datum_tries=1) as outcome:
+        assert outcome.workspace is not None
+        assert "/gitml-" in (outcome.workspace.out / "g").read_text()
+        user = (outcome.workspace.out / "t").read_text().splitlines()[1].split()[0]
+        minutes, _, seconds = user.rstrip("s").partition("m")
+        assert int(minutes) * 60 + float(seconds) < 1.0, "of two seconds it may have had half a second"
 
 
 def test_means_name_what_is_asked_for() -> None:

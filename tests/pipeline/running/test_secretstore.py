@@ -77,7 +77,7 @@ def test_names_are_in_keys_and_values_are_not(make_stage: Callable[..., Stage], 
     plain, using = make_stage("s"), make_stage("s", secrets=USES)
     params = read_params(plain, tree({}))
     assert task_key(plain, [], params, Datum(())) != task_key(using, [], params, Datum(()))
-    assert command_digest(plain, []) != command_digest(using, []), "a new use of a secret has to be reviewed"
+    assert command_digest(plain, [], ()) != command_digest(using, [], ()), "a new use of a secret has to be reviewed"
 
 
 @pytest.mark.parametrize("cut", range(1, 24))
