@@ -369,10 +369,8 @@ def _publish(
     file.write_at(0, _pack_header(len(placed)))
     file.start_sync()
     digest = hashlib.new(object_format.value, usedforsecurity=False)
-    offset = 0
-    while block := file.read(offset, 1 << 20):
+    for block in file.blocks():
         digest.update(block)
-        offset += len(block)
     trailer = digest.digest()
     file.write(trailer)
     pack = directory / f"pack-{trailer.hex()}.pack"

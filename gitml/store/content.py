@@ -52,7 +52,7 @@ class Stored:
     data_tree: Oid
 
 
-def passes_through(head: bytes, *, ended: bool) -> bool | None:
+def passes_through(head: bytes | bytearray, *, ended: bool) -> bool | None:
     """Whether content that begins with `head` stays a plain blob; None if that takes more bytes to know.
 
     `ended` says that `head` is all there is.
