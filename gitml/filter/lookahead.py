@@ -11,9 +11,10 @@ import stat
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
+from gitml.errors import GitmlError
 from gitml.git.pack import PackWriter
 from gitml.store.content import SMALL, Stored, prepare_content
 
@@ -62,10 +63,9 @@ class Lookahead:
         was_right = path == self._expected
         self._expected = self._next(path)
         self._prepared = None
-        if was_right and self._expected is not None and (writer := pack(self._expected)) is not None:
-            content = _read(self._expected)
-            if content is not None:
-                self._prepared = Prepared(self._expected, content, writer, prepare_content([content], writer))
+        if was_right and self._expected is not None:
+            with suppress(GitmlError, OSError):  # comes again, and is told, when git asks
+                self._prepared = _prepare(self._expected, pack(self._expected))
 
     def _next(self, path: bytes) -> bytes | None:
         """The next file of the same kind in the directory; None unless git has asked for several there."""
@@ -78,8 +78,14 @@ class Lookahead:
                 self._names = sorted(os.listdir(directory or b"."))
             except (OSError, ValueError):
                 self._names = []
-        following = islice(self._names, bisect_right(self._names, name), None)
+        places = range(bisect_right(self._names, name), len(self._names))
+        following = (self._names[at] for at in places)
         return next((directory + slash + each for each in following if _suffix(each) == _suffix(name)), None)
+
+
+def _prepare(path: bytes, pack: PackWriter | None) -> Prepared | None:
+    content = None if pack is None else _read(path)
+    return None if pack is None or content is None else Prepared(path, content, pack, prepare_content([content], pack))
 
 
 def _suffix(name: bytes) -> bytes:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gitml.errors import GitmlError
 from gitml.filter.lookahead import Lookahead, Prepared
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
@@ -60,6 +61,19 @@ def test_files_that_are_not_new_are_not_read(pack: PackWriter) -> None:
     lookahead = Lookahead()
     for n in range(3):
         lookahead.follow(b"d/%d.bin" % n, lambda _: None)
+    assert lookahead.take(b"d/3.bin") is None
+    lookahead.follow(b"d/3.bin", lambda _: pack)
+    assert lookahead.take(b"d/4.bin") is not None
+
+
+@pytest.mark.parametrize("error", [OSError("the disk"), GitmlError("the index")])
+def test_what_fails_while_preparing_is_left_to_the_request(pack: PackWriter, error: Exception) -> None:
+    def failing(_: bytes) -> PackWriter:
+        raise error
+
+    lookahead = Lookahead()
+    for n in range(3):
+        lookahead.follow(b"d/%d.bin" % n, failing)
     assert lookahead.take(b"d/3.bin") is None
     lookahead.follow(b"d/3.bin", lambda _: pack)
     assert lookahead.take(b"d/4.bin") is not None
