@@ -1,7 +1,7 @@
 """Preparing the file that git will ask for next, while git deals with the last answer.
 
 The conversation with git goes to and fro: while one side works, the other waits. git asks for new files in the order
-of their names, so once it has done so twice, the next file of the directory is read from the worktree, cut, hashed and
+of their names, so once it has done so, the next file of the directory is read from the worktree, cut, hashed and
 deflated before git sends it. Nothing is believed: what git sends is compared with what was read, byte by byte, and
 stored as if nothing had been prepared if it differs.
 """
@@ -89,7 +89,7 @@ def _prepare(path: bytes, pack: PackWriter | None) -> Prepared | None:
 
 
 def _suffix(name: bytes) -> bytes:
-    return name.rpartition(b".")[2]
+    return name.rpartition(b".")[2] if b"." in name else b""
 
 
 def _read(path: bytes) -> bytes | None:

@@ -46,6 +46,16 @@ def test_the_next_file_is_prepared_once_git_has_asked_in_order(pack: PackWriter)
     assert stored == store_content([noise(100_000, 3)], pack)
 
 
+def test_names_without_a_suffix_follow_each_other(pack: PackWriter) -> None:
+    Path("e").mkdir()
+    for name in ("10", "11", "20.bin", "30", "40"):
+        Path("e", name).write_bytes(noise(100_000))
+    lookahead = Lookahead()
+    for name in (b"10", b"11", b"30"):
+        lookahead.follow(b"e/" + name, lambda _: pack)
+    assert lookahead.take(b"e/40") is not None
+
+
 @pytest.mark.parametrize("paths", [["0"], ["0", "1"], ["0", "1", "3"], ["2", "1", "0"], ["4", "5"]])
 def test_nothing_is_prepared_without_an_order(pack: PackWriter, paths: list[str]) -> None:
     assert prepared_after(pack, *(f"d/{path}.bin".encode() for path in paths)) is None
