@@ -110,7 +110,7 @@ def write_files(where: Path, count: int, size: int, kind: str) -> None:
             left = size
             while left > 0:
                 if kind == "random":
-                    piece = rng.randbytes(1 << 20)
+                    piece = rng.randbytes(min(left, 1 << 20))
                 elif kind == "float":
                     import numpy as np  # noqa: PLC0415 - only here
 

@@ -15,8 +15,11 @@ from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
+from gitml.allocation import keep_freed_memory
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
+from gitml.filter.lookahead import Lookahead, Prepared
 from gitml.git.odb import GitOdb
+from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
 from gitml.git.repository import Repository
@@ -25,7 +28,7 @@ from gitml.git.staging import Staging
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
-from gitml.store.content import compare_content, passes_through, read_content, store_content
+from gitml.store.content import Stored, compare_content, passes_through, read_content, store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer
@@ -67,6 +70,7 @@ def serve(repo: Repository, stdin: BinaryIO, stdout: BinaryIO) -> int:
                     pipe.send(pipe.connection.send_capabilities(capabilities))
                 case Request():
                     _answer(pipe, filters, event)
+                    filters.answered(event)
         return 0
     except BrokenPipeError:
         return 1
@@ -158,6 +162,7 @@ class _Filters:
         self._meter = Meter("reading")
         self._odb = GitOdb(repo.git, repo.format)
         self._staging = Staging(repo, self._odb)
+        self._lookahead = Lookahead()
         self._index: dict[bytes, Oid] | None = None
         self._patience = _PATIENCE[0]
         self._reader: PackReader | None = None
@@ -196,15 +201,20 @@ class _Filters:
         self._patience = min(2 * self._patience, _PATIENCE[1])
         return None
 
+    def answered(self, request: Request) -> None:
+        """Git has our answer and is busy with it for a moment."""
+        if request.command == b"clean":
+            self._lookahead.follow(request.pathname, self._pack_of_new)
+
     def clean(self, path: bytes, content: Iterator[memoryview]) -> Iterator[bytes]:
         """What git should store for a file of the worktree: small content as it is, else its pointer."""
         content = self._metered(path, content)
         head = bytearray()
         for piece in content:
             head += piece
-            if passes_through(bytes(head), ended=False) is not None:
+            if passes_through(head, ended=False) is not None:
                 break
-        if passes_through(bytes(head), ended=True):
+        if passes_through(head, ended=True):
             return iter([bytes(head)])
         return iter([format_pointer(self._stored(path, chain([bytes(head)], content)))])
 
@@ -238,23 +248,47 @@ class _Filters:
 
     def _stored(self, path: bytes, content: Iterator[bytes | memoryview]) -> Pointer:
         """Make content part of the repository and referenced; its pointer."""
+        keep_freed_memory()
+        prepared = self._lookahead.take(path)
+        if prepared is not None:
+            unequal = prepared.compare(content)
+            if unequal is None:
+                return self._written(path, prepared)
+            content = unequal
         expected = self._expected(path)
         if expected is not None:
             pointer, manifest = expected
-            unequal = compare_content(content, pointer, manifest, self._repo.format)
-            if unequal is None:
+            different = compare_content(content, pointer, manifest, self._repo.format)
+            if different is None:
                 self._reference(path, pointer, manifest)
                 return pointer
             # what was equal is read back from the chunks that are stored already
-            equal, rest = unequal
+            equal, rest = different
             content = chain((self._staging.read(chunk.oid)[1] for chunk in manifest.chunks[:equal]), rest)
         with self._staging.storing(path) as pack:
-            before = len(pack)
-            stored = store_content(content, pack)
-            manifest_id = stored.pointer.manifest
-            if len(pack) > before or not self._staging.references(path, manifest_id):
-                self._staging.keep(path, manifest_id, stored.data_tree, stored.pointer)
+            return self._kept(path, pack, lambda: store_content(content, pack))
+
+    def _kept(self, path: bytes, pack: PackWriter, store: Callable[[], Stored]) -> Pointer:
+        """Store content in `pack` and keep it; its pointer."""
+        before = len(pack)
+        stored = store()
+        manifest_id = stored.pointer.manifest
+        if len(pack) > before or not self._staging.references(path, manifest_id):
+            self._staging.keep(path, manifest_id, stored.data_tree, stored.pointer)
         return stored.pointer
+
+    def _written(self, path: bytes, prepared: Prepared) -> Pointer:
+        """Store content that was prepared; its pointer."""
+        with self._staging.storing(path) as pack:
+            if pack is prepared.pack:
+                return self._kept(path, pack, prepared.write)
+            return self._kept(path, pack, lambda: store_content([prepared.content], pack))
+
+    def _pack_of_new(self, path: bytes) -> PackWriter | None:
+        """The pack that takes the content of a file that the index does not have; None for any other file."""
+        if self._staging.is_full or self._staged_blob(path) is not None:
+            return None
+        return self._staging.current
 
     def _metered(self, path: bytes, content: Iterator[memoryview]) -> Iterator[memoryview]:
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from gitml.allocation import keep_freed_memory
 from gitml.errors import UserError
 from gitml.git.command import GitError
 from gitml.git.index import Clean, Index, UnsupportedIndexError, record_clean
@@ -23,6 +24,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.places import Places
 from gitml.git.pointers import read_pointers
+from gitml.git.readahead import read_ahead
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.git.statcache import StatCache, state_of
@@ -185,6 +187,8 @@ class _Reader:
                 yield self._referenced(_Read(path, found, pointer))
             else:
                 todo.append(path)
+        if todo:
+            keep_freed_memory()
         small = [path for path in todo if files[path].st_size <= _SIDE_BY_SIDE and not self._expected(path)]
         yield from self._read_side_by_side(deque(small))
         done = set(small)
@@ -237,7 +241,8 @@ class _Reader:
     def _read_one(self, path: bytes) -> _Read:
         expected = self._expected(path)
         if expected is not None:
-            found, digest = self._steadily(path, _digest)
+            far = expected.size > _SIDE_BY_SIDE
+            found, digest = self._steadily(path, lambda pieces: _digest(read_ahead(pieces) if far else pieces))
             if digest == expected.sha256 and found.st_size == expected.size and self._is_here(expected):
                 self._advance(found.st_size)
                 return self._referenced(_Read(path, found, expected))

@@ -4,10 +4,12 @@ import fcntl
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+
+from gitml.git.readahead import read_ahead
 
 _IN_MEMORY = 1 << 20
 """Bytes of a pack that are collected before there is a file: most packs of a session are smaller."""
@@ -17,6 +19,7 @@ _PARTS = 256
 """Parts of one write; every system takes at least 1024 (POSIX: 16)."""
 _WRITEBACK = 32 << 20
 """Bytes of a large pack after which the disk is set to work, so that the last sync has little left to do."""
+_BLOCK = 1 << 20
 
 
 class NewFile:
@@ -62,6 +65,12 @@ class NewFile:
         if length:
             parts.append(bytes(memoryview(self._held)[offset - self._size : offset - self._size + length]))
         return b"".join(parts)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Everything, in order; of a large file the next block is read while the last one is in use."""
+        size = len(self)
+        blocks = (self.read(offset, min(_BLOCK, size - offset)) for offset in range(0, size, _BLOCK))
+        return read_ahead(blocks) if size > _WRITEBACK else blocks
 
     def duplicate(self) -> int | None:
         """Another descriptor of the file, which shares its lock; None if there is no file yet."""

@@ -18,7 +18,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from gitml.git.deflate import deflated, deflated_stream, isal
 from gitml.git.newfile import NewFile, sync_directory
 from gitml.git.packindex import PackIndex, format_index
 from gitml.oid import ObjectFormat, Oid
-from gitml.store.odb import Kind, MissingObjectError, ObjectReader
+from gitml.store.odb import Kind, MissingObjectError, ObjectReader, Prepared
 
 JOINED_PACK_LIMIT = 256 << 20
 """Packs larger than this many bytes are not copied by `consolidate`."""
@@ -123,26 +123,27 @@ class PackWriter:
 
     def write(self, kind: Kind, data: bytes | bytearray | memoryview) -> Oid:
         """Store an object unless it is known or already in this pack, and give its name."""
-        return self.prepare(kind, data)()
+        oid, store = self.prepare(kind, data)
+        store()
+        return oid
 
-    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview) -> Callable[[], Oid]:
+    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview) -> Prepared:
         """Hash and deflate an object; what is given stores it as `write` does. `data` must not change in between."""
         oid = self.format.oid_of(kind, data)
         crc32 = isal().crc32
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
-            return lambda: oid
+            return Prepared(oid, _nothing)
         entry = [_entry_header(kind, len(data)), *deflated(data)]
         crc = 0
         for part in entry:
             crc = crc32(part, crc)
 
-        def write() -> Oid:
+        def store() -> None:
             with self._lock:
                 if oid not in self._placed:
                     self._add(oid, entry, crc)
-            return oid
 
-        return write
+        return Prepared(oid, store)
 
     def write_stream(self, kind: Kind, size: int, pieces: Iterable[bytes]) -> Oid:
         """Store an object of `size` bytes given in pieces, in constant memory, and give its name.
@@ -369,10 +370,8 @@ def _publish(
     file.write_at(0, _pack_header(len(placed)))
     file.start_sync()
     digest = hashlib.new(object_format.value, usedforsecurity=False)
-    offset = 0
-    while block := file.read(offset, 1 << 20):
+    for block in file.blocks():
         digest.update(block)
-        offset += len(block)
     trailer = digest.digest()
     file.write(trailer)
     pack = directory / f"pack-{trailer.hex()}.pack"
@@ -404,6 +403,10 @@ def _write_keep(path: Path, text: bytes) -> None:
     """Make a `.keep` file, unless there is one: whoever wrote that keeps the pack for longer."""
     with suppress(FileExistsError), path.open("xb") as file:
         file.write(text)
+
+
+def _nothing() -> None:
+    """Store an object that is there already."""
 
 
 def _pack_header(count: int) -> bytes:

@@ -133,6 +133,11 @@ class Staging:
         """Whether something keeps this content from being pruned already."""
         return manifest in self._manifests or self._log.references(path, manifest)
 
+    @property
+    def current(self) -> PackWriter | None:
+        """The pack that takes objects at the moment; None if the next file begins one."""
+        return self._pack
+
     def pack(self, path: bytes | None = None) -> PackWriter:
         """The pack that takes the objects of the file at `path`, or other objects; it may be another one each time."""
         if path in self._paths:

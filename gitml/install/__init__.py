@@ -37,7 +37,6 @@ from gitml.install.chain import (
     write,
 )
 from gitml.oid import Oid
-from gitml.pipeline.loading import load_pipeline
 from gitml.resources import data_dir
 from gitml.store.tree import Snapshot
 
@@ -225,6 +224,8 @@ def _configure(repo: Repository) -> None:
 
 def _outputs(repo: Repository) -> list[bytes]:
     """The outputs of the pipeline of HEAD; none if it has none that can be read."""
+    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - 40 ms that `is_installed` need not pay
+
     head = repo.try_resolve("HEAD^{tree}")
     if head is None:
         return []

@@ -12,7 +12,7 @@ from gitml.oid import ObjectFormat, Oid
 from gitml.store.chunker import Chunker
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, write_manifest
-from gitml.store.odb import ChunkWriter, ObjectReader
+from gitml.store.odb import ChunkWriter, Kind, ObjectReader, ObjectWriter
 from gitml.store.pointer import Pointer
 from gitml.store.sketch import sketch
 
@@ -52,7 +52,7 @@ class Stored:
     data_tree: Oid
 
 
-def passes_through(head: bytes, *, ended: bool) -> bool | None:
+def passes_through(head: bytes | bytearray, *, ended: bool) -> bool | None:
     """Whether content that begins with `head` stays a plain blob; None if that takes more bytes to know.
 
     `ended` says that `head` is all there is.
@@ -82,13 +82,16 @@ def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Ch
     All of it is held in memory meanwhile: for contents of a few chunks, several of which are prepared side by side.
     """
     digest = hashlib.sha256()
-    prepared: list[_Prepared] = []
+    prepared = _Prepared(writer)
+    chunks = []
     for data in _chunks(pieces):
         digest.update(data)
-        prepared.append(_prepare(data, writer))
+        chunks.append(Chunk(len(data), sketch(data), prepared.write("blob", data)))
+    stored = _stored(digest.digest(), chunks, prepared)
 
     def write() -> Stored:
-        return _stored(digest.digest(), [Chunk(size, mark, store()) for size, mark, store in prepared], writer)
+        prepared.store()
+        return stored
 
     return write
 
@@ -150,7 +153,7 @@ def read_chunk(chunk: Chunk, index: int, reader: ObjectReader) -> bytes:
     return data
 
 
-def _stored(sha256: bytes, chunks: list[Chunk], writer: ChunkWriter) -> Stored:
+def _stored(sha256: bytes, chunks: list[Chunk], writer: ObjectWriter) -> Stored:
     """Write what goes with chunks that are written."""
     manifest = Manifest(sum(chunk.size for chunk in chunks), chunks)
     manifest_id = write_manifest(manifest, writer)
@@ -158,15 +161,29 @@ def _stored(sha256: bytes, chunks: list[Chunk], writer: ChunkWriter) -> Stored:
     return Stored(Pointer(sha256, manifest.size, manifest_id), data_tree)
 
 
-def _prepare(data: memoryview, writer: ChunkWriter) -> "_Prepared":
-    return len(data), sketch(data), writer.prepare("blob", data)
-
-
 def _chunks(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
     chunker = Chunker()
     for piece in pieces:
         yield from chunker.feed(piece)
     yield from chunker.finish()
+
+
+class _Prepared:
+    """An `ObjectWriter` that only prepares objects; all are stored later, in the same order."""
+
+    def __init__(self, writer: ChunkWriter) -> None:
+        self.format = writer.format
+        self._writer = writer
+        self._stores: list[Callable[[], object]] = []
+
+    def write(self, kind: Kind, data: bytes | memoryview) -> Oid:
+        oid, store = self._writer.prepare(kind, data)
+        self._stores.append(store)
+        return oid
+
+    def store(self) -> None:
+        for store in self._stores:
+            store()
 
 
 class _Source:
@@ -236,10 +253,6 @@ def _threads(count: int) -> "ThreadPoolExecutor":
     return ThreadPoolExecutor(max_workers=count, thread_name_prefix="chunks")
 
 
-_Prepared = tuple[int, int | None, Callable[[], Oid]]
-"""Size and sketch of a chunk, and what writes it."""
-
-
 class _Preparation:
     """Chunks on their way to the writer.
 
@@ -292,13 +305,20 @@ class _Preparation:
         hashed.result()
         return written.result()
 
-    def _prepare(self, group: list[memoryview]) -> list[_Prepared]:
-        return [_prepare(data, self._writer) for data in group]
+    def _prepare(self, group: list[memoryview]) -> list[tuple[Chunk, Callable[[], object]]]:
+        prepared = []
+        for data in group:
+            mark = sketch(data)
+            oid, store = self._writer.prepare("blob", data)
+            prepared.append((Chunk(len(data), mark, oid), store))
+        return prepared
 
     def _hash(self, group: list[memoryview]) -> None:
         for data in group:
             self._digest.update(data)
 
 
-def _written(prepared: list[_Prepared]) -> list[Chunk]:
-    return [Chunk(size, mark, write()) for size, mark, write in prepared]
+def _written(prepared: list[tuple[Chunk, Callable[[], object]]]) -> list[Chunk]:
+    for _, store in prepared:
+        store()
+    return [chunk for chunk, _ in prepared]

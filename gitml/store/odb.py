@@ -4,7 +4,7 @@ The store never imports `gitml.git`; whoever calls it passes in something that r
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gitml.errors import MissingDataError
 from gitml.oid import ObjectFormat, Oid
@@ -51,10 +51,17 @@ class ObjectWriter(Protocol):
         ...
 
 
+class Prepared(NamedTuple):
+    """An object that is hashed and deflated: its name, and what stores it, unless it is there by then."""
+
+    oid: Oid
+    store: Callable[[], object]
+
+
 class ChunkWriter(ObjectWriter, Protocol):
     """Writes objects whose expensive part, hashing and deflating, may be done in other threads."""
 
-    def prepare(self, kind: Kind, data: bytes | memoryview) -> Callable[[], Oid]:
+    def prepare(self, kind: Kind, data: bytes | memoryview) -> Prepared:
         """Do the expensive part of `write`, in any thread; what is given does the rest, where order matters."""
         ...
 
@@ -83,6 +90,6 @@ class MemoryOdb:
         self.objects[oid] = (kind, bytes(data))
         return oid
 
-    def prepare(self, kind: Kind, data: bytes | memoryview) -> Callable[[], Oid]:
+    def prepare(self, kind: Kind, data: bytes | memoryview) -> Prepared:
         """As `write`, in two steps."""
-        return lambda: self.write(kind, data)
+        return Prepared(self.format.oid_of(kind, data), lambda: self.write(kind, data))

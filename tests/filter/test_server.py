@@ -164,6 +164,63 @@ def test_many_files_end_up_in_one_pack(repo: Path) -> None:
     assert git.output("rev-list", "--objects", "--all").count(b"\n") > 300 * 4
 
 
+def asked_in_order(filters: Session, count: int) -> list[bytes]:
+    """Have files of the worktree cleaned as git does, in the order of their names."""
+    return [filters.clean(noise(200_000, n), b"d/%03d.bin" % n) for n in range(count)]
+
+
+def directory_of(repo: Path, count: int) -> Path:
+    (repo / "d").mkdir()
+    for n in range(count):
+        (repo / f"d/{n:03}.bin").write_bytes(noise(200_000, n))
+    return repo / "d"
+
+
+def test_files_that_are_asked_for_in_order_give_what_they_give_alone(repo: Path) -> None:
+    directory_of(repo, 9)
+    with session(repo) as filters:
+        texts = asked_in_order(filters, 9)
+    assert len(packs(repo)) == 1
+    with session(repo) as filters:
+        assert texts == [filters.clean(noise(200_000, n), b"elsewhere") for n in range(9)]
+        assert [filters.smudge(text) for text in texts] == [noise(200_000, n) for n in range(9)]
+    Repository.discover(repo).git.run("fsck", "--strict", "--full", "--no-dangling")
+
+
+def test_what_git_sends_counts_whatever_the_worktree_has(repo: Path) -> None:
+    directory = directory_of(repo, 9)
+    (directory / "003.bin").write_bytes(noise(200_000, 3)[:-1] + b"x")
+    (directory / "004.bin").write_bytes(noise(200_000, 4) + b"grown")
+    (directory / "005.bin").write_bytes(noise(200_000, 5)[:100_000])
+    (directory / "006.bin").write_bytes(noise(200_000, 66))
+    (directory / "007.bin").unlink()
+    os.mkfifo(directory / "007.bin")
+    (directory / "008.bin").unlink()
+    (directory / "008.bin").symlink_to("000.bin")
+    with session(repo) as filters:
+        texts = asked_in_order(filters, 9)
+        again = filters.clean(noise(200_000, 99), b"d/008.bin")
+    sums = [parse_pointer(text).sha256 for text in [*texts, again]]
+    assert sums == [hashlib.sha256(noise(200_000, n)).digest() for n in [*range(9), 99]]
+    with session(repo) as filters:
+        assert [filters.smudge(text) for text in texts] == [noise(200_000, n) for n in range(9)]
+    Repository.discover(repo).git.run("fsck", "--strict", "--full", "--no-dangling")
+
+
+def test_an_answer_about_a_file_that_was_prepared_outlives_the_filter(repo: Path) -> None:
+    directory_of(repo, 6)
+    git = Repository.discover(repo).git
+    with session(repo) as filters:
+        texts = asked_in_order(filters, 5)
+        git.run("gc", "-q", "--prune=now")
+        filters.process.kill()
+        filters.process.wait()
+        git.run("gc", "-q", "--prune=now")
+    with session(repo) as filters:
+        assert [filters.smudge(text) for text in texts] == [noise(200_000, n) for n in range(5)]
+    git.run("fsck", "--strict", "--full", "--no-dangling")
+
+
 def test_known_content_is_not_stored_again_but_stays_referenced(repo: Path) -> None:
     content = noise(300_000)
     with session(repo) as filters:

@@ -65,6 +65,17 @@ def test_git_accepts_the_pack_and_reads_every_object(repository: Repository) -> 
     assert oct(path.stat().st_mode & 0o777) == oct(path.with_suffix(".idx").stat().st_mode & 0o777) == "0o444"
 
 
+def test_a_large_pack_is_hashed_while_it_is_read(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitml.git.newfile._WRITEBACK", 1 << 20)
+    with writer_of(repository) as pack:
+        for size in (3 << 20, 100, (1 << 20) - 7, 1):
+            pack.write("blob", noise(size, size))
+        path = pack.finish()
+    assert path is not None
+    git(repository.common_dir, "verify-pack", str(path))
+    git(repository.common_dir, "index-pack", "--strict", "--verify", str(path))
+
+
 def test_our_index_equals_the_one_git_makes(repository: Repository, tmp_path: Path) -> None:
     with writer_of(repository) as pack:
         write_history(repository, pack)

@@ -1,0 +1,29 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource
+from gitml.allocation import keep_freed_memory
+{call}
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(200):
+    block = bytearray(3 << 20)
+    del block
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+"""
+
+
+def faults(call: str) -> int:
+    """How many pages the system maps while blocks come and go."""
+    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM.format(call=call)], capture_output=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no mallopt")
+def test_blocks_that_come_and_go_are_used_again() -> None:
+    assert faults("assert keep_freed_memory()") < 2 * (3 << 20) // 4096
+    # what it is good for: without it the first blocks at least are mapped anew
+    assert faults("") > faults("keep_freed_memory()")
