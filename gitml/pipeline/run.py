@@ -6,9 +6,7 @@ happens, so whatever interrupts a run, the next one only does the rest: starting
     tip → evaluate each stage on the tree so far → put known results, compute missing ones → publish → again
 """
 
-import hashlib
 import os
-import socket
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
@@ -23,6 +21,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish, publish_beside
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
+from gitml.liveness import this_host
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import datum_filter
@@ -33,11 +32,12 @@ from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
-from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
+from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.runreport import RunOptions, RunReport, StageReport
+from gitml.pipeline.runreport import RunOptions, RunReport
+from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.spec.running import EXECUTORS
@@ -164,12 +164,11 @@ class Runner:
             for stage in pipeline.stages
         }
         if not report.run:
-            # the same tip gives the same id, so that a lost run is found again and continued
-            report.run = hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]
+            report.run = run_of(tip)
             self._staging = session.enter_context(Staging(self._repo, self._odb, session_of(report.run)))
         if self._state is None and not self._options.dry_run:
             self._state = RunState(
-                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=socket.gethostname(),
+                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=this_host(),
                 boot=boot_id(), started=time.time(), asked=_listed(self._options.choice.stages),
             )  # fmt: skip
         if self._state is not None:
