@@ -5,6 +5,7 @@ first, as `__main__` does with what git starts. Whatever is not as simple as tha
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from gitml.cli.output import reader_left, safe, show, show_json, talk
@@ -42,6 +43,7 @@ def glance(arguments: Sequence[str]) -> int | None:
         return None
     try:
         say()
+        sys.stdout.flush()
     except BrokenPipeError:
         return reader_left()
     return ExitCode.OK
