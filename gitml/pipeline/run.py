@@ -55,7 +55,7 @@ from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
 from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
-from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
@@ -101,6 +101,7 @@ class Runner:
         self._stop = stop or Event()
         self._cache = RunCache(repo, odb)
         self._surveyor = Surveyor(repo, odb, self._cache)
+        self._trees = Trees()
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
         self._delivery = (
@@ -182,10 +183,10 @@ class Runner:
         choice = self._options.choice
         chosen = choice.of(pipeline)
         unsettled: set[str] = set()
-        snapshot = Snapshot(self._odb, settlement.overlay)
+        snapshot = self._snapshot(settlement)
         for stage in pipeline.stages:
             if snapshot.root != settlement.overlay:
-                snapshot = Snapshot(self._odb, settlement.overlay)
+                snapshot = self._snapshot(settlement)
             as_it_stands = choice.single and choice.names(stage.name)
             ready = () if as_it_stands else unsettled
             anew = self._options.force and choice.names(stage.name)
@@ -212,12 +213,16 @@ class Runner:
                 break
         return settlement
 
+    def _snapshot(self, settlement: _Settlement) -> Snapshot:
+        return Snapshot(self._odb, settlement.overlay, self._trees)
+
     def _has_moved(self, revision: str, tip: Oid) -> bool:
-        """Whether the user went on; asked at most five times a second, as it takes a process of git's."""
+        """Whether the user went on; asked at most five times a second, as git reads the commit for it."""
         if time.monotonic() < self._look_again:
             return False
         self._look_again = time.monotonic() + 0.2
-        return self._repo.try_resolve(revision) != tip
+        found = self._odb.lookup(revision)
+        return found is None or found[0] != tip
 
     def _result(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, chosen: Collection[str]
@@ -354,10 +359,10 @@ class Runner:
             stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
             record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
         }
-        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
+        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes, self._trees)
         self._staging.flush()
         settlement.changed[stage.name] = stage
-        here = Snapshot(self._odb, settlement.overlay)
+        here = self._snapshot(settlement)
         nothing = ["it wrote nothing to /pfs/out"] if out == self._empty and status.datums else []
         for warning in nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]:
             report.notices[f"{stage.name}: {warning}"] = None
