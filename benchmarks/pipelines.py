@@ -94,6 +94,16 @@ def of_commit(top: Path, options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def copying(source: str, target: str, _: str) -> str:
+    """A line of shell that copies a file."""
+    return f"cp {source} {target}"
+
+
+def adding(source: str, target: str, line: str) -> str:
+    """One that copies it and adds a line."""
+    return f"cat {source} > {target}; echo {line} >> {target}"
+
+
 def of_chain(top: Path, options: argparse.Namespace) -> None:
     """Chains of stages, run for the first time and again.
 
@@ -102,10 +112,7 @@ def of_chain(top: Path, options: argparse.Namespace) -> None:
     names = ["data", *(f"s{number}" for number in range(options.chain))]
     title = f"chain of {options.chain} stages"
     dvc = shutil.which(options.dvc)
-    for where, what, script in (
-        (top / "chain", "that copy", lambda source, target, _: f"cp {source} {target}"),
-        (top / "adding", "that add", lambda source, target, line: f"cat {source} > {target}; echo {line} >> {target}"),
-    ):
+    for where, what, script in ((top / "chain", "that copy", copying), (top / "adding", "that add", adding)):
         project(
             where,
             (
@@ -116,7 +123,7 @@ def of_chain(top: Path, options: argparse.Namespace) -> None:
         (where / "data").mkdir()
         (where / "data" / "file").write_text("content\n")
         commit(where, "all", CI="1")
-        ours = [run(where, "git", "ml", "run")], [], []
+        ours: tuple[list[float], ...] = [run(where, "git", "ml", "run")], [], []
         run(where, "git", "ml", "status")  # which notes what the next ones can say
         for _ in range(options.runs):
             ours[1].append(run(where, "git", "ml", "run"))
