@@ -4,10 +4,10 @@
                                    [--runs N] [--dvc COMMAND]
 
 Parts: `commit` (what our hooks add to `git commit` in a pipeline of many stages of which none is affected), `chain`
-(stages one after the other that copy a file: first run, and again when nothing changed; peer: `dvc repro`, `dvc
-status`), `datums` (what one datum costs beside its bare command, without and with the sandbox), `unchanged` (many
-datums that are known and one that is new: time until its command starts, and the memory of the runner), `revert` (how
-long the hook keeps git when a revert brings a large output back from the cache).
+(stages one after the other that copy a file, or add to it: first run, and again when nothing changed; peer: `dvc
+repro`, `dvc status`), `datums` (what one datum costs beside its bare command, without and with the sandbox),
+`unchanged` (many datums that are known and one that is new: time until its command starts, and the memory of the
+runner), `revert` (how long the hook keeps git when a revert brings a large output back from the cache).
 
 Everything lies in one temporary directory. Times are medians unless it says otherwise; those of us and of the peer
 alternate where both are repeated. DVC is not installed with gitml: give its command, by default `dvc`, or do without.
@@ -94,54 +94,70 @@ def of_commit(top: Path, options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def copying(source: str, target: str, _: str) -> str:
+    """A line of shell that copies a file."""
+    return f"cp {source} {target}"
+
+
+def adding(source: str, target: str, line: str) -> str:
+    """One that copies it and adds a line."""
+    return f"cat {source} > {target}; echo {line} >> {target}"
+
+
 def of_chain(top: Path, options: argparse.Namespace) -> None:
-    """A chain of stages that copy a file, run for the first time and again."""
-    where = top / "chain"
+    """Chains of stages, run for the first time and again.
+
+    Stages that copy a file all do the same to the same, which is done once; so in another chain each adds a line.
+    """
     names = ["data", *(f"s{number}" for number in range(options.chain))]
-    project(
-        where,
-        (stage(after, "cp /pfs/in/file /pfs/out/file", before) for before, after in itertools.pairwise(names)),
-    )
-    (where / "data").mkdir()
-    (where / "data" / "file").write_text("content\n")
-    commit(where, "all", CI="1")
-    first = run(where, "git", "ml", "run")
-    again, status = [], []
-    for _ in range(options.runs):
-        again.append(run(where, "git", "ml", "run"))
-        status.append(run(where, "git", "ml", "status"))
-    dvc = shutil.which(options.dvc)
     title = f"chain of {options.chain} stages"
-    if dvc is None:
-        row(f"{title}: first run (no dvc)", f"{first:.2f} s")
-        row(f"{title}: nothing changed, run", f"{statistics.median(again):.2f} s")
-        return
-    other = top / "dvc"
-    other.mkdir()
-    run(other, "git", "init", "-q", "-b", "main")
-    run(other, dvc, "init", "-q")
-    run(other, dvc, "config", "core.analytics", "false")
+    dvc = shutil.which(options.dvc)
+    for where, what, script in ((top / "chain", "that copy", copying), (top / "adding", "that add", adding)):
+        project(
+            where,
+            (
+                stage(after, script("/pfs/in/file", "/pfs/out/file", after), before)
+                for before, after in itertools.pairwise(names)
+            ),
+        )
+        (where / "data").mkdir()
+        (where / "data" / "file").write_text("content\n")
+        commit(where, "all", CI="1")
+        ours: tuple[list[float], ...] = [run(where, "git", "ml", "run")], [], []
+        run(where, "git", "ml", "status")  # which notes what the next ones can say
+        for _ in range(options.runs):
+            ours[1].append(run(where, "git", "ml", "run"))
+            ours[2].append(run(where, "git", "ml", "status"))
+        theirs: tuple[list[float], ...] = [], [], []
+        if dvc is not None:
+            other = top / f"dvc-{where.name}"
+            dvc_project(other, dvc, [(b, a, script(f"{b}.txt", f"{a}.txt", a)) for b, a in itertools.pairwise(names)])
+            theirs[0].append(run(other, dvc, "repro", "-q"))
+            for _ in range(min(3, options.runs)):
+                theirs[1].append(run(other, dvc, "repro", "-q"))
+                theirs[2].append(run(other, dvc, "status", "-q"))
+        for which, mine, yours in zip(
+            ("first run; dvc repro", "nothing changed, run; dvc repro", "nothing changed, status; dvc status"),
+            map(statistics.median, ours), theirs, strict=True,
+        ):  # fmt: skip
+            peer = statistics.median(yours) if yours else None
+            row(
+                f"{title} {what}: {which}", f"{mine:.2f} s", f"{peer:.2f} s" if peer else "no dvc",
+                mine / peer if peer else None, "<= 0.1",
+            )  # fmt: skip
+
+
+def dvc_project(where: Path, dvc: str, stages: Iterable[tuple[str, str, str]]) -> None:
+    """The same for DVC: stages as what they read, what they write, and their command."""
+    where.mkdir()
+    run(where, "git", "init", "-q", "-b", "main")
+    run(where, dvc, "init", "-q")
+    run(where, dvc, "config", "core.analytics", "false")
     lines = ["stages:"]
-    for before, after in itertools.pairwise(names):
-        lines += [
-            f"  {after}:",
-            f"    cmd: cp {before}.txt {after}.txt",
-            f"    deps: [{before}.txt]",
-            f"    outs: [{after}.txt]",
-        ]
-    (other / "dvc.yaml").write_text("\n".join(lines) + "\n")
-    (other / "data.txt").write_text("content\n")
-    theirs = run(other, dvc, "repro", "-q")
-    their_again, their_status = [], []
-    for _ in range(min(3, options.runs)):
-        their_again.append(run(other, dvc, "repro", "-q"))
-        their_status.append(run(other, dvc, "status", "-q"))
-    for what, mine, yours in (
-        ("first run; dvc repro", first, theirs),
-        ("nothing changed, run; dvc repro", statistics.median(again), statistics.median(their_again)),
-        ("nothing changed, status; dvc status", statistics.median(status), statistics.median(their_status)),
-    ):
-        row(f"{title}: {what}", f"{mine:.2f} s", f"{yours:.2f} s", mine / yours, "<= 0.1")
+    for before, after, command in stages:
+        lines += [f"  {after}:", f"    cmd: {command}", f"    deps: [{before}.txt]", f"    outs: [{after}.txt]"]
+    (where / "dvc.yaml").write_text("\n".join(lines) + "\n")
+    (where / "data.txt").write_text("content\n")
 
 
 def many_datums(where: Path, count: int) -> None:

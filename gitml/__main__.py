@@ -50,6 +50,12 @@ def _dispatch(argv: Sequence[str]) -> int:
         from gitml.cli.rebase import edit_todo
 
         return edit_todo(argv[1:])
+    if command in ("status", "run"):
+        from gitml.cli.glance import glance
+
+        code = glance(argv)
+        if code is not None:
+            return code
     from gitml.cli.main import main as command_line
 
     return command_line(argv)

@@ -12,3 +12,8 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def this_host() -> str:
+    """The name of this machine, beside which process ids mean something."""
+    return os.uname().nodename  # as `socket.gethostname`, for which much would have to be read

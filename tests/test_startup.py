@@ -37,6 +37,14 @@ def test_entry_points_of_git_import_nothing_heavy(module: str) -> None:
     assert HEAVY & set(done.stdout.splitlines()) <= allowed
 
 
+def test_what_is_answered_at_a_glance_needs_neither_the_command_line_nor_what_evaluates() -> None:
+    listing = "import sys, gitml.cli.glance; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", listing], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines())
+    assert "gitml.pipeline.settled" in loaded
+    assert loaded & {*HEAVY, "socket", "gitml.pipeline.spec", "gitml.pipeline.plan", "gitml.git.pack"} == set()
+
+
 def test_a_command_imports_only_itself() -> None:
     listing = (
         "import sys; from gitml.cli.main import build; build(['status'])\n"

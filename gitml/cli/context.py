@@ -11,8 +11,9 @@ from gitml.install import is_installed
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
+from gitml.pipeline.shown import Standing
 from gitml.pipeline.spec import Pipeline
-from gitml.pipeline.standing import Standing, standings
+from gitml.pipeline.standing import standings
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.pipeline.trust import Trust
 

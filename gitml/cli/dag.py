@@ -8,8 +8,8 @@ import typer
 from gitml.cli.context import open_context
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, paint, safe, show, show_json
+from gitml.pipeline.shown import Standing
 from gitml.pipeline.spec.model import Pipeline
-from gitml.pipeline.standing import Standing
 
 
 class Form(StrEnum):

@@ -1,7 +1,5 @@
 """The command line: all commands under one name, and the one place where failures become exit codes."""
 
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,7 +7,7 @@ from keyword import iskeyword
 
 import typer
 
-from gitml.cli.output import paint, safe, talk
+from gitml.cli.output import paint, reader_left, safe, talk
 from gitml.errors import ExitCode, GitmlError, MachineError
 
 COMMANDS = {
@@ -120,9 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (BrokenPipeError, SystemExit):
         # typer ends the process with 1 when a command cannot print any more, and for nothing else;
-        # whoever read us has gone (`| head`); leave without a word, as git does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return reader_left()
     except OSError as error:
         machine = MachineError(error)
         _complain(machine.message, machine.hint)

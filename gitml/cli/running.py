@@ -2,12 +2,13 @@
 
 from gitml.cli.context import Context
 from gitml.cli.interrupt import stopping
-from gitml.cli.output import count, safe, show, show_json, talk
+from gitml.cli.output import safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
+from gitml.cli.states import report_line
 from gitml.errors import BusyError, ExitCode
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.launch import start_runner
-from gitml.pipeline.runreport import RunOptions, RunReport, StageReport
+from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.remote.egress import Egress
 
 
@@ -80,7 +81,7 @@ def _print(report: RunReport, *, dry_run: bool) -> None:
     for notice in report.notices:
         talk(f"note: {safe(notice)}")
     for stage in report.stages.values():
-        show(_line(stage))
+        show(report_line(stage))
     if report.published is not None:
         show(f"results committed as {report.published.hex()[:10]}")
     elif report.parked:
@@ -89,18 +90,3 @@ def _print(report: RunReport, *, dry_run: bool) -> None:
         show("nothing to commit")
     for path in report.kept:
         talk(f"warning: '{safe(path.decode('utf-8', 'replace'))}' has changes of yours and was left as it is")
-
-
-def _line(stage: StageReport) -> str:
-    parts = []
-    if stage.ran:
-        parts.append(f"{count(stage.ran, 'datum')} run")
-    if stage.cached:
-        parts.append(f"{stage.cached} from cache")
-    if stage.failed:
-        parts.append(f"{stage.failed} failed")
-    if stage.recovered:
-        parts.append(f"{stage.recovered} recovered")
-    if stage.reason:
-        parts.append(safe(stage.reason))
-    return f"  {safe(stage.name)}: {stage.state}" + (f" ({', '.join(parts)})" if parts else "")

@@ -8,12 +8,13 @@ import typer
 from gitml.cli.context import Context, open_context
 from gitml.cli.egress import in_words, standing
 from gitml.cli.options import Json, Revision
-from gitml.cli.output import GLYPHS, count, paint, safe, show, show_json, table, talk
+from gitml.cli.output import safe, show, show_json, talk
+from gitml.cli.states import CHANGES, changes_among, standing_counts, standing_document, standing_lines
 from gitml.cli.watch import Board, Line, progress_text
 from gitml.errors import ExitCode, UserError
 from gitml.install import is_installed
 from gitml.pipeline.cache import RUNS_REF
-from gitml.pipeline.standing import RUNNING, Standing
+from gitml.pipeline.standing import RUNNING
 from gitml.pipeline.survey import Survey
 
 
@@ -41,16 +42,16 @@ def status(
             status.stage.name: found for status in survey.statuses if (found := standing(context, status)) is not None
         }
         if json:
-            show_json(
-                {
-                    "schema": "gitml/status/1",
-                    "head": survey.commit.hex(),
-                    "stages": [_as_json(row, copies.get(row.name)) for row in rows],
-                }
-            )
+            show_json(standing_document(survey.commit.hex(), rows, copies))
         else:
             changed = uncommitted(context, survey) if rev == "HEAD" else []
-            _print(context, rev, rows, changed, copies)
+            lines = standing_lines(
+                *_place(context, rev), rows, copies=[(name, in_words(copy)) for name, copy in copies.items()],
+                behind=any(copy["state"] in ("behind", "failed") for copy in copies.values()), changed=changed,
+                installed=is_installed(context.repo),
+            )  # fmt: skip
+            for line in lines:
+                show(line)
             for notice in pipeline.notices:
                 talk(f"note: {safe(notice)}")
     return ExitCode.DIFFERENT if exit_code and any(row.state != "fresh" for row in rows) else ExitCode.OK
@@ -78,7 +79,7 @@ def _watch(context: Context, rev: str) -> int:
                     row.state,
                     progress_text(going[row.name], time.time())
                     if row.state == RUNNING
-                    else ", ".join(part for part in (_counts(row), row.reason) if part),
+                    else ", ".join(part for part in (standing_counts(row), row.reason) if part),
                 )
                 for row in rows
             ]
@@ -88,84 +89,16 @@ def _watch(context: Context, rev: str) -> int:
         return ExitCode.INTERRUPTED
 
 
-def _as_json(row: Standing, copy: dict[str, object] | None) -> dict[str, object]:
-    return {
-        "name": row.name,
-        "state": row.state,
-        "reason": row.reason,
-        "output": row.output,
-        "datums": {"total": row.total, "done": row.done, "failed": row.failed},
-        "egress": copy,
-    }
-
-
 def uncommitted(context: Context, survey: Survey) -> list[bytes]:
     """Changed files of stages, read or written, that are in no commit yet, so that they count for nothing."""
     if context.repo.worktree is None:
         return []
-    listed = context.repo.git.output("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
-    files = {b"pipeline.json"}
-    directories: set[bytes] = set()
-    for status in survey.statuses:
-        files |= {file.source for file in status.code} | set(status.params.files)
-        directories |= {leaf.path for leaf in status.stage.inputs if leaf.upstream is None}
-        directories.add(status.stage.output)
-    changed = (line[3:] for line in listed.split(b"\0") if line)
-    return [
-        path for path in changed if path in files or any(path == d or path.startswith(d + b"/") for d in directories)
-    ]
+    listed = context.repo.git.output(*CHANGES)
+    return changes_among(listed, survey.files, survey.directories)
 
 
-def _print(
-    context: Context, rev: str, rows: list[Standing], changed: list[bytes], copies: dict[str, dict[str, object]]
-) -> None:
+def _place(context: Context, rev: str) -> tuple[str, str]:
+    """What was looked at, in words, and the line that stands for its commit."""
     place = context.repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.decode().strip()
     where = f"branch {place}" if place and rev == "HEAD" else rev if rev != "HEAD" else "a detached HEAD"
-    subject = context.repo.git.line("log", "-1", "--format=%h %s", context.commit(rev).hex())
-    show(f"On {safe(where)}, {safe(subject)}")
-    show()
-    width = max((len(row.state) for row in rows), default=0)
-    lines = table((safe(row.name), _counts(row), safe(row.reason)) for row in rows)
-    for row, line in zip(rows, lines, strict=True):
-        glyph, colour = GLYPHS[row.state]
-        show(f"  {paint(f'{glyph} {row.state.ljust(width)}', colour)}{line}")
-    if not rows:
-        show("  no stages in pipeline.json")
-    for name, copy in copies.items():
-        show(f"  {safe(name)} → {in_words(copy)}")
-    advice = _advice(rows, installed=is_installed(context.repo))
-    if changed:
-        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        name = safe(changed[0].decode("utf-8", "surrogateescape"))
-        advice.append(f"  (changes to '{name}'{others} count once they are committed)")
-    if any(copy["state"] in ("behind", "failed") for copy in copies.values()):
-        advice.append('  (use "git ml egress" to copy results out again)')
-    for line in ["", *advice] if advice else []:
-        show(line)
-
-
-def _counts(row: Standing) -> str:
-    if row.state == "fresh":
-        return count(row.total, "datum")
-    text = f"{row.done}/{count(row.total, 'datum')}"
-    return f"{text}, {row.failed} failed" if row.failed else text
-
-
-def _advice(rows: list[Standing], *, installed: bool) -> list[str]:
-    states = {row.state for row in rows}
-    advice = []
-    if not installed:
-        advice.append('  (this clone is not set up, nothing runs by itself: "git ml install")')
-    if any(row.unreviewed for row in rows):
-        advice.append('  (what came from elsewhere does not run by itself: "git ml trust --show", then "git ml trust")')
-    elif states & {"stale", "missing", "lost"} and "running" not in states:
-        advice.append('  (use "git ml run" to bring results up to date)')
-    if "failed" in states:
-        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml retry", tries again)')
-    if "held" in states:
-        advice.append('  (held results stay, "git ml unhold STAGE" ends the hold)')
-    if "edited" in states:
-        advice.append('  (edited results are kept; "git ml restore" replaces, "git ml accept" records them)')
-    if "running" in states:
-        advice.append('  (use "git ml watch" to follow, "git ml stop" to end it)')
-    return advice
+    return where, context.repo.git.line("log", "-1", "--format=%h %s", context.commit(rev).hex())

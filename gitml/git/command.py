@@ -122,6 +122,26 @@ class Git:
             raise GitError(arguments, done.returncode, done.stderr)
         return done
 
+    def together(self, *commands: Sequence[str]) -> list[subprocess.CompletedProcess[bytes]]:
+        """Run several commands at once that only look; give them in this order, failed ones too."""
+        processes = [
+            subprocess.Popen(
+                self.command(*arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self.worktree or self.git_dir,
+                env=self.environment(),
+            )
+            for arguments in commands
+        ]
+        done = []
+        for arguments, process in zip(commands, processes, strict=True):
+            with process:
+                stdout, _ = process.communicate()
+            done.append(subprocess.CompletedProcess(arguments, process.returncode, stdout))
+        return done
+
     def in_terminal(self, *arguments: str, env: Mapping[str, str] | None = None) -> int:
         """Run git as the user would, with our streams and environment, so that it may ask; give its exit status."""
         return subprocess.run(["git", *arguments], env={**os.environ, **(env or {})}, check=False).returncode

@@ -1,7 +1,6 @@
 """Writing git's index side by side with git: its lock, taken or waited for."""
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from gitml.errors import BusyError, GitmlError
 from gitml.git.command import GitError
 from gitml.git.repository import Repository
-from gitml.liveness import is_alive
+from gitml.liveness import is_alive, this_host
 
 UNTRANSLATED = {"LC_ALL": "C"}
 """The environment for git commands whose messages `is_locked` reads."""
@@ -38,7 +37,7 @@ class IndexLock:
         """Make the file; its content says whose it is, until that of the index takes its place."""
         remove_dead_lock(self._path)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.write(descriptor, f"gitml {os.getpid()} {socket.gethostname()}\n".encode())
+        os.write(descriptor, f"gitml {os.getpid()} {this_host()}\n".encode())
         return descriptor
 
     def commit(self, data: bytearray, mode: int) -> None:
@@ -69,7 +68,7 @@ def remove_dead_lock(path: Path) -> None:
     try:
         text = path.read_bytes()[:_MOST]
         words = text.decode("utf-8", "replace").split()
-        ours = len(words) == 3 and words[0] == "gitml" and words[1].isdigit() and words[2] == socket.gethostname()
+        ours = len(words) == 3 and words[0] == "gitml" and words[1].isdigit() and words[2] == this_host()
         if not ours or is_alive(int(words[1])):
             return
         aside = path.with_name(f"{path.name}.{os.getpid()}.dead")

@@ -17,7 +17,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.git.signing import COMMITTER, SigningError, committer_of, signed
-from gitml.git.state import reasons_to_wait, worktrees
+from gitml.git.state import PUBLISHING, reasons_to_wait, worktrees
 from gitml.git.worktree import sync_published
 from gitml.oid import Oid
 
@@ -169,7 +169,7 @@ def sign_tip(repo: Repository, odb: GitOdb, branch: str, tip: Oid) -> Outcome | 
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
     """Do what a publisher that was killed after moving the branch left undone in index and worktree."""
     try:
-        intent = json.loads((repo.state_dir / _INTENT).read_bytes())
+        intent = json.loads((repo.state_dir / PUBLISHING).read_bytes())
         branch, tip, commit_id = str(intent["branch"]), Oid.parse(intent["tip"]), Oid.parse(intent["commit"])
         paths = tuple(os.fsencode(path) for path in intent["paths"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -180,9 +180,6 @@ def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
     _forget_intent(repo)
 
 
-_INTENT = "publishing.json"
-
-
 def _note_intent(repo: Repository, branch: str, tip: Oid, commit_id: Oid, paths: tuple[bytes, ...]) -> None:
     repo.state_dir.mkdir(parents=True, exist_ok=True)
     intent = {
@@ -191,13 +188,13 @@ def _note_intent(repo: Repository, branch: str, tip: Oid, commit_id: Oid, paths:
         "commit": commit_id.hex(),
         "paths": [os.fsdecode(path) for path in paths],
     }
-    temporary = repo.state_dir / f"{_INTENT}.tmp"
+    temporary = repo.state_dir / f"{PUBLISHING}.tmp"
     temporary.write_text(json.dumps(intent))
-    temporary.replace(repo.state_dir / _INTENT)
+    temporary.replace(repo.state_dir / PUBLISHING)
 
 
 def _forget_intent(repo: Repository) -> None:
-    (repo.state_dir / _INTENT).unlink(missing_ok=True)
+    (repo.state_dir / PUBLISHING).unlink(missing_ok=True)
 
 
 def _bring_up_to_date(

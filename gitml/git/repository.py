@@ -79,6 +79,15 @@ class Repository:
         """The configuration as it was when it was first asked for, or last changed by `configure`."""
         return parse_configuration(self.git.output("config", "-z", "--list"))
 
+    def know_configuration(self, listed: bytes) -> None:
+        """Take what `git config -z --list` printed a moment ago, instead of asking for it."""
+        self.__dict__["configuration"] = parse_configuration(listed)
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether git runs our filter here."""
+        return self.config("filter.ml.process") is not None
+
     def configure(self, *arguments: str, check: bool = True) -> bool:
         """Run `git config --local`; whether it did what was asked. Raise `GitError` if not and `check` is set."""
         done = self.git.run("config", "--local", *arguments, check=check)

@@ -12,6 +12,9 @@ from gitml.liveness import is_alive
 COMMIT_MARKER = "ml/committing"
 """Below a worktree's git directory: the process ids of every `git commit` that is being written (left by our hooks)."""
 
+PUBLISHING = "publishing.json"
+"""Among our own files: what is left to do of a publication, should it be killed (gitml.git.publish)."""
+
 _SEQUENCES = {
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase or 'git am'",

@@ -124,7 +124,7 @@ def install_server(repo: Repository) -> Installed:
 
 def is_installed(repo: Repository) -> bool:
     """Whether git runs our filter here."""
-    return repo.config("filter.ml.process") is not None
+    return repo.has_filter
 
 
 def installed_hooks(repo: Repository) -> list[str]:

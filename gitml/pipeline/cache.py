@@ -24,7 +24,7 @@ from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.provenance.codec import flat_name
 from gitml.store.odb import ObjectReader, ObjectWriter
-from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree, format_tree
 
 RUNS_REF = "refs/ml/runs"
 REMOTES_PREFIX = "refs/ml/remotes/"
@@ -106,6 +106,7 @@ class RunCache:
         self._others: Sequence[Oid] = ()
         """What remotes had."""
         self._maps: list[Snapshot] = []
+        self._trees = Trees()
         self._packs: list[Path] = []
         """Those of our own updates that were not joined yet."""
         self._joined: list[Path] = []
@@ -124,7 +125,7 @@ class RunCache:
         for tip in dict.fromkeys([*([] if head is None else [head]), *others]):
             found = self._odb.lookup(f"{tip}^{{tree}}")
             if found is not None:
-                self._maps.append(Snapshot(self._odb, found[0]))
+                self._maps.append(Snapshot(self._odb, found[0], self._trees))
 
     def _get(self, path: bytes) -> Iterator[tuple[Snapshot, Entry]]:
         for snapshot in self._maps:
@@ -296,7 +297,7 @@ class RunCache:
             found = self._odb.lookup(f"{head}^{{tree}}")
             assert found is not None
             root = found[0]
-        tree = edit_tree(reader, writer, root, changes)
+        tree = edit_tree(reader, writer, root, changes, self._trees)
         return writer.write("commit", format_commit(bookkeeping_commit(tree, () if head is None else (head,), message)))
 
     def merge(self, other: Oid) -> Oid:

@@ -1,10 +1,10 @@
 """What the run cache keeps of runs and stages, and under which name a run stores its data."""
 
-import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from gitml.liveness import this_host
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, output_path, run_path, stage_path
 from gitml.pipeline.images import Sandboxes
@@ -57,7 +57,7 @@ def keep_run(
         "status": status,
         "source": source.hex(),
         "branch": branch,
-        "host": socket.gethostname(),
+        "host": this_host(),
         "started": int(started),
         "updated": int(time.time()),
         "sandbox": sandboxes.name if sandboxes is not None else None,

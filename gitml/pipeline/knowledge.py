@@ -18,7 +18,7 @@ from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import PfsInput
 from gitml.pipeline.trigger import Since
-from gitml.provenance.record import Record, parse_record, record_path
+from gitml.provenance.record import RECORDS, Record, parse_record, record_path
 from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
 
 _OID = re.compile(r"[0-9a-f]{4,64}")
@@ -49,6 +49,8 @@ class RepositoryKnowledge:
         self._commit = commit
         self._key_at = key_at
         self._history: dict[str, list[RecordChange]] = {}
+        self._recorded: frozenset[bytes] | None = None
+        """Every path of a record that a commit ever changed; None before it was asked for."""
 
     def outputs(self, stage_name: str, key: str) -> Sequence[Oid]:
         """The output trees of successful runs for this key."""
@@ -135,8 +137,24 @@ class RepositoryKnowledge:
     def history(self, stage_name: str) -> list[RecordChange]:
         """The commits that changed the stage's record, newest first."""
         if stage_name not in self._history:
-            self._history[stage_name] = list(self._read_history(stage_name))
+            found = [] if self._is_without_records(stage_name) else list(self._read_history(stage_name))
+            self._history[stage_name] = found
         return self._history[stage_name]
+
+    def _is_without_records(self, stage_name: str) -> bool:
+        """Whether no commit has, or ever had, a record of the stage: asked once for all, from the second stage on.
+
+        Where a record is in no difference between a commit and one of its parents, it is in no commit.
+        """
+        if not self._history:
+            return False
+        if self._recorded is None:
+            listed = self._repo.git.output(
+                "-c", "log.diffMerges=separate", "log", "-z", "--format=", "--full-history", "--no-renames", "-m",
+                "--root", "--name-only", self._commit.hex(), "--", f":(top,literal){RECORDS.decode()}",
+            )  # fmt: skip
+            self._recorded = frozenset(listed.split(b"\0"))
+        return record_path(stage_name) not in self._recorded
 
     def _read_history(self, stage_name: str) -> Iterator[RecordChange]:
         path = record_path(stage_name).decode()

@@ -5,9 +5,9 @@ were used again cannot mislead. Readers never take the lock.
 """
 
 import fcntl
+import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gitml.git.repository import Repository
-from gitml.liveness import is_alive
+from gitml.liveness import is_alive, this_host
+from gitml.oid import Oid
 from gitml.provenance.codec import flat_name, unflat_name
 
 _KEPT_RUNS = 20
@@ -62,6 +63,11 @@ class RunState:
     """The stages that were named, None if all were meant."""
 
 
+def run_of(tip: Oid) -> str:
+    """The id of a run: the same tip gives the same, so that a lost run is found again and continued."""
+    return hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]
+
+
 def boot_id() -> str:
     """What tells one boot of this machine from the next; empty where the system does not say."""
     try:
@@ -101,7 +107,7 @@ class Lease:
                 return
             os.ftruncate(descriptor, 0)
             if stops:
-                os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+                os.pwrite(descriptor, f"{os.getpid()} {this_host()}\n".encode(), 0)
             yield True
         finally:
             os.close(descriptor)
@@ -129,7 +135,7 @@ class Lease:
             pid, _, host = self._lock.read_text().strip().partition(" ")
         except OSError:
             return None
-        here = pid.isdigit() and host == socket.gethostname()
+        here = pid.isdigit() and host == this_host()
         return int(pid) if here and self.is_held() else None
 
     def note_start(self, pid: int) -> None:

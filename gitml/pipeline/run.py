@@ -6,9 +6,7 @@ happens, so whatever interrupts a run, the next one only does the rest: starting
     tip → evaluate each stage on the tree so far → put known results, compute missing ones → publish → again
 """
 
-import hashlib
 import os
-import socket
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
@@ -23,6 +21,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish, publish_beside
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
+from gitml.liveness import this_host
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import datum_filter
@@ -33,11 +32,12 @@ from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
-from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id
+from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.runreport import RunOptions, RunReport, StageReport
+from gitml.pipeline.runreport import RunOptions, RunReport
+from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.spec.running import EXECUTORS
@@ -55,7 +55,7 @@ from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
 from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
-from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
@@ -101,6 +101,7 @@ class Runner:
         self._stop = stop or Event()
         self._cache = RunCache(repo, odb)
         self._surveyor = Surveyor(repo, odb, self._cache)
+        self._trees = Trees()
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
         self._delivery = (
@@ -164,12 +165,11 @@ class Runner:
             for stage in pipeline.stages
         }
         if not report.run:
-            # the same tip gives the same id, so that a lost run is found again and continued
-            report.run = hashlib.sha256(b"gitml/run/1\n" + tip).hexdigest()[:12]
+            report.run = run_of(tip)
             self._staging = session.enter_context(Staging(self._repo, self._odb, session_of(report.run)))
         if self._state is None and not self._options.dry_run:
             self._state = RunState(
-                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=socket.gethostname(),
+                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=this_host(),
                 boot=boot_id(), started=time.time(), asked=_listed(self._options.choice.stages),
             )  # fmt: skip
         if self._state is not None:
@@ -183,10 +183,10 @@ class Runner:
         choice = self._options.choice
         chosen = choice.of(pipeline)
         unsettled: set[str] = set()
-        snapshot = Snapshot(self._odb, settlement.overlay)
+        snapshot = self._snapshot(settlement)
         for stage in pipeline.stages:
             if snapshot.root != settlement.overlay:
-                snapshot = Snapshot(self._odb, settlement.overlay)
+                snapshot = self._snapshot(settlement)
             as_it_stands = choice.single and choice.names(stage.name)
             ready = () if as_it_stands else unsettled
             anew = self._options.force and choice.names(stage.name)
@@ -213,12 +213,16 @@ class Runner:
                 break
         return settlement
 
+    def _snapshot(self, settlement: _Settlement) -> Snapshot:
+        return Snapshot(self._odb, settlement.overlay, self._trees)
+
     def _has_moved(self, revision: str, tip: Oid) -> bool:
-        """Whether the user went on; asked at most five times a second, as it takes a process of git's."""
+        """Whether the user went on; asked at most five times a second, as git reads the commit for it."""
         if time.monotonic() < self._look_again:
             return False
         self._look_again = time.monotonic() + 0.2
-        return self._repo.try_resolve(revision) != tip
+        found = self._odb.lookup(revision)
+        return found is None or found[0] != tip
 
     def _result(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, chosen: Collection[str]
@@ -355,10 +359,10 @@ class Runner:
             stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
             record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
         }
-        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes)
+        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes, self._trees)
         self._staging.flush()
         settlement.changed[stage.name] = stage
-        here = Snapshot(self._odb, settlement.overlay)
+        here = self._snapshot(settlement)
         nothing = ["it wrote nothing to /pfs/out"] if out == self._empty and status.datums else []
         for warning in nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]:
             report.notices[f"{stage.name}: {warning}"] = None

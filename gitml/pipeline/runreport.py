@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from gitml.oid import Oid
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
+from gitml.pipeline.shown import StageReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +42,6 @@ class RunOptions:
     """Replace edited outputs of the chosen stages by the known result."""
     retry_recovered: bool = False
     """Compute recovered datums of the named stages again."""
-
-
-@dataclass(slots=True)
-class StageReport:
-    """What a run did for one stage; counts are datums."""
-
-    name: str
-    state: str = ""
-    reason: str = ""
-    total: int = 0
-    ran: int = 0
-    cached: int = 0
-    failed: int = 0
-    recovered: int = 0
 
 
 @dataclass(slots=True)

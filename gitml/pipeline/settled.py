@@ -1,14 +1,17 @@
 """Commits that need not be evaluated: they touch nothing that was read when all was found to be fresh.
 
 Where every stage is fresh and its record in the tree says so, an evaluation has read that tree by path and nothing
-else. So its answer holds for every tree that has the same at those paths, the absent ones included. They are kept
-beside the worktree's index, and a commit costs one `git diff-tree` as long as it leaves them alone. (The traces of
-Mokhov et al., "Build systems à la carte", ICFP 2018.)
+else. So its answer holds for every tree that has the same at those paths, the absent ones included. The paths and the
+answer are kept beside the worktree's index. A commit costs one `git diff-tree` as long as it leaves the paths alone.
+`git ml status` and `git ml run` then say without an evaluation what they would say with one. (The traces of Mokhov et
+al., "Build systems à la carte", ICFP 2018.)
 """
 
+import json
 import os
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
+from dataclasses import dataclass
 
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -18,6 +21,28 @@ from gitml.store.tree import Entry, Snapshot
 _FILE = "ml/settled"
 _HEAD = b"gitml settled 2 "
 """With the version of the rules: another one when stages are evaluated or keys made in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledStage:
+    """A stage that is fresh: its name, the path of its output, and how many datums it has."""
+
+    name: str
+    output: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an evaluation found that found every stage fresh. Without `pipeline.json` there are no stages."""
+
+    stages: tuple[SettledStage, ...]
+    notices: tuple[str, ...]
+    """What is to be said of `pipeline.json`."""
+    files: tuple[bytes, ...]
+    """The files that stages read by name, `pipeline.json` among them."""
+    directories: tuple[bytes, ...]
+    """Inputs and outputs of stages."""
 
 
 class TracedSnapshot(Snapshot):
@@ -45,37 +70,82 @@ class TracedSnapshot(Snapshot):
         }
 
 
-def note_settled(repo: Repository, snapshot: TracedSnapshot) -> None:
+def note_settled(repo: Repository, snapshot: TracedSnapshot, answer: Settled) -> None:
     """Everything is fresh at this snapshot, as an evaluation found that asked it alone."""
     if b"" not in snapshot.asked:
-        _write(repo, snapshot.root, b"\0".join(sorted(snapshot.all_asked())))
+        _write(repo, snapshot.root, _format(answer) + b"\n" + b"\0".join(sorted(snapshot.all_asked())))
 
 
 def is_settled(repo: Repository, tree: Oid) -> bool:
     """Whether an evaluation of this tree would find everything fresh, as it did the last time. Never wrongly true."""
+    return _look_up(repo, tree) is not None
+
+
+def settled(repo: Repository, tree: Oid) -> Settled | None:
+    """What an evaluation of this tree would find, if that is known and everything is fresh. Never wrong."""
+    found = _look_up(repo, tree)
+    try:
+        return None if found is None else _parse(found)
+    except (ValueError, KeyError, TypeError):
+        return None  # damaged
+
+
+def has_note(repo: Repository) -> bool:
+    """Whether asking can be of any use."""
+    return (repo.git_dir / _FILE).exists()
+
+
+def _look_up(repo: Repository, tree: Oid) -> bytes | None:
+    """The noted answer if it holds for this tree."""
     try:
         head, _, rest = (repo.git_dir / _FILE).read_bytes().partition(b"\n")
     except OSError:
-        return False
+        return None
     before = head.removeprefix(_HEAD).decode("ascii", "replace")
     if not head.startswith(_HEAD):
-        return False
+        return None
+    answer, _, paths = rest.partition(b"\n")
     if before == tree.hex():
-        return True
+        return answer
     # -t: also the directories on the way, which may be among what was asked for
     done = repo.git.run("diff-tree", "-r", "-t", "-z", "--name-only", "--no-renames", before, tree.hex(), check=False)
     if done.returncode != 0:
-        return False  # that tree has been pruned
-    if not set(rest.split(b"\0")).isdisjoint(done.stdout.split(b"\0")[:-1]):
-        return False
+        return None  # that tree has been pruned
+    if not set(paths.split(b"\0")).isdisjoint(done.stdout.split(b"\0")[:-1]):
+        return None
     _write(repo, tree, rest)
-    return True
+    return answer
 
 
-def _write(repo: Repository, tree: Oid, paths: bytes) -> None:
+def _write(repo: Repository, tree: Oid, rest: bytes) -> None:
     place = repo.git_dir / _FILE
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     with suppress(OSError):  # a note that is not there costs time only
         place.parent.mkdir(exist_ok=True)
-        temporary.write_bytes(_HEAD + tree.hex().encode() + b"\n" + paths)
+        temporary.write_bytes(_HEAD + tree.hex().encode() + b"\n" + rest)
         temporary.replace(place)
+
+
+def _format(answer: Settled) -> bytes:
+    """The answer as one line."""
+    document = {
+        "stages": [[stage.name, stage.output, stage.total] for stage in answer.stages],
+        "notices": answer.notices,
+        "files": _texts(answer.files),
+        "directories": _texts(answer.directories),
+    }
+    return json.dumps(document, ensure_ascii=True).encode()
+
+
+def _parse(line: bytes) -> Settled:
+    document = json.loads(line)
+    return Settled(
+        stages=tuple(SettledStage(*stage) for stage in document["stages"]),
+        notices=tuple(document["notices"]),
+        files=tuple(text.encode("utf-8", "surrogateescape") for text in document["files"]),
+        directories=tuple(text.encode("utf-8", "surrogateescape") for text in document["directories"]),
+    )
+
+
+def _texts(paths: Iterable[bytes]) -> list[str]:
+    return [path.decode("utf-8", "surrogateescape") for path in paths]

@@ -1,9 +1,8 @@
 """Where every stage stands: what content says, together with what a runner is doing about it."""
 
-from dataclasses import dataclass
-
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.plan import StageStatus, State
+from gitml.pipeline.shown import Standing
 from gitml.pipeline.survey import Survey, command_of
 from gitml.pipeline.trust import Level, Trust
 
@@ -13,21 +12,6 @@ LOST = "lost"
 NEEDS_REVIEW = "its command or code is not reviewed here"
 
 _TO_BE_RUN = (State.STALE, State.MISSING)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A stage as `git ml status` shows it. Counts are datums."""
-
-    name: str
-    state: str
-    reason: str
-    output: str
-    total: int
-    done: int
-    failed: int
-    unreviewed: bool = False
-    """Whether hooks do not run the stage because nobody here has reviewed its command."""
 
 
 def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[Standing]:

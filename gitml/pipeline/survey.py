@@ -15,7 +15,7 @@ from gitml.pipeline.knowledge import RepositoryKnowledge
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.locks import lock_files
 from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
-from gitml.pipeline.settled import TracedSnapshot, note_settled
+from gitml.pipeline.settled import Settled, SettledStage, TracedSnapshot, note_settled
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.trust import Trust
 from gitml.store.tree import Snapshot
@@ -38,7 +38,33 @@ class Survey:
             and status.recorded
             and not any(leaf.follows_record for leaf in status.stage.inputs)
             and not status.stage.egress  # what was copied is not in the tree
+            # a hold that has ended: whether it has is a question of when the commit was made
+            and not (status.record is not None and status.record.hold is not None and status.record.hold.until)
             for status in self.statuses
+        )
+
+    @property
+    def files(self) -> set[bytes]:
+        """The files that stages read by name, `pipeline.json` among them."""
+        code = {file.source for status in self.statuses for file in status.code}
+        return {b"pipeline.json", *code, *(path for status in self.statuses for path in status.params.files)}
+
+    @property
+    def directories(self) -> set[bytes]:
+        """Inputs that no stage makes, and outputs."""
+        inputs = {leaf.path for status in self.statuses for leaf in status.stage.inputs if leaf.upstream is None}
+        return inputs | {status.stage.output for status in self.statuses}
+
+    def as_settled(self) -> Settled:
+        """What is to be kept of an evaluation that found everything fresh."""
+        return Settled(
+            stages=tuple(
+                SettledStage(status.stage.name, status.stage.output.decode("utf-8", "replace"), len(status.datums))
+                for status in self.statuses
+            ),
+            notices=tuple(self.pipeline.notices) if self.pipeline is not None else (),
+            files=tuple(sorted(self.files)),
+            directories=tuple(sorted(self.directories)),
         )
 
 
@@ -66,7 +92,7 @@ class Surveyor:
         statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
         survey = Survey(commit, snapshot, pipeline, statuses)
         if self._repo.worktree is not None and survey.follows_from_tree:
-            note_settled(self._repo, snapshot)
+            note_settled(self._repo, snapshot, survey.as_settled())
         return survey
 
     def command_digests(self, commit: Oid) -> dict[str, str]:

@@ -4,12 +4,17 @@ Paths are bytes with `/` between names, no leading or trailing slash; `b""` is t
 an empty directory are the same thing to git, and so they are here.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import partial
 from typing import NamedTuple
 
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import ObjectReader, ObjectWriter
+
+_SHARED_ENTRIES = 100_000
+"""Entries of shared trees that are kept, some 200 bytes each."""
 
 MODE_TREE = 0o040000
 MODE_FILE = 0o100644
@@ -44,6 +49,7 @@ def parse_tree(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
     """The entries of a raw tree object in stored order; raise `CorruptError` if it is malformed."""
     entries: list[tuple[bytes, Entry]] = []
     at, end = 0, len(data)
+    oid_of = partial(bytes.__new__, Oid) if oid_size in (20, 32) else Oid  # the length is known to be right
     try:
         while at < end:
             space = data.index(b" ", at)
@@ -51,7 +57,7 @@ def parse_tree(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
             stop = nul + 1 + oid_size
             if stop > end:
                 raise ValueError("truncated")
-            entries.append((data[space + 1 : nul], Entry(int(data[at:space], 8), Oid(data[nul + 1 : stop]))))
+            entries.append((data[space + 1 : nul], Entry(int(data[at:space], 8), oid_of(data[nul + 1 : stop]))))
             at = stop
     except ValueError as error:
         raise CorruptError(f"malformed tree object: {error}") from None
@@ -60,8 +66,15 @@ def parse_tree(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
 
 def format_tree(entries: Iterable[tuple[bytes, Entry]]) -> bytes:
     """The raw tree object with `entries`, in git's order; names must be unique, non-empty, without `/` and NUL."""
-    ordered = sorted(entries, key=lambda item: sort_key(item[0], item[1].mode))
-    return b"".join(b"%o %s\0%s" % (entry.mode, name, entry.oid) for name, entry in ordered)
+    return _joined(_in_order(entries))
+
+
+def _in_order(entries: Iterable[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:
+    return sorted(entries, key=lambda item: sort_key(item[0], item[1].mode))
+
+
+def _joined(entries: Iterable[tuple[bytes, Entry]]) -> bytes:
+    return b"".join([b"%o %s\0%s" % (entry.mode, name, entry.oid) for name, entry in entries])
 
 
 def empty_tree(object_format: ObjectFormat) -> Oid:
@@ -69,17 +82,50 @@ def empty_tree(object_format: ObjectFormat) -> Oid:
     return object_format.oid_of("tree", b"")
 
 
-class Snapshot:
-    """One tree of the repository, seen by path. Reads tree objects once and keeps them."""
+class Trees:
+    """Trees that were read or made, for the snapshots that share them; those used last are kept.
 
-    def __init__(self, odb: ObjectReader, root: Oid) -> None:
+    Whoever edits a tree again and again, and looks at it in between, need not read what was just written.
+    """
+
+    def __init__(self, most: int = _SHARED_ENTRIES) -> None:
+        self._most = most
+        self._kept: OrderedDict[Oid, Mapping[bytes, Entry]] = OrderedDict()
+        self._size = 0
+
+    def get(self, tree: Oid) -> Mapping[bytes, Entry] | None:
+        """Name to entry of a tree, in stored order; None if it is not kept."""
+        found = self._kept.get(tree)
+        if found is not None:
+            self._kept.move_to_end(tree)
+        return found
+
+    def put(self, tree: Oid, entries: Mapping[bytes, Entry]) -> None:
+        """Keep a tree, which must not be changed any more."""
+        if tree in self._kept:
+            return
+        self._kept[tree] = entries
+        self._size += len(entries)
+        while self._size > self._most:
+            self._size -= len(self._kept.popitem(last=False)[1])
+
+
+class Snapshot:
+    """One tree of the repository, seen by path. Reads tree objects once and keeps them, or shares `trees`."""
+
+    def __init__(self, odb: ObjectReader, root: Oid, trees: Trees | None = None) -> None:
         self.odb = odb
         self.root = root
-        self._trees: dict[Oid, dict[bytes, Entry]] = {}
+        self._trees: dict[Oid, Mapping[bytes, Entry]] = {}
+        self._shared = trees
 
     def entries(self, tree: Oid) -> Mapping[bytes, Entry]:
         """Name to entry of a tree object, in stored order; raise `MissingObjectError`."""
         known = self._trees.get(tree)
+        if known is None and self._shared is not None:
+            known = self._shared.get(tree)
+            if known is not None:
+                self._trees[tree] = known
         if known is None:
             if tree == empty_tree(self.odb.format):
                 return {}
@@ -87,6 +133,8 @@ class Snapshot:
             if kind != "tree":
                 raise CorruptError(f"object {tree} is a {kind}, expected a tree")
             known = self._trees[tree] = dict(parse_tree(data, self.odb.format.size))
+            if self._shared is not None:
+                self._shared.put(tree, known)
         return known
 
     def get(self, path: bytes) -> Entry | None:
@@ -145,16 +193,28 @@ class Snapshot:
                 yield below, child
 
 
-def edit_tree(reader: ObjectReader, writer: ObjectWriter, root: Oid, changes: Mapping[bytes, Entry | None]) -> Oid:
+def edit_tree(
+    reader: ObjectReader,
+    writer: ObjectWriter,
+    root: Oid,
+    changes: Mapping[bytes, Entry | None],
+    trees: Trees | None = None,
+) -> Oid:
     """The tree `root` with every path of `changes` set to its entry, or removed where that is None.
 
     Directories left empty disappear; a file in the way of a directory is replaced by it. Only trees on the
-    changed paths are read and written.
+    changed paths are read and written. What was written is among `trees` then, though `writer` may not be done yet.
     """
-    return _edit(Snapshot(reader, root), writer, root, dict(changes))
+    return _edit(Snapshot(reader, root, trees), writer, root, dict(changes), trees)
 
 
-def _edit(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, changes: Mapping[bytes, Entry | None]) -> Oid:
+def _edit(
+    snapshot: Snapshot,
+    writer: ObjectWriter,
+    tree: Oid,
+    changes: Mapping[bytes, Entry | None],
+    trees: Trees | None,
+) -> Oid:
     if b"" in changes:
         whole = changes[b""]
         return whole.oid if whole is not None else empty_tree(snapshot.odb.format)
@@ -174,9 +234,13 @@ def _edit(snapshot: Snapshot, writer: ObjectWriter, tree: Oid, changes: Mapping[
         if current is None and not any(inner.values()):
             continue
         subtree = current.oid if current is not None and current.is_tree else empty
-        edited = _edit(snapshot, writer, subtree, inner)
+        edited = _edit(snapshot, writer, subtree, inner, trees)
         if edited == empty:
             entries.pop(name, None)
         else:
             entries[name] = Entry(MODE_TREE, edited)
-    return writer.write("tree", format_tree(entries.items()))
+    ordered = _in_order(entries.items())
+    written = writer.write("tree", _joined(ordered))
+    if trees is not None:
+        trees.put(written, dict(ordered))
+    return written

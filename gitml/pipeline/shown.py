@@ -1,0 +1,32 @@
+"""One stage as commands show it: where it stands, and what a run did for it. Reading this module costs nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stage as `git ml status` shows it. Counts are datums."""
+
+    name: str
+    state: str
+    reason: str
+    output: str
+    total: int
+    done: int
+    failed: int
+    unreviewed: bool = False
+    """Whether hooks do not run the stage because nobody here has reviewed its command."""
+
+
+@dataclass(slots=True)
+class StageReport:
+    """What a run did for one stage; counts are datums."""
+
+    name: str
+    state: str = ""
+    reason: str = ""
+    total: int = 0
+    ran: int = 0
+    cached: int = 0
+    failed: int = 0
+    recovered: int = 0
