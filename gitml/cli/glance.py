@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from gitml.cli.output import reader_left, safe, show, show_json, talk
+from gitml.cli.output import machine_failed, reader_left, safe, show, show_json, talk
 from gitml.cli.states import CHANGES, changes_among, report_line, standing_document, standing_lines
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.repository import Repository
@@ -46,6 +46,8 @@ def glance(arguments: Sequence[str]) -> int | None:
         sys.stdout.flush()
     except BrokenPipeError:
         return reader_left()
+    except OSError as error:
+        return machine_failed(error)
     return ExitCode.OK
 
 

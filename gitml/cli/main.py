@@ -7,8 +7,8 @@ from keyword import iskeyword
 
 import typer
 
-from gitml.cli.output import paint, reader_left, safe, talk
-from gitml.errors import ExitCode, GitmlError, MachineError
+from gitml.cli.output import complain, machine_failed, reader_left, talk
+from gitml.errors import ExitCode, GitmlError
 
 COMMANDS = {
     "init": ("init", "Start a project from a template"),
@@ -111,27 +111,14 @@ def main(arguments: Sequence[str]) -> int:
             talk(str(error))
         else:
             formatted = str(error.format_message()) if hasattr(error, "format_message") else str(error)
-            _complain(formatted[:1].lower() + formatted[1:].rstrip("."), f"git ml {asked} -h" if known else "git ml -h")
+            complain(formatted[:1].lower() + formatted[1:].rstrip("."), f"git ml {asked} -h" if known else "git ml -h")
         return ExitCode.USAGE
     except GitmlError as error:
-        _complain(error.message, error.hint)
+        complain(error.message, error.hint)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
-        # typer ends the process with 1 when a command cannot print any more, and for nothing else;
+        # typer ends the process with 1 when a command cannot print any more, and for nothing else
         return reader_left()
     except OSError as error:
-        machine = MachineError(error)
-        _complain(machine.message, machine.hint)
-        try:
-            sys.stdout.flush()
-        except OSError:  # it was our output: Python would try once more at its end, in words of its own
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return machine.exit_code
+        return machine_failed(error)
     return result if isinstance(result, int) else ExitCode.OK
-
-
-def _complain(message: str, hint: str | None) -> None:
-    for line in message.splitlines() or [""]:
-        talk(f"{paint('error:', '31', sys.stderr)} {safe(line)}")
-    for line in (hint or "").splitlines():
-        talk(f"{paint('hint:', '33', sys.stderr)} {safe(line)}")

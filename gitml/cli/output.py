@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from gitml.errors import MachineError
 from gitml.meter import format_size
 
 GLYPHS = {
@@ -103,3 +104,22 @@ def reader_left() -> int:
     """The exit code after whoever read us has gone (`| head`): without a word, as git leaves."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
+
+
+def complain(message: str, hint: str | None) -> None:
+    """An error, and what to do about it."""
+    for line in message.splitlines() or [""]:
+        talk(f"{paint('error:', '31', sys.stderr)} {safe(line)}")
+    for line in (hint or "").splitlines():
+        talk(f"{paint('hint:', '33', sys.stderr)} {safe(line)}")
+
+
+def machine_failed(error: OSError) -> int:
+    """Say what the machine could not do; give the exit code."""
+    machine = MachineError(error)
+    complain(machine.message, machine.hint)
+    try:
+        sys.stdout.flush()
+    except OSError:  # it was our output: Python would try once more at its end, in words of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return machine.exit_code
