@@ -515,7 +515,7 @@ def specifications(draw: st.DrawFn) -> dict[str, Any]:
     for home, name in ((made, "stage"), (made["transform"], "transform")):
         for key, field in OBJECTS[name].items():
             usable = field.disposition in {Disposition.SUPPORTED, Disposition.IGNORED} and field.object is None
-            special = key in {"cmd", "image", "output", "code", "params", "spec_commit"}
+            special = key in {"cmd", "image", "output", "output_branch", "code", "params", "spec_commit"}
             if usable and not special and draw(st.booleans()):
                 home[key] = draw(plain_values(field))
     return made

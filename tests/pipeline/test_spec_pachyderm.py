@@ -97,6 +97,38 @@ def test_a_project_that_only_pachctl_was_told_is_no_hindrance() -> None:
     ]
 
 
+def test_results_of_a_branch_are_those_that_are_made_here() -> None:
+    pipeline, _ = load(
+        stage("edges", reads("images"), output_branch="dev"),
+        stage("same", reads("edges", branch="dev")),
+        stage("later", {"cross": [reads("edges"), reads("images")]}),
+        stage("part", reads("edges/a", trigger={"branch": "dev", "size": "1K"})),
+        stage("other", reads("edges", branch="release")),
+        stage("usual", reads("same", branch="master"), outputBranch="master"),
+    )
+    found = {
+        each.name: [(leaf.path, leaf.upstream, leaf.branch, leaf.never) for leaf in each.inputs]
+        for each in pipeline.stages
+    }
+    assert found == {
+        "edges": [(b"images", None, "", False)],
+        "same": [(b"edges", "edges", "", False)],
+        "later": [(b"edges", "edges", "", True), (b"images", None, "", False)],
+        "part": [(b"edges/a", "edges", "", False)],
+        "other": [(b"edges", None, "release", False)],
+        "usual": [(b"same", "same", "", False)],
+    }
+    assert [notice.partition(" (")[0] for notice in pipeline.notices] == [
+        "results of stage 'edges' are on 'dev', and 'master' of them is read: a change of them alone runs nothing,"
+        " 'git ml run --force later' does"
+    ]
+
+
+def test_a_branch_of_results_has_a_name_that_git_takes() -> None:
+    with pytest.raises(SpecError, match="'a b' is not the name of a branch"):
+        load(stage("edges", reads("images"), output_branch="a b"))
+
+
 def test_defaults_may_name_the_project() -> None:
     pipeline, _ = load(
         stage("edges", reads("frames")), defaults={"pipeline": {"name": "x", "project": {"name": "video"}}}

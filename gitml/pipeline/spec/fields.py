@@ -161,10 +161,9 @@ _STAGE = {
         about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _object("egress", "Where the results are copied to once they are committed."),
-    "output_branch": _never(
-        "not supported: results stand on the branch that they were made from",
-        "take it out; stages that shall not read results yet can read a branch of yours: 'branch' in 'input.pfs'",
-        "master",
+    "output_branch": Field(
+        kind=Kind.STRING,
+        about="What inputs call the branch of these results; those that read 'master' of them instead are put off.",
     ),
     "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
     "service": _never(

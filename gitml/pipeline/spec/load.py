@@ -18,7 +18,7 @@ from gitml.pipeline.spec.effective import effective
 from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
+from gitml.pipeline.spec.inputs import InputReader, branch_name, check_glob, project_name
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
@@ -46,6 +46,8 @@ class _Draft:
     project: str
     output: bytes
     output_place: Place
+    branch: str
+    """What inputs call the branch of the results; empty: `master`."""
     sound: bool
     """Whether all its fields could be read."""
 
@@ -147,10 +149,11 @@ def _load(
         findings.guarded(None, _check_output, draft, files, snapshot)
     around = Surroundings(snapshot, outputs)
     directories = {draft.name.value: draft.output for draft in drafts}
+    branches = {draft.name.value: draft.branch for draft in drafts if draft.branch}
     stages: dict[str, Stage] = {}
     for draft in drafts:
         if draft.sound and table is not None:
-            stages[draft.name.value] = _stage(draft, directories, around, table, findings)
+            stages[draft.name.value] = _stage(draft, directories, branches, around, table, findings)
     if findings.problems:
         return Pipeline(stages=()), drafts
     ordered = findings.guarded((), _in_order, drafts, stages)
@@ -319,7 +322,7 @@ def _draft(node: Node, sound: bool) -> _Draft:
     path = repository_path(output.value if output is not None else name.value, place)
     if not path:
         raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
-    return _Draft(node, name, within, path, place, sound)
+    return _Draft(node, name, within, path, place, branch_name(node.get("output_branch")), sound)
 
 
 def _apart(drafts: list[_Draft], findings: Findings) -> list[_Draft]:
@@ -370,7 +373,12 @@ def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None
 
 
 def _stage(
-    draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images, findings: Findings
+    draft: _Draft,
+    directories: dict[str, bytes],
+    branches: dict[str, str],
+    around: Surroundings,
+    images: Images,
+    findings: Findings,
 ) -> Stage:
     node, held = draft.node, findings.guarded
     nothing = Transform(cmd=()), None
@@ -379,7 +387,7 @@ def _stage(
     workers = node.get("parallelism_spec")
     asked = held(0, _count, workers.get("constant") if workers is not None else None)
     tries = node.get("datum_tries")
-    reader = InputReader(draft.name.value, draft.project, directories, around, findings)
+    reader = InputReader(draft.name.value, draft.project, directories, around, findings, branches)
     return Stage(
         name=draft.name.value,
         project=draft.project,
