@@ -43,7 +43,8 @@ class InputReader:
     """Reads the inputs of one stage.
 
     `stages` maps every stage of the pipeline to its output directory, `branches` those with an `output_branch` to it;
-    `project` is that of the stage. Inputs of a cross, union, join or group come sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
+    `project` is that of the stage. Inputs of a cross, union, join or group come sorted by the name of their first leaf,
+    as Pachyderm does (`pps.SortInput`).
     """
 
     def __init__(
