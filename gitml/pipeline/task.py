@@ -151,7 +151,7 @@ class Attempts:
             workspace = make()
             workspace.shown = self.granted.directories
             # files for programs may hold secrets, and links into them are not what `leaked` looks at
-            workspace.lends_tmp = not self.granted.values
+            workspace.lends = not self.granted.values
             kept = False
             try:
                 found = self._attempt(workspace)
