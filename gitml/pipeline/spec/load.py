@@ -34,6 +34,8 @@ from gitml.store.tree import Snapshot
 _WRAPPED = frozenset({"stages", "defaults", "images"})
 _GLOB = re.compile(r"[*?\[{(]")
 _NAME = re.compile(STAGE_NAME)
+_BESIDE = b"-results"
+"""What the output of a stage is called after its name, if specifications or code lie where the name says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def _load(
         defaults = Node({"executor": common, **under}, document.place)
     at = document.place.field("images")
     table = findings.guarded(None, Images, images.value if images is not None else None, at, findings)
+    kept = [*files, *(table.places() if table is not None else ())]
     drafts: list[_Draft] = []
     for value, place in found:
         before = len(findings.problems)
@@ -139,7 +142,7 @@ def _load(
             continue
         sound = len(findings.problems) == before
         try:
-            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound))
+            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound, kept, findings))
         except SpecError as error:
             if sound:
                 findings.refuse(error)
@@ -305,7 +308,8 @@ def is_wrapped(document: Any) -> bool:
     return isinstance(document, dict) and bool(_WRAPPED & document.keys())
 
 
-def _draft(node: Node, sound: bool) -> _Draft:
+def _draft(node: Node, sound: bool, kept: Sequence[bytes], findings: Findings) -> _Draft:
+    """What is known of a stage by itself. Its results stay clear of `kept`, unless it says where they go."""
     pipeline = node.require("pipeline")
     name, project = pipeline.require("name"), pipeline.get("project")
     within = project_name(project.get("name")) if project is not None else ""
@@ -322,6 +326,12 @@ def _draft(node: Node, sound: bool) -> _Draft:
     path = repository_path(output.value if output is not None else name.value, place)
     if not path:
         raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
+    there = next((each for each in kept if each and inside(each, path)), None)
+    if output is None and there is not None:  # elsewhere a pipeline may be called as the directory that it is kept in
+        elsewhere = path + _BESIDE
+        where = f"results of stage {quoted(name.value)} are in {quoted(elsewhere)}"
+        findings.remark(f"{where}, since {quoted(there)} is none of them", place)
+        path = elsewhere
     return _Draft(node, name, within, path, place, branch_name(node.get("output_branch")), sound)
 
 
