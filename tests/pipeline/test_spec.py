@@ -209,6 +209,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        user="nobody",
         memory_volume=True,
         secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
@@ -293,7 +294,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
-        "transform.user",
     ]
     assert notices[0] == "'autoscaling' is ignored: there are no pods to scale (pipeline.json: stages[1])"
     many = load([stage(str(n), autoscaling=True) for n in range(3)])

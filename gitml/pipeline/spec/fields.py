@@ -241,7 +241,10 @@ _TRANSFORM = {
         about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
     "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
-    "user": _ignored(Kind.STRING, "commands run as you, or as the user that an archive of the image names"),
+    "user": Field(
+        kind=Kind.STRING,
+        about="User, and group after a colon, that commands run as under bubblewrap; elsewhere they run as you.",
+    ),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
     "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),

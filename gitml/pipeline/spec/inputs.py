@@ -201,8 +201,8 @@ class InputReader:
         """
         text = str(repo.value)
         stage = text if text in self._stages else self._around.outputs.above(repository_path(text, repo.place))
-        own = self._branches.get(stage or "", "")
-        if not own:
+        own = self._branches.get(stage, "") if stage is not None else ""
+        if stage is None or not own:
             return branch, False
         if branch:
             return ("" if branch == own else branch), False

@@ -460,6 +460,7 @@ def _transform(
         image=image.value if image is not None else None,
         source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
+        user=node.text("user"),
         datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
         memory_volume=flag(node, "memory_volume"),
