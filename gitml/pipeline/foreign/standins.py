@@ -46,7 +46,10 @@ def stand_in(transforms: Iterable[Mapping[str, Any]], near: str, files: frozense
     result = StandIn()
     for transform in transforms:
         base = str(transform.get("working_dir") or "")
+        secrets = list(_secrets(transform))
         for path in _named(transform):
+            if _covered(path, secrets):
+                continue
             place = posixpath.normpath(posixpath.join(base or _DEFAULT, path))
             source = _source(place if path.startswith("/") or base else path, near, files, image)
             if source is None:
@@ -62,6 +65,15 @@ def stand_in(transforms: Iterable[Mapping[str, Any]], near: str, files: frozense
             unknown.append(path)
     result.unknown = unknown
     return result
+
+
+def _secrets(transform: Mapping[str, Any]) -> Iterator[str]:
+    """Where secrets are: no place of the image, whatever commands do there."""
+    found = transform.get("secrets")
+    for secret in found if isinstance(found, list) else ():
+        place = (secret.get("mount_path") or secret.get("mountPath")) if isinstance(secret, dict) else None
+        if isinstance(place, str) and place.strip("/"):
+            yield "/" + place.strip("/")
 
 
 def _named(transform: Mapping[str, Any]) -> Iterator[str]:
