@@ -292,7 +292,7 @@ class _Process:
     def shows(self, workspace: Workspace) -> Iterator[None]:
         """During the block the process sees what is in `workspace` as its `/pfs`, and writes there."""
         workspace.seen_at = self.host.alias / "work"
-        workspace.lends_tmp = False  # it is that of the process, which goes on
+        workspace.lends = False  # it is that of the process, which goes on
         for left in self.host.pfs.iterdir():  # written while no datum was there
             if left.is_dir() and not left.is_symlink():
                 remove_tree(left)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitml.errors import UserError
+from gitml.pipeline.users import UnknownUserError, ids
 from gitml.pipeline.view import Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
@@ -41,19 +42,19 @@ class BubblewrapError(UserError):
 class Bubblewrap:
     """Runs tasks under bubblewrap.
 
-    `hidden` directories are empty inside, but for what of `shown` lies in them. Raise `BubblewrapError` if a trial
-    run fails.
+    `hidden` directories are empty inside, but for what of `shown` lies in them. Tasks are `user[:group]` if that is
+    given: by name one of this machine. What they write is ours outside. Raise `BubblewrapError` if a trial run fails.
     """
 
     name = "bwrap"
-    notice: str | None = None
+    notice: str | None
     reports = True
     is_opaque = False
     holds: frozenset[str] = frozenset()
     image: Variables | None = None
     digest: str | None = None
 
-    def __init__(self, *, hidden: Iterable[Path], shown: Iterable[Path], network: bool) -> None:
+    def __init__(self, *, hidden: Iterable[Path], shown: Iterable[Path], network: bool, user: str = "") -> None:
         program = shutil.which("bwrap")
         if program is None:
             raise BubblewrapError("'bwrap' is not installed")
@@ -69,7 +70,20 @@ class Bubblewrap:
             if path.is_absolute() and path.exists() and path not in concealed and _is_below(path, concealed)
         )
         self._network = network
-        self._try()
+        self.notice = None
+        self._user: tuple[int, int] | None = None
+        try:
+            self._user = ids(Path("/"), user) if user else None
+        except UnknownUserError as error:
+            self.notice = f"commands run as you: this machine has not {error.message}"
+        try:
+            self._try()
+        except BubblewrapError as error:
+            if self._user is None:
+                raise
+            self._user = None
+            self._try()
+            self.notice = f"commands run as you, not as user '{user}': {error.reason}"
 
     def view(self, workspace: Workspace) -> "BubblewrapView":
         """How a task sees `workspace`."""
@@ -92,6 +106,8 @@ class Bubblewrap:
         """The options that build the file system and the namespaces for one workspace; `shown` is read-only inside."""
         result = [self._program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
         result += ["--unshare-uts", "--cap-drop", "ALL"]
+        if self._user is not None:
+            result += ["--unshare-user", "--uid", str(self._user[0]), "--gid", str(self._user[1])]
         if not self._network:
             result.append("--unshare-net")
         targets = [Path(target) for target in [*mounts, *(shown or {})]]

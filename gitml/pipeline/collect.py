@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -37,8 +37,8 @@ _PASSING, _PASSING_STEP = 1 << 30, 1 << 22
 
 _DEEPEST = 200
 _MOST_LINKS = 40
-_TMP = b"/tmp"
-"""Stands first in a place in the private temporary directory: no name of a file."""
+_TMP, _MOUNTS = b"/tmp", b"/mounts"
+"""Stand first in a place in the private temporary directory, or in code at an absolute place: no names of files."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFSOCK: "a socket",
@@ -110,8 +110,8 @@ def collect(
     """Store what is in the workspace's `/pfs/out`, and give its tree.
 
     `is_tracked` says whether a path below the output directory is under gitml; `label` begins messages, unless it
-    is empty. Empty directories are dropped, executable bits kept, links to inputs, outputs and private temporary
-    files replaced by what they point to. Raise `OutputError`.
+    is empty. Empty directories are dropped, executable bits kept, links to inputs, outputs, private temporary files and
+    what lies in the directories of code replaced by what they point to. Raise `OutputError`.
     """
     collector = _Collector(workspace, writer, is_tracked, label)
     with collector.opened():
@@ -138,7 +138,7 @@ def is_reserved(name: bytes) -> bool:
 class _Collector:
     """Reads below the workspace's top, through descriptors of directories; paths are lists of names from there.
 
-    What begins with `_TMP` is in the private temporary directory instead.
+    What begins with `_TMP` or `_MOUNTS` is in a directory beside it instead.
     """
 
     workspace: Workspace
@@ -150,7 +150,8 @@ class _Collector:
     size: int = 0
     plain_large: list[tuple[bytes, int]] = field(default_factory=list)
     _top: int = -1
-    _tmp: int = -1
+    _beside: dict[bytes, int] = field(default_factory=dict)
+    """Descriptors of the directories beside the workspace's top."""
     _spellings: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
 
     @contextmanager
@@ -160,19 +161,20 @@ class _Collector:
         for work in {self.workspace.work, self.workspace.alias / "work", self.workspace.work.resolve(), *seen}:
             places[str(work)] = []
         # '/tmp' last: without a sandbox the workspace itself may be below the machine's
-        if self.workspace.lends_tmp:
+        beside: dict[bytes, Path] = {}
+        if self.workspace.lends:
+            for mount in self.workspace.mounts:
+                places[mount] = [_MOUNTS, *_names(os.fsencode(mount))]
             for tmp in (self.workspace.tmp, self.workspace.alias / "tmp", Path("/tmp")):  # noqa: S108 - the private one
                 places[str(tmp)] = [_TMP]
+            beside = {_TMP: self.workspace.tmp}
+            if self.workspace.mounts:
+                beside[_MOUNTS] = self.workspace.top / "mounts"
         self._spellings = [(_names(os.fsencode(place)), below) for place, below in places.items()]
-        self._top = os.open(self.workspace.work, _READ | os.O_DIRECTORY)
-        try:
-            self._tmp = os.open(self.workspace.tmp, _READ | os.O_DIRECTORY)
-            try:
-                yield
-            finally:
-                os.close(self._tmp)
-        finally:
-            os.close(self._top)
+        with ExitStack() as stack:
+            self._top = _held(stack, self.workspace.work)
+            self._beside = {name: _held(stack, path) for name, path in beside.items()}
+            yield
 
     def fault(self, path: bytes, what: str, hint: str) -> OutputError:
         return OutputError(self.label, path, what, hint=hint)
@@ -221,8 +223,7 @@ class _Collector:
         target, status = self._follow(place, path)
         if stat.S_ISDIR(status.st_mode):
             return self.directory(target, path, above)
-        is_input = target[0] != _TMP and target[1] != b"out"
-        if is_input and self.workspace.withheld(b"/".join(target[1:])) is None:
+        if _is_input(target) and self.workspace.withheld(b"/".join(target[1:])) is None:
             entry = self._reference(target, path, status.st_size)
             if entry is not None:
                 self.files += 1
@@ -241,14 +242,14 @@ class _Collector:
         return entry if by_pointer == (size >= SMALL and self.is_tracked(path)) else None
 
     def _follow(self, place: list[bytes], path: bytes) -> tuple[list[bytes], os.stat_result]:
-        """Where a link leads in the end, always in an input, in the output or in the temporary directory."""
+        """Where a link leads in the end: in an input, in the output, in the temporary directory or among code."""
         text = b""
 
         def outside(what: str) -> OutputError:
             return self.fault(
                 path,
                 f"is a link to '{printable(text)}', {what}",
-                "copy the file, or link to /pfs/<input>, /pfs/out or /tmp",
+                "copy the file, or link to /pfs/<input>, /pfs/out, /tmp or 'code'",
             )
 
         at, pending = place[:-1], [place[-1]]
@@ -256,7 +257,7 @@ class _Collector:
         while True:
             name = pending.pop(0)
             if name == b"..":
-                if not at or at == [_TMP]:
+                if self._is_top(at):
                     raise outside("which is outside the workspace")
                 at = at[:-1]
                 status = None
@@ -275,17 +276,22 @@ class _Collector:
                         inside = self._strip(names)
                         if inside is None:
                             raise outside("which is outside the workspace")
-                        at, names = (inside[:1], inside[1:]) if inside[:1] == [_TMP] else ([], inside)
+                        start = 1 if inside and inside[0] in self._beside else 0
+                        at, names = inside[:start], inside[start:]
                     pending = names + pending
                 else:
                     at = [*at, name]
             if not pending:
                 break
-        if len(at) < 2 or at[0] not in {b"pfs", _TMP}:
+        if self._is_top(at) or at == [b"pfs"] or not (at[0] == b"pfs" or self.workspace.lends):
             raise outside("which is neither an input nor an output")
         found = self._status(at[:-1], at[-1])
         assert found is not None
         return at, found
+
+    def _is_top(self, place: Sequence[bytes]) -> bool:
+        """Whether a place is one of the directories that everything else is below."""
+        return not place or (len(place) == 1 and place[0] in self._beside)
 
     def _strip(self, names: list[bytes]) -> list[bytes] | None:
         """The names below the top of the workspace for an absolute path, None if it is elsewhere."""
@@ -308,10 +314,10 @@ class _Collector:
     @contextmanager
     def _descend(self, place: Sequence[bytes]) -> Iterator[int]:
         """A descriptor of the directory at `place`, reached without following a link."""
-        in_tmp = bool(place) and place[0] == _TMP
-        descriptor = os.dup(self._tmp if in_tmp else self._top)
+        beside = self._beside.get(place[0]) if place else None
+        descriptor = os.dup(self._top if beside is None else beside)
         try:
-            for name in place[1:] if in_tmp else place:
+            for name in place if beside is None else place[1:]:
                 inner = os.open(name, _READ | os.O_DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
@@ -341,8 +347,7 @@ class _Collector:
 
     def _whole(self, place: list[bytes], path: bytes) -> Entry | None:
         """The entry for an input file that a task was not given the bytes of, None if it is another kind of file."""
-        is_input = place[0] != _TMP and place[1] != b"out"
-        entry = self.workspace.withheld(b"/".join(place[1:])) if is_input else None
+        entry = self.workspace.withheld(b"/".join(place[1:])) if _is_input(place) else None
         if entry is None:
             return None
         with self.workspace.content(entry) as found:
@@ -408,6 +413,17 @@ class _Collector:
 
 
 _STILL_RUNNING = "let the command wait for everything that it starts"
+
+
+def _held(stack: ExitStack, directory: Path) -> int:
+    """A descriptor of a directory, closed with `stack`."""
+    descriptor = os.open(directory, _READ | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _is_input(place: Sequence[bytes]) -> bool:
+    return place[0] == b"pfs" and place[1] != b"out"
 
 
 def _names(path: bytes) -> list[bytes]:

@@ -1,7 +1,8 @@
 """Tasks under bubblewrap with an unpacked image as their root directory.
 
 The image is read-only; /pfs, /workspace, /tmp, /run and the home directory are the task's own. The task is the user
-that the image names, by a user namespace: whatever it writes is ours outside. The network is off unless allowed.
+that the stage names or else the image, by a user namespace: whatever it writes is ours outside. The network is off
+unless allowed.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from gitml.pipeline.bubblewrap import WORKSPACE, BubblewrapError, bound, devices, start_fault
 from gitml.pipeline.imagestore import Unpacked
 from gitml.pipeline.unpack import ImageError, inside
+from gitml.pipeline.users import UnknownUserError, ids
 from gitml.pipeline.view import Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
@@ -21,7 +23,10 @@ _OF_NETWORK = ("/etc/resolv.conf", "/etc/hosts")
 
 
 class ImageRoot:
-    """Runs tasks in an image. Raise `BubblewrapError` if bubblewrap is not there, `ImageError` for an unknown user."""
+    """Runs tasks in an image, as `user` if one is given.
+
+    Raise `BubblewrapError` if bubblewrap is not there, `ImageError` for an unknown user.
+    """
 
     name = "bwrap"
     notice: str | None = None
@@ -29,7 +34,7 @@ class ImageRoot:
     is_opaque = False
     holds: frozenset[str] = frozenset()
 
-    def __init__(self, unpacked: Unpacked, *, network: bool) -> None:
+    def __init__(self, unpacked: Unpacked, *, network: bool, user: str = "") -> None:
         program = shutil.which("bwrap")
         if program is None:
             raise BubblewrapError("'bwrap' is not installed")
@@ -39,7 +44,10 @@ class ImageRoot:
         self.working_dir = unpacked.image.working_dir
         self.image: Variables | None = unpacked.image.variables
         self.digest: str | None = unpacked.image.digest
-        self._user = _ids(self.root, unpacked.image.user)
+        try:
+            self._user = ids(self.root, user or unpacked.image.user)
+        except UnknownUserError as error:
+            raise ImageError(f"it is to run as {error.message}, which it does not have") from None
 
     def view(self, workspace: Workspace) -> "ImageView":
         """How a task sees `workspace`."""
@@ -130,36 +138,3 @@ def starting_place(working_dir: str | None, of_image: str) -> str:
         return str(Path(WORKSPACE, working_dir))
     # an image that does not say would start in '/', where there is nothing of the task's but 'pfs'
     return WORKSPACE if of_image in {"", "/"} else str(Path("/", of_image))
-
-
-def _ids(root: Path, user: str) -> tuple[int, int]:
-    """The numbers of `user[:group]`, looked up in the files of the image as docker does; 0 for an empty text."""
-    name, _, group = user.partition(":")
-    entry = _entry(root, "etc/passwd", name) if name else ["", "", "0", "0"]
-    if entry is None and not _is_number(name):
-        raise ImageError(f"the image is to run as user '{user}', which it does not have")
-    uid = int(entry[2]) if entry is not None else int(name)
-    gid = int(entry[3]) if entry is not None else 0
-    if group:
-        found = _entry(root, "etc/group", group)
-        if found is None and not _is_number(group):
-            raise ImageError(f"the image is to run as user '{user}', whose group it does not have")
-        gid = int(found[2]) if found is not None else int(group)
-    return uid, gid
-
-
-def _entry(root: Path, file: str, name: str) -> list[str] | None:
-    """The line of passwd(5) or group(5) for a name or number, None if there is none."""
-    try:
-        lines = (root / inside(root, file)).read_bytes().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    for fields in (line.split(":") for line in lines):
-        numbers = fields[2:4] if file == "etc/passwd" else fields[2:3]
-        if len(fields) >= 4 and name in {fields[0], fields[2]} and all(map(_is_number, numbers)):
-            return fields
-    return None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 10

@@ -32,7 +32,7 @@ class Sandboxes:
         self._repo = repo
         self._odb = odb
         self._stop = stop
-        self._made: dict[tuple[str, ImageSource] | None, Sandbox] = {}
+        self._made: dict[tuple[tuple[str, ImageSource] | None, str], Sandbox] = {}
         self.images: dict[str, dict[str, str]] = {}
         """Of stages with an image: by which program they ran (`by`), and which image that was (`digest`)."""
         self.notices: dict[str, None] = {}
@@ -47,12 +47,15 @@ class Sandboxes:
         """The sandbox of a stage at a tree; raise `UserError` if it cannot run here."""
         name, source = stage.transform.image, stage.transform.source
         asked = (name, source) if name is not None and source is not None else None
-        sandbox = self._made.get(asked)
+        user = stage.transform.user
+        sandbox = self._made.get((asked, user))
         if sandbox is None:
-            sandbox = sandbox_of(self._repo) if asked is None else self._image(*asked, snapshot)
-            self._made[asked] = sandbox
+            sandbox = sandbox_of(self._repo, user) if asked is None else self._image(*asked, snapshot, user)
+            self._made[asked, user] = sandbox
             if sandbox.notice:
                 self.notices[sandbox.notice] = None
+            if user and sandbox.name != "bwrap":
+                self.notices[f"commands run as you, not as user '{user}': only bubblewrap can change that"] = None
         if asked is not None:
             self.images[stage.name] = {"by": sandbox.name, **({"digest": sandbox.digest} if sandbox.digest else {})}
         return sandbox
@@ -62,7 +65,7 @@ class Sandboxes:
         for sandbox in self._made.values():
             sandbox.close()
 
-    def _image(self, name: str, source: ImageSource, snapshot: Snapshot) -> Sandbox:
+    def _image(self, name: str, source: ImageSource, snapshot: Snapshot, user: str) -> Sandbox:
         network = self._repo.config_bool("ml.network", False)
         if source.path is None and source.file is None:
             return self._container(name, source.digest, network=network)
@@ -72,7 +75,7 @@ class Sandboxes:
                 hint="git config ml.sandbox auto",
             )
         try:
-            return ImageRoot(self._unpacked(name, source, snapshot), network=network)
+            return ImageRoot(self._unpacked(name, source, snapshot), network=network, user=user)
         except BubblewrapError:
             raise
         except ImageError as error:

@@ -20,6 +20,7 @@ CLOCK = 10.0
 """Seconds that all templates of a pipeline take at most."""
 _PROCESSOR = 10
 _MEMORY = 1 << 30
+_LACKING = re.compile(r"function parameter (\w+) not bound in call")
 _ANSWER = 8 << 20
 _HERE = "pipeline.json"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -67,7 +68,17 @@ def _evaluate(requests: list[Request]) -> list[str | Refusal]:
         if len(requests) > 1:  # which one it was is found by asking one after the other
             return [each for one in requests for each in _evaluate([one])]
         return [Refusal(_CAUSES.get(answer.cause, f"Jsonnet ended with {answer.status}"))]
-    return [value if error is None else Refusal(error) for value, error in answer]
+    return [value if error is None else Refusal(error, hint=_remedy(error)) for value, error in answer]
+
+
+def _remedy(error: str) -> str | None:
+    """What to do about an argument that a template lacks."""
+    lacking = _LACKING.search(error)
+    if lacking is None:
+        return None
+    return (
+        f'give it: {{"file": …, "args": {{"{lacking[1]}": …}}}} in \'stages\', or --arg {lacking[1]}=… to git ml import'
+    )
 
 
 def _as_json(request: Request) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def spec_fields(stage: Stage) -> dict[str, Json]:
         "salt": stage.salt,
         "secrets": [[each.name, each.mount_path, each.env_var, each.key] for each in transform.secrets],
         "stdin": list(transform.stdin),
+        "user": transform.user,
         "working_dir": transform.working_dir,
     }
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}

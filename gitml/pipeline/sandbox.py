@@ -110,13 +110,15 @@ def choose_sandbox(
     worktree: Path | None = None,
     git_dir: Path | None = None,
     network: bool = False,
+    user: str = "",
     environ: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """The sandbox for a run.
 
     `setting` is 'auto' (bubblewrap where it works), 'bwrap' or 'none'; `worktree` and `git_dir` (the
     common one) are hidden from tasks; `environ`, by default our own, names the interpreters that tasks may
-    use though they lie there; `network` says whether tasks may use the network.
+    use though they lie there; `network` says whether tasks may use the network, `user` as whom they run under
+    bubblewrap.
     Raise `UserError` if bubblewrap is demanded and does not work, or for another setting.
     """
     if setting == "none":
@@ -128,18 +130,20 @@ def choose_sandbox(
     interpreters += [sys.prefix, sys.base_prefix]
     hidden = [path for path in (worktree, git_dir) if path is not None]
     try:
-        return Bubblewrap(hidden=hidden, shown=[Path(path) for path in interpreters if path], network=network)
+        shown = [Path(path) for path in interpreters if path]
+        return Bubblewrap(hidden=hidden, shown=shown, network=network, user=user)
     except BubblewrapError as error:
         if setting == "bwrap":
             raise
         return StandIn(error.reason)
 
 
-def sandbox_of(repo: Repository) -> Sandbox:
-    """The sandbox that a repository is set to; raise `UserError` as `choose_sandbox` does."""
+def sandbox_of(repo: Repository, user: str = "") -> Sandbox:
+    """The sandbox that a repository is set to, for tasks of `user`; raise `UserError` as `choose_sandbox` does."""
     return choose_sandbox(
         repo.config("ml.sandbox") or "auto",
         worktree=repo.worktree,
         git_dir=repo.common_dir,
         network=repo.config_bool("ml.network", False),
+        user=user,
     )

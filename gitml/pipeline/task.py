@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -151,7 +151,7 @@ class Attempts:
             workspace = make()
             workspace.shown = self.granted.directories
             # files for programs may hold secrets, and links into them are not what `leaked` looks at
-            workspace.lends_tmp = not self.granted.values
+            workspace.lends = not self.granted.values
             kept = False
             try:
                 found = self._attempt(workspace)
@@ -239,8 +239,10 @@ class Attempts:
         environment = {name: view.rewrite(value) for name, value in self.environment.items()}
         environment |= {"HOME": view.home, "TMPDIR": view.tmp, "PWD": directory, **self.share.variables}
         environment |= self.granted.variables
+        host = transform.image is not None and self.sandbox.image is None and not self.sandbox.is_opaque
+        if host and "PATH" not in dict(transform.env):
+            environment["PATH"] = ":".join([environment["PATH"], *map(view.rewrite, _programs(workspace))])
         fault = None if self.sandbox.is_opaque else _check_start(view, arguments[0], directory, environment["PATH"])
-        host = transform.image is not None and self.sandbox.image is None
         if fault is not None and fault.status == NOT_FOUND and host:
             found = stand_in(arguments, lambda name: _check_start(view, name, directory, environment["PATH"]) is None)
             if found is not None:
@@ -386,6 +388,15 @@ def _signal_name(status: int) -> str:
         return f" ({signal.Signals(status - 128).name})" if status > 128 else ""
     except ValueError:
         return ""
+
+
+def _programs(workspace: Workspace) -> Iterator[str]:
+    """Directories of programs that stand for those of an image, whose own search path nobody told us."""
+    for place, source in sorted(workspace.mounts.items()):
+        if place.endswith("/bin") and source.is_dir():
+            yield place
+        elif (source / "bin").is_dir():
+            yield f"{place}/bin"
 
 
 def _check_start(view: View, name: str, directory: str, search: str) -> Failure | None:

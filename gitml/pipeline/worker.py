@@ -137,7 +137,7 @@ class Bench:
         self._workspaces = Workspaces(self._place / "tasks", self._odb)
         self._allotment = Allotment(Machine.here(os.environ))
         self._choosing = threading.Lock()
-        self._sandboxes: dict[tuple[str, bool], Sandbox] = {}
+        self._sandboxes: dict[tuple[str, bool, str], Sandbox] = {}
         self._images = Sandboxes(self._repo, self._odb)
         self._ended = weakref.finalize(self, _clear, self._images, self._odb, self._workspaces, self._place)
 
@@ -214,13 +214,18 @@ class Bench:
             if job.stage.transform.source is not None:
                 # an image depends on what is installed on this machine, so its settings count
                 return self._images.of(job.stage, Snapshot(self._odb, job.attributes))
-            known = self._sandboxes.get((job.sandbox, job.network))
+            asked = (job.sandbox, job.network, job.stage.transform.user)
+            known = self._sandboxes.get(asked)
             if known is None:
                 # the secrets of this machine are kept from tasks as a worktree is: they are given theirs
                 known = choose_sandbox(
-                    job.sandbox, worktree=self._secrets, git_dir=self._repo.common_dir, network=job.network
+                    job.sandbox,
+                    worktree=self._secrets,
+                    git_dir=self._repo.common_dir,
+                    network=job.network,
+                    user=job.stage.transform.user,
                 )
-                self._sandboxes[job.sandbox, job.network] = known
+                self._sandboxes[asked] = known
             return known
 
     def _grant(self, job: Job) -> Granted:

@@ -113,8 +113,8 @@ class Workspace:
     _owner: "Workspaces"
     shown: Mapping[str, Path] = field(default_factory=dict)
     """Directories of the host, by the absolute place at which the task sees them, read-only."""
-    lends_tmp: bool = True
-    """Whether a result may be a link to a private temporary file."""
+    lends: bool = True
+    """Whether a result may be a link to a private temporary file, or to one in the directories of code."""
     seen_at: Path | None = None
     """Where the task saw `work`, if it was not there."""
     _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
@@ -343,6 +343,8 @@ class Workspaces:
             self._place_link(where, below, file.entry, "code")
         else:
             self._place(where, file.entry, private=True)
+            if target.startswith(b"/") and file.entry.mode != MODE_EXECUTABLE:
+                _make_runnable(where)
 
     def _files(self, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
         """Every file at or below `path`, checked to have a name that stays below it."""
@@ -554,6 +556,13 @@ def _mounts(top: Path, asked: Iterable[str], code: Sequence[CodeFile]) -> dict[s
         if not any(_is_below(place, outer) for outer in outermost):
             outermost.append(place)
     return {place: top / "mounts" / place[1:] for place in outermost}
+
+
+def _make_runnable(path: Path) -> None:
+    """Make a script executable: an image is made by commands, and one of them often was `chmod +x`."""
+    with path.open("rb") as file:
+        if file.read(2) == b"#!":
+            path.chmod(path.stat().st_mode | 0o111)
 
 
 def _is_below(path: str, top: str) -> bool:

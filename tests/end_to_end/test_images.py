@@ -146,6 +146,8 @@ def test_images_elsewhere_and_what_goes_wrong(tmp_path: Path, busybox: bytes) ->
     ]
     batched = "while pachctl next datum; do cat pfs/input/x.csv > pfs/out/b; done"
     stages.append(stage("", "batched", "tool:1", transform={"cmd": ["sh", "-c", batched], "datum_batching": True}))
+    who = "id -u > /pfs/out/a; id -g >> /pfs/out/a"
+    stages += [stage(who, "asked", transform={"user": "77:88"}), stage(who, "stranger", transform={"user": "nope"})]
     images: dict[str, Any] = {"tool:1": {"archive": str(archive)}, "gone:a": {"archive": str(tmp_path / "no.tar")}}
     images["tool:2"] = {"archive": str(archive), "digest": pin}
     project = small_project(tmp_path / "project", {"stages": stages, "images": images})
@@ -154,6 +156,8 @@ def test_images_elsewhere_and_what_goes_wrong(tmp_path: Path, busybox: bytes) ->
     done = project.ml("run", check=False)
     assert done.returncode == 2
     assert project.read("seen/a") == "0\n/workspace\n"
+    assert project.read("asked/a") == "77\n88\n"
+    assert "tool.tar': it is to run as user 'nope', which it does not have" in done.stderr + done.stdout
     assert project.read("batched/b") == project.read("input/x.csv")
     assert f'to pin this one, put "digest": "{pin}"' in done.stderr + done.stdout
     assert "command '/bin/none' is not found" in project.stage("absent")["reason"]

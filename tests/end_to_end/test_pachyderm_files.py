@@ -77,3 +77,32 @@ def test_files_written_for_pachyderm_run_as_they_are(tmp_path: Path) -> None:
     assert json.loads(project.ml("show", "--effective", "HEAD~2:count").stdout)["datum_tries"] == 3
     done = project.ml("show", "--effective", "cuont", check=False)
     assert (done.returncode, "did you mean 'count'?" in done.stderr) == (128, True)
+
+
+def test_results_on_a_branch_of_their_own_are_put_off(tmp_path: Path) -> None:
+    project = small_project(
+        tmp_path / "project", {"stages": ["edges/*.json"], "images": {"x:1": {"code": {"/": "edges/bin"}}}}
+    )
+    project.write("edges/bin/run.sh", "#!/bin/sh\ncat /pfs/images/* > /pfs/out/all\n")
+    transform = {"image": "x:1", "cmd": ["/run.sh"]}
+    images = {"pfs": {"repo": "images", "glob": "/"}}
+    edges = {"pipeline": {"name": "edges"}, "transform": transform, "input": images, "outputBranch": "dev"}
+    project.write("edges/edges.json", json.dumps(edges))
+    for name, branch in (("later", "master"), ("now", "dev")):
+        reads = {"pfs": {"repo": "edges", "branch": branch, "glob": "/*"}}
+        copy = {"cmd": ["sh"], "stdin": ["cp $edges /pfs/out/copy"]}
+        project.write(f"edges/{name}.json", json.dumps({"pipeline": {"name": name}, "transform": copy, "input": reads}))
+    project.write("images/a", "1\n")
+    project.commit("first")
+    assert project.states() == dict.fromkeys(("edges", "later", "now"), "fresh")
+    assert project.read("edges-results/all") == project.read("later/copy") == "1\n"
+
+    project.write("images/a", "2\n")
+    project.commit("second")
+    assert project.states() == dict.fromkeys(("edges", "later", "now"), "fresh")
+    assert (project.read("now/copy"), project.read("later/copy")) == ("2\n", "1\n")
+    notice = project.ml("status").stderr
+    assert "'git ml run --force later' does" in notice
+    assert "are in 'edges-results', since" in notice
+    project.ml("run", "--force", "later")
+    assert project.read("later/copy") == "2\n"

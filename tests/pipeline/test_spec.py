@@ -209,6 +209,7 @@ def test_every_supported_field_becomes_a_value() -> None:
         working_dir="/work",
         image="iris:1",
         debug=True,
+        user="nobody",
         memory_volume=True,
         secrets=(Secret(name="db", env_var="TOKEN", key="token"), Secret(name="s", mount_path="/etc/s")),
     )
@@ -293,7 +294,6 @@ def test_each_ignored_field_gives_one_notice() -> None:
         "scheduling_spec",
         "tolerations",
         "transform.image_pull_secrets",
-        "transform.user",
     ]
     assert notices[0] == "'autoscaling' is ignored: there are no pods to scale (pipeline.json: stages[1])"
     many = load([stage(str(n), autoscaling=True) for n in range(3)])
@@ -515,7 +515,7 @@ def specifications(draw: st.DrawFn) -> dict[str, Any]:
     for home, name in ((made, "stage"), (made["transform"], "transform")):
         for key, field in OBJECTS[name].items():
             usable = field.disposition in {Disposition.SUPPORTED, Disposition.IGNORED} and field.object is None
-            special = key in {"cmd", "image", "output", "code", "params", "spec_commit"}
+            special = key in {"cmd", "image", "output", "output_branch", "code", "params", "spec_commit"}
             if usable and not special and draw(st.booleans()):
                 home[key] = draw(plain_values(field))
     return made

@@ -586,7 +586,6 @@ def test_what_is_refused_for_good_is_little() -> None:
         "determined",
         "tf_job",
         "repo_type",
-        "output_branch",
         "s3",
     }
 

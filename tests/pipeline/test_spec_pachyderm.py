@@ -97,6 +97,76 @@ def test_a_project_that_only_pachctl_was_told_is_no_hindrance() -> None:
     ]
 
 
+def test_results_of_a_branch_are_those_that_are_made_here() -> None:
+    pipeline, _ = load(
+        stage("edges", reads("images"), output_branch="dev"),
+        stage("same", reads("edges", branch="dev")),
+        stage("later", {"cross": [reads("edges"), reads("images")]}),
+        stage("part", reads("edges/a", trigger={"branch": "dev", "size": "1K"})),
+        stage("other", reads("edges", branch="release")),
+        stage("usual", reads("same", branch="master"), outputBranch="master"),
+    )
+    found = {
+        each.name: [(leaf.path, leaf.upstream, leaf.branch, leaf.never) for leaf in each.inputs]
+        for each in pipeline.stages
+    }
+    assert found == {
+        "edges": [(b"images", None, "", False)],
+        "same": [(b"edges", "edges", "", False)],
+        "later": [(b"edges", "edges", "", True), (b"images", None, "", False)],
+        "part": [(b"edges/a", "edges", "", False)],
+        "other": [(b"edges", None, "release", False)],
+        "usual": [(b"same", "same", "", False)],
+    }
+    assert [notice.partition(" (")[0] for notice in pipeline.notices] == [
+        "results of stage 'edges' are on 'dev', and 'master' of them is read: a change of them alone runs nothing,"
+        " 'git ml run --force later' does"
+    ]
+
+
+def test_a_branch_of_results_has_a_name_that_git_takes() -> None:
+    with pytest.raises(SpecError, match="'a b' is not the name of a branch"):
+        load(stage("edges", reads("images"), output_branch="a b"))
+
+
+def test_results_stay_clear_of_what_a_pipeline_is_called_after() -> None:
+    files = {
+        "edges/pipeline.yaml": json.dumps(
+            stage("edges", reads("images"), transform={"image": "acme/edges", "cmd": ["a"]})
+        ),
+        "edges/src/a.py": "",
+        "count/run.sh": "",
+        "sum/run.sh": "",
+    }
+    stages = [
+        "edges/pipeline.yaml",
+        stage("count", reads("edges"), transform={"image": "acme/count", "cmd": ["/run.sh"]}),
+        stage("sum", reads("count"), output="sums"),
+        stage("other", reads("edges")),
+    ]
+    images = {"acme/edges": {"code": {"/src": "edges/src"}}, "acme/count": {"code": [{"/": "count"}]}}
+    images |= {"acme/sum": {"code": {"/sum": "sum"}}, "acme/all": {"code": ["."]}, "acme/none": {}}
+    snapshot = tree_with({**DATA, **files, "pipeline.json": json.dumps({"stages": stages, "images": images})})
+    pipeline = load_pipeline(snapshot)
+    assert pipeline is not None
+    assert {each.name: each.output for each in pipeline.stages} == {
+        "edges": b"edges-results", "count": b"count-results", "sum": b"sums", "other": b"other",
+    }  # fmt: skip
+    assert paths(pipeline, "count") == [("edges", b"edges-results", "edges")]
+    assert pipeline.notices == (
+        "results of stage 'edges' are in 'edges-results', since 'edges/pipeline.yaml' is none of them"
+        " (edges/pipeline.yaml: pipeline.name)",
+        "results of stage 'count' are in 'count-results', since 'count' is none of them"
+        " (pipeline.json: stages[1].pipeline.name)",
+    )
+    assert effective_specification(snapshot, "edges")["output"] == "edges-results"
+
+
+def test_results_that_are_put_beside_may_still_be_in_the_way() -> None:
+    with pytest.raises(SpecError, match="'a-results' is also the output of stage"):
+        load(stage("a", reads("images")), stage("a-results", reads("images")), images={"x": {"code": {"/a": "a"}}})
+
+
 def test_defaults_may_name_the_project() -> None:
     pipeline, _ = load(
         stage("edges", reads("frames")), defaults={"pipeline": {"name": "x", "project": {"name": "video"}}}

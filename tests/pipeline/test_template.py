@@ -93,6 +93,14 @@ def test_what_is_wrong_is_said(item: Any, message: str) -> None:
     assert [message in error.message for error in checked.problems] == [True]
 
 
+def test_an_argument_that_is_missing_is_named_in_the_form_it_is_given_in() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(tree_with(pipeline_json(edges())))
+    assert caught.value.hint is not None
+    assert '"args": {"suffix": …}' in caught.value.hint
+    assert "--arg suffix=…" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

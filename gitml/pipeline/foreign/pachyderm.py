@@ -405,7 +405,7 @@ def _stand_for_images(specs: list[tuple[str, dict[str, Any], Place]], present: P
             transforms.setdefault(image, []).append(transform)
             near.setdefault(image, file)
     for image, used in transforms.items():
-        found = stand_in(used, near[image], present.files)
+        found = stand_in(used, near[image], present.files, image)
         result.images[image] = found.as_entry()
         where = f"images: {image}"
         for path in found.unknown:

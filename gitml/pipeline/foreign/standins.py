@@ -15,6 +15,7 @@ UNKNOWN = "TODO"
 
 _PATH = re.compile(r"(?<![\w/.$:}*-])/(?:[\w.+-]+/)*[\w.+-]+")
 _WORD = re.compile(r"(?<![\w/.$-])(?:\./)?[\w+-][\w./+-]*\.(?:py|sh|R|r|jl|js|rb|pl|jar|lua|php)(?![\w/])")
+_PART = re.compile(r"[A-Za-z0-9]+")
 _OF_THE_MACHINE = frozenset({"pfs", "bin", "sbin", "usr", "lib", "lib64", "tmp", "dev", "etc", "proc", "sys", "var"})
 _DEFAULT = "/code"
 
@@ -35,18 +36,22 @@ class StandIn:
         return ({"code": code} if code else {}) | ({"working_dir": self.working_dir} if self.working_dir else {})
 
 
-def stand_in(transforms: Iterable[Mapping[str, Any]], near: str, files: frozenset[str]) -> StandIn:
+def stand_in(transforms: Iterable[Mapping[str, Any]], near: str, files: frozenset[str], image: str = "") -> StandIn:
     """What stands for the image of these transforms.
 
-    `near` is the file of the specification: of files with the same name the one closest to it is meant. One that is not
-    closer than another is no answer.
+    `near` is the file of the specification: of files with the same name the one closest to it is meant, and of those
+    as close the one whose directories have most words of the name of the image. If that leaves several there is no
+    answer.
     """
     result = StandIn()
     for transform in transforms:
         base = str(transform.get("working_dir") or "")
+        secrets = list(_secrets(transform))
         for path in _named(transform):
+            if _covered(path, secrets):
+                continue
             place = posixpath.normpath(posixpath.join(base or _DEFAULT, path))
-            source = _source(place if path.startswith("/") or base else path, near, files)
+            source = _source(place if path.startswith("/") or base else path, near, files, image)
             if source is None:
                 if path.startswith("/") and not _covered(place, result.code):
                     result.unknown.append(place)
@@ -60,6 +65,15 @@ def stand_in(transforms: Iterable[Mapping[str, Any]], near: str, files: frozense
             unknown.append(path)
     result.unknown = unknown
     return result
+
+
+def _secrets(transform: Mapping[str, Any]) -> Iterator[str]:
+    """Where secrets are: no place of the image, whatever commands do there."""
+    found = transform.get("secrets")
+    for secret in found if isinstance(found, list) else ():
+        place = (secret.get("mount_path") or secret.get("mountPath")) if isinstance(secret, dict) else None
+        if isinstance(place, str) and place.strip("/"):
+            yield "/" + place.strip("/")
 
 
 def _named(transform: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +90,7 @@ def _named(transform: Mapping[str, Any]) -> Iterator[str]:
                     yield match[0].removeprefix("./")
 
 
-def _source(path: str, near: str, files: frozenset[str]) -> str | None:
+def _source(path: str, near: str, files: frozenset[str], image: str) -> str | None:
     """The file of the repository that `path` of an image most likely is, None if none or several could be."""
     wanted = [part for part in path.split("/") if part]
     home = near.split("/")[:-1]
@@ -93,6 +107,10 @@ def _source(path: str, near: str, files: frozenset[str]) -> str | None:
     (same, close), best = max(ranked.items())
     if named > 1 and same == 1 and close < len(home):
         return None  # a common name somewhere else, `train.py` of another project
+    called = set(_PART.findall(image))
+    likeness = {file: len(called.intersection(_PART.findall(posixpath.dirname(file)))) for file in best}
+    most = max(likeness.values())
+    best = [file for file in best if likeness[file] == most]
     return best[0] if len(best) == 1 else None
 
 

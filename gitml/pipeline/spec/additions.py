@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, printable, quoted
@@ -201,6 +202,15 @@ class Images:
             )
             for name, entry in value.items()
         }
+
+    def places(self) -> Iterator[bytes]:
+        """The paths of the repository that stand for images, as far as they can be read."""
+        for entry in self._entries.values():
+            mounts = entry.get("code")
+            for item in () if mounts is None else [mounts] if isinstance(mounts.value, dict) else mounts.value:
+                for source in item.value.values() if isinstance(item.value, dict) else [item]:
+                    with suppress(SpecError):
+                        yield repository_path(str(source.value), source.place)
 
     def entry(self, image: Node) -> Node:
         """What `images` says of the image that a stage names, an empty object if nothing."""

@@ -161,10 +161,9 @@ _STAGE = {
         about="Images among the results, and columns of tables that 'git ml diff' draws, old and new over each other.",
     ),
     "egress": _object("egress", "Where the results are copied to once they are committed."),
-    "output_branch": _never(
-        "not supported: results stand on the branch that they were made from",
-        "take it out; stages that shall not read results yet can read a branch of yours: 'branch' in 'input.pfs'",
-        "master",
+    "output_branch": Field(
+        kind=Kind.STRING,
+        about="What inputs call the branch of these results; those that read 'master' of them instead are put off.",
     ),
     "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
     "service": _never(
@@ -242,7 +241,10 @@ _TRANSFORM = {
         about="Whether the command is started once for many datums, and asks for each with 'pachctl next datum'.",
     ),
     "image_pull_secrets": _ignored(Kind.STRINGS, "container engines have their own logins"),
-    "user": _ignored(Kind.STRING, "commands run as you, or as the user that an archive of the image names"),
+    "user": Field(
+        kind=Kind.STRING,
+        about="User, and group after a colon, that commands run as under bubblewrap; elsewhere they run as you.",
+    ),
     "debug": Field(kind=Kind.BOOLEAN, about="Whether logs tell how each command was started and what it took."),
     "memory_volume": Field(kind=Kind.BOOLEAN, about="Whether workspaces lie in memory, where they fit."),
     "dockerfile": _ignored(Kind.STRING, "no image is built"),

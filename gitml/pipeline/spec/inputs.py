@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from gitml.errors import UserError
 from gitml.pipeline.glob import Glob, compile_glob
@@ -40,17 +42,25 @@ _FORBIDDEN = frozenset({"out", ".env", ".", ".."})
 class InputReader:
     """Reads the inputs of one stage.
 
-    `stages` maps every stage of the pipeline to its output directory, `project` is that of the stage. Inputs of a
-    cross, union, join or group come sorted by the name of their first leaf, as Pachyderm does (`pps.SortInput`).
+    `stages` maps every stage of the pipeline to its output directory, `branches` those with an `output_branch` to it;
+    `project` is that of the stage. Inputs of a cross, union, join or group come sorted by the name of their first leaf,
+    as Pachyderm does (`pps.SortInput`).
     """
 
     def __init__(
-        self, stage: str, project: str, stages: dict[str, bytes], around: Surroundings, findings: Findings
+        self,
+        stage: str,
+        project: str,
+        stages: dict[str, bytes],
+        around: Surroundings,
+        findings: Findings,
+        branches: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._findings = findings
         self._stage = stage
         self._project = project
         self._stages = stages
+        self._branches = branches
         self._around = around
 
     def read(self, node: Node) -> Input:
@@ -85,10 +95,11 @@ class InputReader:
         repo = node.require("repo")
         trigger = node.get("trigger")
         watched = trigger.get("branch") if trigger is not None else None
-        branch = _branch(watched if watched is not None else node.get("branch"))
+        branch = branch_name(watched if watched is not None else node.get("branch"))
         commit = _commit(node.get("commit"), node.get("branch"))
         text = repo.value
         repo = Node(self._within(repo, node.get("project")), repo.place)
+        branch, put_off = self._results(repo, branch)
         path, upstream = self._elsewhere(repo) if branch or commit else self._resolve(repo)
         name = node.get("name")
         chosen = name.value if name is not None and name.value else mount_name(text)
@@ -113,7 +124,7 @@ class InputReader:
             branch=branch,
             commit=commit,
             empty_files=flag(node, "empty_files"),
-            never=propagation is not None and flag(propagation, "never"),
+            never=put_off or (propagation is not None and flag(propagation, "never")),
             reference=flag(node, "reference"),
             trigger=_trigger(trigger) if trigger is not None else None,
         )
@@ -181,6 +192,26 @@ class InputReader:
         path = repository_path(text, place)
         outputs = self._around.outputs
         return text in self._stages or outputs.above(path) is not None or self._around.snapshot.get(path) is not None
+
+    def _results(self, repo: Node, branch: str) -> tuple[str, bool]:
+        """The git branch of an input, and whether it is put off, where it reads a stage with an `output_branch`.
+
+        Under that name the results are asked for that are made on this branch. `master` of them is another branch in
+        Pachyderm, which somebody moves by hand, so that what reads it does not follow by itself.
+        """
+        text = str(repo.value)
+        stage = text if text in self._stages else self._around.outputs.above(repository_path(text, repo.place))
+        own = self._branches.get(stage, "") if stage is not None else ""
+        if stage is None or not own:
+            return branch, False
+        if branch:
+            return ("" if branch == own else branch), False
+        self._findings.remark(
+            f"results of stage {quoted(stage)} are on {quoted(own)}, and 'master' of them is read: a change of them"
+            f" alone runs nothing, 'git ml run --force {self._stage}' does",
+            repo.place,
+        )
+        return "", True
 
     def _elsewhere(self, repo: Node) -> tuple[bytes, None]:
         """The path that `repo` names in another commit. What stages make there is data as any other."""
@@ -253,8 +284,8 @@ def project_name(node: Node | None) -> str:
     return text
 
 
-def _branch(node: Node | None) -> str:
-    """The git branch of a field `branch`, empty if it stands for the commit being evaluated."""
+def branch_name(node: Node | None) -> str:
+    """The git branch of a field, empty if it stands for the commit being evaluated."""
     text = str(node.value) if node is not None else ""
     if node is None or text in {"", "master"}:
         return ""
@@ -270,7 +301,7 @@ def _commit(node: Node | None, branch: Node | None) -> str:
         return ""
     if not _is_ref_name(text):
         raise SpecError(node.place, f"{quoted(text)} is neither an oid nor a tag", hint="git rev-parse HEAD gives one")
-    if branch is not None and _branch(branch):
+    if branch is not None and branch_name(branch):
         raise SpecError(node.place, "'commit' and 'branch' in one input", hint="a commit needs no branch: take it out")
     return text
 

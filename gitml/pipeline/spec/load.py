@@ -18,7 +18,7 @@ from gitml.pipeline.spec.effective import effective
 from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
 from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader, check_glob, project_name
+from gitml.pipeline.spec.inputs import InputReader, branch_name, check_glob, project_name
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
 from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
@@ -34,6 +34,8 @@ from gitml.store.tree import Snapshot
 _WRAPPED = frozenset({"stages", "defaults", "images"})
 _GLOB = re.compile(r"[*?\[{(]")
 _NAME = re.compile(STAGE_NAME)
+_BESIDE = b"-results"
+"""What the output of a stage is called after its name, if specifications or code lie where the name says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class _Draft:
     project: str
     output: bytes
     output_place: Place
+    branch: str
+    """What inputs call the branch of the results; empty: `master`."""
     sound: bool
     """Whether all its fields could be read."""
 
@@ -129,6 +133,7 @@ def _load(
         defaults = Node({"executor": common, **under}, document.place)
     at = document.place.field("images")
     table = findings.guarded(None, Images, images.value if images is not None else None, at, findings)
+    kept = [*files, *(table.places() if table is not None else ())]
     drafts: list[_Draft] = []
     for value, place in found:
         before = len(findings.problems)
@@ -137,7 +142,7 @@ def _load(
             continue
         sound = len(findings.problems) == before
         try:
-            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound))
+            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound, kept, findings))
         except SpecError as error:
             if sound:
                 findings.refuse(error)
@@ -147,10 +152,11 @@ def _load(
         findings.guarded(None, _check_output, draft, files, snapshot)
     around = Surroundings(snapshot, outputs)
     directories = {draft.name.value: draft.output for draft in drafts}
+    branches = {draft.name.value: draft.branch for draft in drafts if draft.branch}
     stages: dict[str, Stage] = {}
     for draft in drafts:
         if draft.sound and table is not None:
-            stages[draft.name.value] = _stage(draft, directories, around, table, findings)
+            stages[draft.name.value] = _stage(draft, directories, branches, around, table, findings)
     if findings.problems:
         return Pipeline(stages=()), drafts
     ordered = findings.guarded((), _in_order, drafts, stages)
@@ -302,7 +308,8 @@ def is_wrapped(document: Any) -> bool:
     return isinstance(document, dict) and bool(_WRAPPED & document.keys())
 
 
-def _draft(node: Node, sound: bool) -> _Draft:
+def _draft(node: Node, sound: bool, kept: Sequence[bytes], findings: Findings) -> _Draft:
+    """What is known of a stage by itself. Its results stay clear of `kept`, unless it says where they go."""
     pipeline = node.require("pipeline")
     name, project = pipeline.require("name"), pipeline.get("project")
     within = project_name(project.get("name")) if project is not None else ""
@@ -319,7 +326,13 @@ def _draft(node: Node, sound: bool) -> _Draft:
     path = repository_path(output.value if output is not None else name.value, place)
     if not path:
         raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
-    return _Draft(node, name, within, path, place, sound)
+    there = next((each for each in kept if each and inside(each, path)), None)
+    if output is None and there is not None:  # elsewhere a pipeline may be called as the directory that it is kept in
+        elsewhere = path + _BESIDE
+        where = f"results of stage {quoted(name.value)} are in {quoted(elsewhere)}"
+        findings.remark(f"{where}, since {quoted(there)} is none of them", place)
+        path = elsewhere
+    return _Draft(node, name, within, path, place, branch_name(node.get("output_branch")), sound)
 
 
 def _apart(drafts: list[_Draft], findings: Findings) -> list[_Draft]:
@@ -370,7 +383,12 @@ def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None
 
 
 def _stage(
-    draft: _Draft, directories: dict[str, bytes], around: Surroundings, images: Images, findings: Findings
+    draft: _Draft,
+    directories: dict[str, bytes],
+    branches: dict[str, str],
+    around: Surroundings,
+    images: Images,
+    findings: Findings,
 ) -> Stage:
     node, held = draft.node, findings.guarded
     nothing = Transform(cmd=()), None
@@ -379,7 +397,7 @@ def _stage(
     workers = node.get("parallelism_spec")
     asked = held(0, _count, workers.get("constant") if workers is not None else None)
     tries = node.get("datum_tries")
-    reader = InputReader(draft.name.value, draft.project, directories, around, findings)
+    reader = InputReader(draft.name.value, draft.project, directories, around, findings, branches)
     return Stage(
         name=draft.name.value,
         project=draft.project,
@@ -442,6 +460,7 @@ def _transform(
         image=image.value if image is not None else None,
         source=held(None, images.source, image, around) if image is not None else None,
         secrets=held((), secrets, node.nodes("secrets")),
+        user=node.text("user"),
         datum_batching=flag(node, "datum_batching"),
         debug=flag(node, "debug"),
         memory_volume=flag(node, "memory_volume"),

@@ -175,6 +175,8 @@ class Transform:
     source: ImageSource | None = None
     """Where commands find the files of the image; None: the host stands for it."""
     secrets: tuple[Secret, ...] = ()
+    user: str = ""
+    """`user[:group]`, names or numbers, that commands run as where they can; empty: as the image says, or as we do."""
     datum_batching: bool = False
     """Whether the command asks for one datum after another."""
     debug: bool = False

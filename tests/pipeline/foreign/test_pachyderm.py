@@ -187,6 +187,23 @@ def test_what_stands_for_an_image(cmd: list[str], files: set[str], entry: dict[s
     assert taken(spec("a", transform={"cmd": cmd, "image": "x:1"}), images=frozenset({"x:1"})).images == {}
 
 
+def test_of_several_directories_the_one_called_like_the_image_stands_for_it() -> None:
+    files = frozenset({"ml/train-lda/train.py", "ml/train-svm/train.py", "ml/infer/infer.py"})
+    transform = {"cmd": ["python3", "/code/train.py"]}
+    for image, directory in (("acme/ml-train:svm", "ml/train-svm"), ("acme/ml:py-lda-3", "ml/train-lda")):
+        assert stand_in([transform], "ml/train.json", files, image).as_entry() == {"code": {"/code": directory}}
+    for image in ("acme/ml-train:3", "acme/lda-and-svm", ""):
+        assert stand_in([transform], "ml/train.json", files, image).unknown == ["/code/train.py"]
+
+
+def test_secrets_are_no_part_of_the_image() -> None:
+    script = ["chmod 600 /secrets/db/pass; /opt/load.sh /secrets/db/pass < /pfs/in/x", "cat /secrets/dbx"]
+    for key in ("mount_path", "mountPath"):
+        transform = {"cmd": ["sh"], "stdin": script, "secrets": [{"name": "db", key: "/secrets/db/"}, {"name": "x"}]}
+        found = stand_in([transform], "load.json", frozenset({"opt/load.sh"}))
+        assert (found.code, found.unknown) == ({"/opt": "opt"}, ["/secrets/dbx"])
+
+
 def test_a_common_name_in_another_project_is_no_guess() -> None:
     files = frozenset({"ml/other/train.py", "far/train.py"})
     transform = {"cmd": ["python3", "/code/train.py"]}

@@ -12,6 +12,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.pipeline.code import CodeFile
 from gitml.pipeline.collect import (
     Collected,
     DuplicateOutputError,
@@ -21,6 +22,7 @@ from gitml.pipeline.collect import (
     merge_outputs,
 )
 from gitml.pipeline.datum import DatumInput
+from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted
 from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
@@ -249,6 +251,32 @@ ln -s "$TMPDIR/d/a" pfs/out/file; ln -s "$TMPDIR/d" pfs/out/directory; ln -s e/b
             gather(outcome.workspace, odb)
 
 
+def test_links_to_what_lies_beside_code(run: Run, sandbox: Sandbox, odb: MemoryOdb) -> None:
+    places = ["src/a"] + (["/code/d/a"] if sandbox.name == "bwrap" else [])
+    code = [CodeFile(place, place.encode(), Entry(MODE_FILE, odb.write("blob", b"1"))) for place in places]
+    text = """
+echo 2 > src/made; ln -s $PWD/src/a pfs/out/a; ln -s ../../src/made pfs/out/made; ln -s ../../src pfs/out/all
+test -d /code && { echo 3 > /code/d/made; ln -s /code/d/made pfs/out/mounted; ln -s /code/d pfs/out/d; }
+true
+"""
+    expected = {b"a": b"1", b"made": b"2\n", b"all/a": b"1", b"all/made": b"2\n"}
+    if len(places) == 2:
+        expected |= {b"mounted": b"3\n", b"d/a": b"1", b"d/made": b"3\n"}
+    with run(text, code=code, mounts=["/code/d"]) as outcome:
+        assert outcome.workspace is not None
+        found = files(odb, gather(outcome.workspace, odb).tree)
+        assert {path: data for path, (_, data) in found.items()} == expected
+        (outcome.workspace.out / "up").symlink_to("/code/../etc/passwd")
+        with pytest.raises(OutputError, match=r"outside the workspace|does not exist"):
+            gather(outcome.workspace, odb)
+    secret = Granted(values=(("s", b"a secret value"),))
+    for place in places:  # what is looked through for secrets is the output itself
+        with run(f'ln -s "$(realpath {place})" pfs/out/s', code=code, mounts=["/code/d"], granted=secret) as outcome:
+            assert outcome.workspace is not None
+            with pytest.raises(OutputError, match=r"outside the workspace|neither an input"):
+                gather(outcome.workspace, odb)
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [
@@ -257,7 +285,6 @@ ln -s "$TMPDIR/d/a" pfs/out/file; ln -s "$TMPDIR/d" pfs/out/directory; ln -s e/b
         ("/tmp/../etc/passwd", "outside the workspace"),
         ("/tmp/nothing", "does not exist"),
         ("../../../../../../../etc/passwd", "outside the workspace"),
-        ("../../code.py", "neither an input nor an output"),
         ("..", "neither an input nor an output"),
         ("/pfs", "neither an input nor an output"),
         ("nothing", "does not exist"),

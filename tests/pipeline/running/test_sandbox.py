@@ -1,4 +1,5 @@
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -153,6 +154,35 @@ def test_there_is_no_network_unless_allowed(make_workspace: Callable[..., Worksp
         )
         assert "refused" in inside(bubblewrap(), workspace, connect)
         assert inside(bubblewrap(network=True), workspace, connect) == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("nobody", None), ("4711", "4711 0"), ("4711:4712", "4711 4712"), ("nobody:4712", None), ("nobody-such", "")],
+)
+def test_a_task_is_the_user_that_is_asked_for(
+    user: str, expected: str | None, make_workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    try:
+        sandbox = choose_sandbox("bwrap", worktree=tmp_path / "repo", user=user)
+    except BubblewrapError as error:
+        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    if expected is None:
+        nobody = pwd.getpwnam("nobody")
+        expected = f"{nobody.pw_uid} {user.partition(':')[2] or nobody.pw_gid}"
+    with make_workspace() as workspace:
+        view = sandbox.view(workspace)
+        command = "echo $(id -u) $(id -g) > /pfs/out/o; mkdir /pfs/out/d; touch /pfs/out/d/e; test -O /pfs/out/o"
+        inside = Inside(command=["sh", "-ec", command], directory="/workspace", variables={"PATH": os.defpath})
+        subprocess.run(view.arguments(inside, None), check=True, env=view.variables(inside))
+        found = (workspace.out / "o").read_text().strip()
+        made = (workspace.out / "d/e").stat()
+        assert (made.st_uid, made.st_gid) == (os.getuid(), os.getgid())
+    if expected:
+        assert (found, sandbox.notice) == (expected, None)
+    else:
+        assert found == f"{os.getuid()} {os.getgid()}"
+        assert sandbox.notice == "commands run as you: this machine has not user 'nobody-such'"
 
 
 def test_processes_outside_are_out_of_sight(make_workspace: Callable[..., Workspace]) -> None:

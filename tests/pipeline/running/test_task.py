@@ -125,6 +125,21 @@ def test_a_command_that_is_not_executable(run: Run, odb: MemoryOdb) -> None:
     assert run(["train.sh"], code=code, env=(("PATH", "."),)).message == "command 'train.sh' is not executable"
 
 
+def test_programs_of_an_image_are_found_by_name(run: Run, odb: MemoryOdb) -> None:
+    text = b'#!/bin/sh\nprintf %s "${0##*/} $1" > "$2"\n'
+    code = [
+        CodeFile(place, b"", Entry(MODE_FILE, odb.write("blob", text))) for place in ("/go/bin/tool", "/opt/x/bin/app")
+    ]
+    mounts = ["/go/bin", "/opt/x"]
+    for name in ("tool", "app"):
+        with run([name, "1", "/pfs/out/o"], code=code, mounts=mounts, image="acme/x:1") as outcome:
+            assert outcome.workspace is not None, outcome.message
+            assert (outcome.workspace.out / "o").read_text() == f"{name} 1"
+    for fields in ({}, {"image": "acme/x:1", "env": (("PATH", "/usr/bin:/bin"),)}):
+        outcome = run(["tool"], code=code, mounts=mounts, **fields)
+        assert outcome.message == "command 'tool' is not found"
+
+
 def test_an_interpreter_that_is_missing(run: Run, odb: MemoryOdb) -> None:
     code = [CodeFile("train.sh", b"", Entry(MODE_EXECUTABLE, odb.write("blob", b"#!/no/such\n")))]
     outcome = run(["./train.sh"], code=code)

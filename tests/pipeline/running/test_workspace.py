@@ -78,6 +78,19 @@ def test_placed_files_keep_the_executable_bit_and_have_one_time(make_workspace: 
         assert {each.st_mtime for each in status.values()} == {STAMP}
 
 
+def test_scripts_of_an_image_can_be_run_whatever_their_mode(make_workspace: Make, odb: MemoryOdb) -> None:
+    def file(place: str, text: bytes) -> CodeFile:
+        return CodeFile(place, place.encode(), Entry(MODE_FILE, odb.write("blob", text)))
+
+    script, long = b"#!/bin/sh\n", b"#!/bin/sh\n" + LARGE
+    code = [file("/app/run.sh", script), file("/app/long.sh", long), file("/app/data", b"# 1"), file("run.sh", script)]
+    with make_workspace({}, code=code, mounts=["/app"]) as workspace:
+        for path, mode in (("run.sh", True), ("long.sh", True), ("data", False)):
+            status = (workspace.mounts["/app"] / path).stat()
+            assert (bool(status.st_mode & stat.S_IXUSR), status.st_mtime) == (mode, STAMP), path
+        assert not (workspace.work / "run.sh").stat().st_mode & stat.S_IXUSR
+
+
 def test_pointers_are_resolved_and_large_content_is_written_once(make_workspace: Make, odb: MemoryOdb) -> None:
     files = {"model": pointer_to(odb, LARGE), "small": pointer_to(odb, b"tiny"), "plain": LARGE}
     with make_workspace({"x": files}) as one, make_workspace({"x": files}) as two:
