@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.warm import can_be_warm, warm
 
 BIN = str(Path(sys.executable).parent)
 
@@ -64,19 +66,16 @@ class Project:
             capture_output=True,
             check=False,
         )
-        result = subprocess.CompletedProcess(
-            command, done.returncode, os.fsdecode(done.stdout), done.stderr.decode("utf-8", "replace")
-        )
-        assert "Traceback" not in result.stderr, result.stderr
-        if check and result.returncode:
-            raise AssertionError(f"{' '.join(command)}: {result.returncode}\n{result.stdout}\n{result.stderr}")
-        return result
+        return _judge(command, done, check=check)
 
     def git(self, *arguments: str, check: bool = True, **extra: str) -> str:
         return self.run("git", *arguments, check=check, extra=extra).stdout.removesuffix("\n")
 
     def ml(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-        return self.run("git", "ml", *arguments, check=check, extra=extra)
+        if not can_be_warm(arguments, extra):
+            return self.run("git", "ml", *arguments, check=check, extra=extra)
+        done = warm().run(arguments, self.path, self.environment(**extra))
+        return _judge(("git", "ml", *arguments), done, check=check)
 
     def json(self, *arguments: str, check: bool = True) -> Any:
         return json.loads(self.ml(*arguments, "--json", check=check).stdout)
@@ -139,6 +138,19 @@ class Project:
             assert time.monotonic() < end, "the condition never came true"
             time.sleep(0.02)
         return value
+
+
+def _judge(
+    command: Sequence[str], done: subprocess.CompletedProcess[bytes], *, check: bool
+) -> subprocess.CompletedProcess[str]:
+    """What a command said as text; fails the test if the command has failed, or has shown a traceback."""
+    result = subprocess.CompletedProcess(
+        command, done.returncode, os.fsdecode(done.stdout), done.stderr.decode("utf-8", "replace")
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(command)}: {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
 
 
 def _alive(pid: int) -> bool:
