@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.warm import can_be_warm, warm
 
@@ -173,3 +176,25 @@ def small_project(path: Path, pipeline: Any = None) -> Project:
     project.write("input/x.csv", "x\n")
     project.write("input/y.csv", "y\n")
     return project
+
+
+def prepared(build: Callable[[Path], Project]) -> Callable[..., Project]:
+    """A fixture: the project that `build` makes in an empty directory, made once in each process, copied for each test.
+
+    Nothing may run there any more when `build` ends, and nothing of it may name the directory.
+    """
+    made: list[tuple[Path, Path]] = []
+
+    @pytest.fixture(name=build.__name__)
+    def copied(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+        if not made:
+            top = tmp_path_factory.mktemp("prepared")
+            made.append((top, build(top).path.relative_to(top)))
+        top, below = made[0]
+        shutil.copytree(top, tmp_path, symlinks=True, dirs_exist_ok=True)
+        project = Project(tmp_path / below)
+        # the index knows the files by their inodes
+        project.git("update-index", "-q", "--refresh", check=False)
+        return project
+
+    return copied
