@@ -5,7 +5,7 @@ its own, with its own environment, directory, pipes and exit; only what git does
 and the reading of modules is left out. Hooks, filters, runners, workers and whatever a test starts itself begin from
 nothing, as always. `GITML_COLD=1` starts every command from nothing.
 
-Run as a program this is that process: it takes requests from a socket until its standard input ends.
+Run as a program this is that process: it takes requests from a socket until nobody has the other end any more.
 """
 
 import atexit
@@ -17,13 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 COLD = bool(os.environ.get("GITML_COLD"))
 Done = subprocess.CompletedProcess[bytes]
@@ -33,24 +32,23 @@ class Warm:
     """The process that forks, seen from the tests of one pytest process."""
 
     def __init__(self) -> None:
-        self._top = tempfile.TemporaryDirectory(prefix="gitml-warm-")
-        self._address = str(Path(self._top.name) / "socket")
-        # it lives as long as the pipe to its standard input is open
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, self._address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-        self._process.stdout.close()
+        # a packet is a request; it has no address, so nobody else can send one
+        self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(its.fileno())], pass_fds=[its.fileno()], cwd="/"
+            )
         exec_path = subprocess.run(["git", "--exec-path"], capture_output=True, check=True, text=True).stdout.strip()
         self._exec_path = exec_path
         atexit.register(self._close)
 
     def _close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._top.cleanup()
+        self._socket.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:  # a fork of the tests that outlives them holds the socket open
+            self._process.kill()
+            self._process.wait()
 
     def run(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Done:
         """Run `git ml` with these arguments to its end, nothing on its standard input."""
@@ -58,17 +56,19 @@ class Warm:
         variables = {**environment, "PATH": f"{self._exec_path}{os.pathsep}{environment['PATH']}"}
         message = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "environment": variables}).encode()
         output, errors = os.pipe(), os.pipe()
-        with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no path
-            connection.connect(self._address)
-            try:
-                socket.send_fds(connection, [b"x"], [nothing.fileno(), output[1], errors[1]])
-            finally:
-                os.close(output[1])
-                os.close(errors[1])
-            connection.sendall(message)
-            connection.shutdown(socket.SHUT_WR)
+        mine, its = socket.socketpair()
+        with mine:
+            with its, open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no path
+                try:
+                    files = [its.fileno(), nothing.fileno(), output[1], errors[1]]
+                    socket.send_fds(self._socket, [b"x"], files)
+                finally:
+                    os.close(output[1])
+                    os.close(errors[1])
+            mine.sendall(message)
+            mine.shutdown(socket.SHUT_WR)
             said = _read_all(output[0], errors[0])
-            status = connection.recv(64)
+            status = mine.recv(64)
         assert status, "the process that forks has gone"
         return subprocess.CompletedProcess(["git", "ml", *arguments], int(status), *said)
 
@@ -106,16 +106,13 @@ def can_be_warm(arguments: Sequence[str], extra: Mapping[str, str]) -> bool:
 # the process itself
 
 
-def serve(address: str) -> int:
+def serve(requests: socket.socket) -> int:
     """Fork for each request; give 0 when the tests have ended, and in a forked process the exit code of its command."""
     from gitml.__main__ import main
     from gitml.cli.main import COMMANDS, build
 
     build(list(COMMANDS))
     assert len(os.listdir("/proc/self/task")) == 1, "reading a module started a thread, which no fork takes along"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(64)
     woken, waker = os.pipe()
     for end in (woken, waker):
         os.set_blocking(end, False)
@@ -124,27 +121,28 @@ def serve(address: str) -> int:
     # what is there before a fork is neither looked at nor taken apart after it: pages that are written to are copied
     gc.collect()
     gc.freeze()
-    os.write(1, b"ready\n")
     asked: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
-        for file in (0, woken, listener.fileno()):
+        for file in (woken, requests.fileno()):
             selector.register(file, selectors.EVENT_READ)
         while True:
             ready = {key.fd for key, _ in selector.select()}
-            if 0 in ready:
-                return 0
             if woken in ready:
                 os.read(woken, 4096)
                 _tell(asked)
-            if listener.fileno() not in ready:
+            if requests.fileno() not in ready:
                 continue
-            connection, _ = listener.accept()
-            files, request = _read_request(connection)
+            _, files, _, _ = socket.recv_fds(requests, 1, 4)
+            if not files:
+                return 0
+            connection = socket.socket(fileno=files.pop(0))
+            with connection.makefile("rb") as lines:
+                request = json.loads(lines.read())
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for other in (listener, connection, *asked.values()):
+                for other in (requests, connection, *asked.values()):
                     other.close()
                 for end in (woken, waker):
                     os.close(end)
@@ -187,12 +185,5 @@ def _tell(asked: dict[int, socket.socket]) -> None:
                 connection.sendall(b"%d" % os.waitstatus_to_exitcode(status))
 
 
-def _read_request(connection: socket.socket) -> tuple[list[int], dict[str, Any]]:
-    """The three standard streams of a command, and what it is."""
-    _, files, _, _ = socket.recv_fds(connection, 1, 3)
-    with connection.makefile("rb") as lines:
-        return files, json.loads(lines.read())
-
-
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1]))
+    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))
