@@ -33,7 +33,7 @@ from gitml.migrate.follow import check_worktrees
 from gitml.migrate.lfs import LfsStore, is_lfs_installed
 from gitml.migrate.recipe import FilterRecipe, Recipe, sizes_of
 from gitml.migrate.scratch import adopt_objects, locked, scratch_repository
-from gitml.migrate.selection import Choice, Selection, current_branch, fetch_remotes, select
+from gitml.migrate.selection import Choice, Selection, current_branch, distinct_files, fetch_remotes, select
 from gitml.oid import Oid
 from gitml.provenance.record import RECORDS, parse_record
 from gitml.store.content import SMALL
@@ -374,27 +374,11 @@ def _changing(commits: Mapping[Oid, Commit], trees: Mapping[Oid, Oid]) -> list[O
 def _large_paths(repo: Repository, odb: GitOdb, roots: Iterable[Oid], above: int) -> list[bytes]:
     """Paths at which any of the trees has a file of more bytes than `above` (or than what always stays plain)."""
     versions: dict[bytes, set[Oid]] = {}
-    for path, entry in _distinct_files(odb, roots):
+    for path, entry in distinct_files(odb, roots):
         versions.setdefault(path, set()).add(entry)
     sizes = sizes_of(repo, (oid for oids in versions.values() for oid in oids))
     limit = max(above, SMALL - 1)
     return sorted(path for path, oids in versions.items() if any(sizes.get(oid, 0) > limit for oid in oids))
-
-
-def _distinct_files(odb: GitOdb, roots: Iterable[Oid]) -> Iterator[tuple[bytes, Oid]]:
-    snapshot = Snapshot(odb, next(iter(roots)))
-    seen: set[tuple[Oid, bytes]] = set()
-    waiting = [(root, b"") for root in dict.fromkeys(roots)]
-    while waiting:
-        tree, directory = waiting.pop()
-        if (tree, directory) in seen:
-            continue
-        seen.add((tree, directory))
-        for name, entry in snapshot.entries(tree).items():
-            if entry.is_tree:
-                waiting.append((entry.oid, directory + name + b"/"))
-            elif entry.is_file:
-                yield directory + name, entry.oid
 
 
 def _outdated(old: Snapshot, new: Snapshot) -> Iterator[str]:

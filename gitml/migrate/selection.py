@@ -4,7 +4,7 @@ Without names it is the current branch; commits that a remote has are left alone
 asked for. Branches and tags move if their commit is rewritten, named or not. Remote-tracking refs never move.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gitml.errors import UserError
@@ -13,6 +13,7 @@ from gitml.git.odb import GitOdb, read_many
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.store.tree import Snapshot
 
 LOCAL = ("refs/heads", "refs/tags")
 HOSTED = ("refs/merge-requests", "refs/pull", "refs/pull-requests")
@@ -118,3 +119,22 @@ def fetch_remotes(repo: Repository, remotes: Iterable[str]) -> None:
                 f"cannot learn what '{remote}' has: {said[-1].removeprefix('fatal: ')}",
                 hint="to go by what it had when last fetched from: --skip-fetch",
             )
+
+
+def distinct_files(odb: GitOdb, roots: Iterable[Oid]) -> Iterator[tuple[bytes, Oid]]:
+    """Path and blob of every file of these trees; a directory that many of them have at one place is read once."""
+    waiting = [(root, b"") for root in dict.fromkeys(roots)]
+    if not waiting:
+        return
+    snapshot = Snapshot(odb, waiting[0][0])
+    seen: set[tuple[Oid, bytes]] = set()
+    while waiting:
+        tree, directory = waiting.pop()
+        if (tree, directory) in seen:
+            continue
+        seen.add((tree, directory))
+        for name, entry in snapshot.entries(tree).items():
+            if entry.is_tree:
+                waiting.append((entry.oid, directory + name + b"/"))
+            elif entry.is_file:
+                yield directory + name, entry.oid

@@ -11,11 +11,10 @@ from gitml.migrate.convert import Form
 from gitml.migrate.dvc import DvcCache, DvcRecipe, cache_places
 from gitml.migrate.lfs import MAX_POINTER_SIZE
 from gitml.migrate.recipe import ATTRIBUTES, Blob, classify, sizes_of
-from gitml.migrate.selection import Choice, select
+from gitml.migrate.selection import Choice, distinct_files, select
 from gitml.oid import Oid
 from gitml.provenance.codec import text_of
 from gitml.store.content import SMALL
-from gitml.store.tree import Snapshot
 
 _KINDS = {Form.PLAIN: "git", Form.GITML: "gitml", Form.LFS: "lfs"}
 
@@ -71,19 +70,8 @@ _Versions = dict[tuple[str, bytes], dict[bytes, int]]
 
 def _versions(repo: Repository, odb: GitOdb, roots: Sequence[Oid], limit: int) -> _Versions:
     placed: dict[bytes, dict[Oid, None]] = {}
-    snapshot = Snapshot(odb, roots[0])
-    seen: set[tuple[Oid, bytes]] = set()
-    waiting = [(root, b"") for root in dict.fromkeys(roots)]
-    while waiting:
-        tree, directory = waiting.pop()
-        if (tree, directory) in seen:
-            continue
-        seen.add((tree, directory))
-        for name, entry in snapshot.entries(tree).items():
-            if entry.is_tree:
-                waiting.append((entry.oid, directory + name + b"/"))
-            elif entry.is_file:
-                placed.setdefault(directory + name, {})[entry.oid] = None
+    for path, oid in distinct_files(odb, roots):
+        placed.setdefault(path, {})[oid] = None
     sizes = sizes_of(repo, (oid for oids in placed.values() for oid in oids))
     blobs: dict[Oid, Blob] = {}
     found: _Versions = {}

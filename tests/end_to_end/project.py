@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.warm import can_be_warm, warm
 
 BIN = str(Path(sys.executable).parent)
 
@@ -64,19 +69,16 @@ class Project:
             capture_output=True,
             check=False,
         )
-        result = subprocess.CompletedProcess(
-            command, done.returncode, os.fsdecode(done.stdout), done.stderr.decode("utf-8", "replace")
-        )
-        assert "Traceback" not in result.stderr, result.stderr
-        if check and result.returncode:
-            raise AssertionError(f"{' '.join(command)}: {result.returncode}\n{result.stdout}\n{result.stderr}")
-        return result
+        return _judge(command, done, check=check)
 
     def git(self, *arguments: str, check: bool = True, **extra: str) -> str:
         return self.run("git", *arguments, check=check, extra=extra).stdout.removesuffix("\n")
 
     def ml(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-        return self.run("git", "ml", *arguments, check=check, extra=extra)
+        if not can_be_warm(arguments, extra):
+            return self.run("git", "ml", *arguments, check=check, extra=extra)
+        done = warm().run(arguments, self.path, self.environment(**extra))
+        return _judge(("git", "ml", *arguments), done, check=check)
 
     def json(self, *arguments: str, check: bool = True) -> Any:
         return json.loads(self.ml(*arguments, "--json", check=check).stdout)
@@ -141,6 +143,19 @@ class Project:
         return value
 
 
+def _judge(
+    command: Sequence[str], done: subprocess.CompletedProcess[bytes], *, check: bool
+) -> subprocess.CompletedProcess[str]:
+    """What a command said as text; fails the test if the command has failed, or has shown a traceback."""
+    result = subprocess.CompletedProcess(
+        command, done.returncode, os.fsdecode(done.stdout), done.stderr.decode("utf-8", "replace")
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(command)}: {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -161,3 +176,25 @@ def small_project(path: Path, pipeline: Any = None) -> Project:
     project.write("input/x.csv", "x\n")
     project.write("input/y.csv", "y\n")
     return project
+
+
+def prepared(build: Callable[[Path], Project]) -> Callable[..., Project]:
+    """A fixture: the project that `build` makes in an empty directory, made once in each process, copied for each test.
+
+    Nothing may run there any more when `build` ends, and nothing of it may name the directory.
+    """
+    made: list[tuple[Path, Path]] = []
+
+    @pytest.fixture(name=build.__name__)
+    def copied(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+        if not made:
+            top = tmp_path_factory.mktemp("prepared")
+            made.append((top, build(top).path.relative_to(top)))
+        top, below = made[0]
+        shutil.copytree(top, tmp_path, symlinks=True, dirs_exist_ok=True)
+        project = Project(tmp_path / below)
+        # the index knows the files by their inodes
+        project.git("update-index", "-q", "--refresh", check=False)
+        return project
+
+    return copied

@@ -1,13 +1,12 @@
 """Bad input: one clear message, the user's commit stands, nothing is published, nothing is lost."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import Project, small_project
+from tests.end_to_end.project import Project, prepared, small_project
 
 
 def one_stage(**fields: Any) -> dict[str, Any]:
@@ -21,18 +20,9 @@ def one_stage(**fields: Any) -> dict[str, Any]:
     return {"stages": [{**stage, **fields}]}
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test leaves a project without stages, for the others to copy."""
-    return tmp_path_factory.mktemp("empty") / "project"
-
-
-@pytest.fixture
-def project(tmp_path: Path, empty: Path) -> Project:
-    if not empty.exists():
-        small_project(empty, {"stages": []})
-    shutil.copytree(empty, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+@prepared
+def project(tmp_path: Path) -> Project:
+    return small_project(tmp_path / "project", {"stages": []})
 
 
 def stage(name: str, **fields: Any) -> dict[str, Any]:

@@ -1,42 +1,29 @@
 """The commands of care as they are typed, in a project with its hooks."""
 
 import os
-import shutil
 import threading
 from pathlib import Path
 
-import pytest
-
 from gitml.errors import ExitCode
 
-from .project import Project, small_project
+from .project import Project, prepared, small_project
 from .test_storage import noise
 
 ODD = os.fsdecode(b"data/new\nline \xff")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that is set up, with one commit of data; copied by each test."""
-    made = Project(tmp_path_factory.mktemp("template") / "p")
+@prepared
+def project(tmp_path: Path) -> Project:
+    """A project that is set up, with one commit of data."""
+    made = Project(tmp_path / "p")
     made.path.mkdir()
     made.git("init", "-q", "-b", "main")
-    made.git("config", "user.name", "Ada")  # the module outlives the sealed environment of one test
-    made.git("config", "user.email", "ada@example.org")
     made.ml("install")
     made.write(".gitattributes", "data/** filter=ml -text\n")
     made.write("data/a", noise(1, 500_000))
     made.write(ODD, noise(2))
     made.commit(wait=False, GIT_COMMITTER_DATE="2001-01-01T00:00:00Z")
-    return made.path
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path) -> Project:
-    shutil.copytree(template, tmp_path / "p", symlinks=True)
-    copy = Project(tmp_path / "p")
-    copy.git("update-index", "-q", "--refresh")
-    return copy
+    return made
 
 
 def drop_a_branch(project: Project) -> None:

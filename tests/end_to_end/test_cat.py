@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 BIG = hashlib.shake_128(b"big").digest(5_000_000)
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     made = Project(tmp_path / "project")
     made.path.mkdir()

@@ -14,7 +14,7 @@ import pytest
 
 from gitml.resources import data_dir
 from tests.conftest import run_git
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 from tests.servers import KINDS, serve
 
 MISSING = 5
@@ -33,15 +33,13 @@ def bare(tmp_path: Path) -> Path:
     return where
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone that is set up, with two commits of data; copied by each test."""
-    where = tmp_path_factory.mktemp("template") / "work"
+@prepared
+def work(tmp_path: Path) -> Project:
+    """A clone that is set up, with two commits of data."""
+    where = tmp_path / "work"
     where.mkdir()
     project = Project(where)
     project.git("init", "-q", "-b", "main")
-    project.git("config", "user.name", "Ada")  # the module outlives the sealed environment of one test
-    project.git("config", "user.email", "ada@example.org")
     project.ml("install")
     project.write(".gitattributes", "data/** filter=ml -text\n")
     for version in (1, 2):
@@ -49,14 +47,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         project.write(f"data/{version}", noise(10 + version))
         project.git("add", "-A")
         project.git("commit", "-q", "-m", f"v{version}")
-    return where
-
-
-@pytest.fixture
-def work(template: Path, tmp_path: Path) -> Project:
-    shutil.copytree(template, tmp_path / "work", symlinks=True)
-    project = Project(tmp_path / "work")
-    project.git("update-index", "-q", "--refresh")
     return project
 
 

@@ -170,7 +170,7 @@ def test_two_adds_and_a_gc_at_once(tmp_path: Path) -> None:
     project = make(tmp_path / "r")
     project.git("worktree", "add", "-q", str(tmp_path / "linked"))
     linked = Project(tmp_path / "linked")
-    rounds = int(os.environ.get("GITML_FAULT_ROUNDS", "8"))
+    rounds = int(os.environ.get("GITML_FAULT_ROUNDS", "4"))
     collecting = threading.Event()
     failures: list[str] = []
 

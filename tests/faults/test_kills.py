@@ -2,8 +2,9 @@
 
 Each round changes something, starts a command, kills it (all of its processes, or one of them) after a random part of
 the time that it takes undisturbed, removes the lock files that git leaves and says how to remove, checks both
-repositories, and runs the command again to its end. `GITML_FAULT_ROUNDS` sets the rounds for each command; the two that
-take longest get half of them.
+repositories, and runs the command again to its end. The rounds of a command share its time out among them, so that few
+rounds too meet its beginning, its middle and its end. `GITML_FAULT_ROUNDS` sets the rounds for each command; the two
+that take longest get half of them.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from gitml.cli.main import main
 from tests.conftest import run_git
 from tests.end_to_end.project import Project
 
-ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "26"))
+ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "8"))
 FILES = ("data/a.bin", "data/b.bin", "data/deep/table.csv")
 
 
@@ -175,10 +176,11 @@ def test_a_kill_loses_nothing_and_the_command_completes(
     world.work.run(*command)
     length = time.monotonic() - started
     holds(world, "undisturbed")
-    for number in range(ROUNDS // 2 if name in ("checkout", "pull") else ROUNDS):
+    rounds = (ROUNDS + 1) // 2 if name in ("checkout", "pull") else ROUNDS
+    for number, moment in enumerate(moments(chance, rounds)):
         text = f"{seed} {number}"
         prepare(world, text)
-        killed = kill(world, command, chance.uniform(0, 1.05) * length, one=chance.random() < 0.3, chance=chance)
+        killed = kill(world, command, moment * length, one=number % 3 == 1, chance=chance)
         unlock(world)
         sound(world.work.path)
         if name == "push":
@@ -193,6 +195,13 @@ def test_a_kill_loses_nothing_and_the_command_completes(
         holds(world, text)
         capfd.readouterr()
     sound(world.work.path)
+
+
+def moments(chance: random.Random, rounds: int) -> list[float]:
+    """A moment in each of as many equal parts of a command's time, in any order; the last may be after its end."""
+    found = [(part + chance.random()) / rounds * 1.05 for part in range(rounds)]
+    chance.shuffle(found)
+    return found
 
 
 def kill(world: World, command: list[str], after: float, *, one: bool, chance: random.Random) -> bool:

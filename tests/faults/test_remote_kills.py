@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.project import Project
-from tests.faults.test_kills import alive, descendants
+from tests.faults.test_kills import alive, descendants, moments
 from tests.stores import KEY, SECRET, address, make_bucket, serve_moto
 
 ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "4"))
@@ -140,10 +140,10 @@ def test_killed_pushes(url: str, tmp_path: Path) -> None:
     world.change("undisturbed")
     command = ["git", "push", "-q", "origin", "main"]
     length = timed(world.work, *command)
-    for number in range(ROUNDS):
+    for number, moment in enumerate(moments(chance, ROUNDS)):
         before = world.work.head()
         world.change(f"{number}")
-        kill(world.work.path, command, chance.uniform(0, 1.05) * length, helper_alone=chance.random() < 0.4)
+        kill(world.work.path, command, moment * length, helper_alone=number % 2 == 1)
         world.check(world.work)
         world.check_store(before, world.work.head())
         world.work.run(*command)
@@ -156,14 +156,14 @@ def test_killed_fetches(url: str, tmp_path: Path) -> None:
     world = World(tmp_path, url)
     command = ["git", "fetch", "-q", "origin"]
     length = 0.0
-    for number in range(ROUNDS + 1):
+    for number, moment in enumerate([0.0, *moments(chance, ROUNDS)]):
         before = world.reader.head("origin/main")
         world.change(f"{number}", 2_000_000 if number % 2 else 100_000)
         world.work.git("push", "-q", "origin", "main")
         if number == 0:
             length = timed(world.reader, *command)
             continue
-        kill(world.reader.path, command, chance.uniform(0, 1.05) * length, helper_alone=chance.random() < 0.4)
+        kill(world.reader.path, command, moment * length, helper_alone=number % 4 > 1)
         world.check(world.reader)
         assert world.reader.head("origin/main") in (before, world.work.head())
         world.reader.run(*command)
@@ -187,9 +187,9 @@ def test_killed_clones(url: str, tmp_path: Path) -> None:
     place = tmp_path / "cloned"
     command = ["git", "clone", "-q", url, str(place)]
     length = timed(world.work, *command)
-    for _ in range(ROUNDS):
+    for number, moment in enumerate(moments(chance, ROUNDS)):
         shutil.rmtree(place)
-        kill(tmp_path, command, chance.uniform(0, 1.05) * length, helper_alone=chance.random() < 0.4)
+        kill(tmp_path, command, moment * length, helper_alone=number % 2 == 1)
         if (place / ".git/config").exists() and (place / ".git/HEAD").exists():
             heads = Project(place).run("git", "for-each-ref", "--format=%(objectname)", check=False).stdout.split()
             for head in heads:

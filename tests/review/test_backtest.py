@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 PIPELINE: dict[str, Any] = {
     "stages": [
@@ -41,7 +41,7 @@ printf '{"product": %d}\\n' "$(($(cat pfs/input/value) * $(cat pfs/model/weight)
 """
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     """Two results: weight 2 over value 10 (tag one), weight 3 over value 100 (tag two)."""
     project = Project(tmp_path)

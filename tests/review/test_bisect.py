@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 PIPELINE = {
     "stages": [
@@ -24,7 +24,7 @@ cat pfs/training/* > pfs/out/model
 """
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

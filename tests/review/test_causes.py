@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import TWO_STAGES, Project, small_project
+from tests.end_to_end.project import TWO_STAGES, Project, prepared, small_project
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     """Five changes of a person, each with its results: the start, a parameter, another, new input, more training."""
     pipeline = json.loads(json.dumps(TWO_STAGES))

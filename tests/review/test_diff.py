@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 TRAIN = """
 alpha=$(sed -n 's/.*"alpha": *\\([0-9.]*\\).*/\\1/p' pfs/params.json params.json 2>/dev/null | head -n 1)
@@ -38,7 +38,7 @@ PIPELINE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     """Two results: accuracy 0.9, then 0.8 with one row more."""
     project = Project(tmp_path)

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -13,7 +11,7 @@ from gitml.pipeline.spec import load_pipeline
 from gitml.review.history import MetricHistory, metric_history
 from gitml.review.revisions import sides
 from gitml.store.tree import Snapshot
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 PIPELINE: dict[str, Any] = {
     "stages": [
@@ -28,7 +26,7 @@ PIPELINE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

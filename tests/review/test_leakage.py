@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 
 def pipeline(*pairs: dict[str, Any]) -> str:
@@ -24,7 +22,7 @@ DATA = {"train": "data/train.csv", "test": "data/test.csv"}
 MADE = {"train": "data/train.csv", "test": "model/held.csv", "columns": ["text"]}
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

@@ -6,15 +6,14 @@ import json
 import math
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitml.review.terminalplot import plot
-from tests.end_to_end.project import TWO_STAGES, Project, small_project
+from tests.end_to_end.project import TWO_STAGES, Project, prepared, small_project
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     pipeline = json.loads(json.dumps(TWO_STAGES))
     pipeline["stages"][0]["params"] = ["params.json:alpha"]

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from gitml.formats.compare import ModelDiff, TensorChange
 from gitml.formats.summary import Summary
 from gitml.review.words.models import _rows
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 from tests.formats.test_hostile import Reduced
 
 X = np.random.default_rng(0).normal(size=(2000, 30))
@@ -27,7 +27,7 @@ def model(strength: float) -> Any:
     return found
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

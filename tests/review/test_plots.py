@@ -20,7 +20,7 @@ from gitml.review.comparison import Comparison, Picture, PictureChange, PlotChan
 from gitml.review.overlay import draw_overlay, plot_files
 from gitml.review.report import report
 from gitml.tables.series import Series, SeriesFile, read_series
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -39,7 +39,7 @@ def pipeline(*plots: dict[str, Any] | str) -> str:
 LOSS = {"path": "loss.csv", "x": "step", "y": ["train", "valid"], "title": "Loss"}
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 HEADER = "id,digit,sure,writer\n"
 OLD = HEADER + "".join(
@@ -62,7 +60,7 @@ def pipeline(**more: Any) -> str:
     )
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

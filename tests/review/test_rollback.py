@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 from tests.end_to_end.test_terminal import Terminal
 
 PIPELINE = {
@@ -38,7 +38,7 @@ for file in pfs/input/*; do cat "$file" pfs/model/metrics.json > "pfs/out/$(base
 """
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     """Three results: 0.9, 0.95, 0.5; before the last one a commit that nothing reads."""
     project = Project(tmp_path)

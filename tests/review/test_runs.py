@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project, small_project
+from tests.end_to_end.project import Project, prepared, small_project
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = small_project(tmp_path / "project")
     project.commit("first")

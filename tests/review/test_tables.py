@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")

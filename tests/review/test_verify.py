@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.project import TWO_STAGES, Project
+from tests.end_to_end.project import TWO_STAGES, Project, prepared
 
 TRAIN = """
 cat pfs/training/* > pfs/out/model
@@ -24,7 +24,7 @@ done
 CHANCE = "sleep 0.01; date +%N > pfs/out/model; echo '{\"accuracy\": 0.9'$(date +%N)'}' > pfs/out/metrics.json\n"
 
 
-@pytest.fixture
+@prepared
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     project.git("init", "-q")
