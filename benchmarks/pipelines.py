@@ -178,10 +178,11 @@ def of_datums(top: Path, options: argparse.Namespace) -> None:
 def of_unchanged(top: Path, options: argparse.Namespace) -> None:
     """Many datums that are known and a new one: when its command starts."""
     where, mark = top / "unchanged", top / "mark"
-    # the command that is timed leaves a mark; all others share one result, so that preparing takes no hours
-    project(
-        where, [{**stage("s", f"test ! -e /pfs/in/*/new || date +%s.%N > {mark}", "data", "/*/*"), "datum_tries": 1}]
-    )
+    # one process takes the datums one after the other, so that preparing takes no hours; the new one leaves a mark
+    script = f"while git ml next-datum; do test ! -e /pfs/in/*/new || date +%s.%N > {mark}; done"
+    batched = stage("s", script, "data", "/*/*", datum_tries=1)
+    batched["transform"] = {"cmd": ["sh", "-c", script], "datum_batching": True}
+    project(where, [batched])
     run(where, "git", "config", "ml.sandbox", "none")
     many_datums(where, options.unchanged)
     commit(where, "all", CI="1")
