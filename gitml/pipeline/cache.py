@@ -8,14 +8,14 @@ is the union of both maps and commutes.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gitml.errors import CorruptError
 from gitml.git.commits import Commit, Signature, format_commit
-from gitml.git.odb import GitOdb
+from gitml.git.odb import GitOdb, read_many
 from gitml.git.pack import PackWriter
 from gitml.git.refs import RefMovedError, RefUpdate, list_refs, update_refs
 from gitml.git.repack import repack
@@ -24,13 +24,16 @@ from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.provenance.codec import flat_name
 from gitml.store.odb import ObjectReader, ObjectWriter
-from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
+from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree, parse_tree
 
 RUNS_REF = "refs/ml/runs"
 REMOTES_PREFIX = "refs/ml/remotes/"
 
 _MANY_PACKS = 64
 """Packs of updates that are joined before there are more: git looks through all for each object."""
+
+_FEW = 32
+"""Tasks that are looked up one by one, without another process of git."""
 
 Changes = dict[bytes, Entry | None]
 
@@ -150,6 +153,40 @@ class RunCache:
         for _, entry in self._get(task_path(key) + b"/out"):
             return TaskResult(entry.oid, str(record["state"]), record)
         return TaskResult(empty_tree(self._odb.format), str(record["state"]), record)
+
+    def tasks(self, keys: Sequence[str]) -> dict[str, TaskResult]:
+        """Those of many tasks that are finished, each as `task` gives it, with few round trips to git for all."""
+        if len(keys) < _FEW:
+            return {key: found for key in keys if (found := self.task(key)) is not None}
+        trees = {key: [entry.oid for _, entry in self._get(task_path(key)) if entry.is_tree] for key in keys}
+        wanted = dict.fromkeys(oid for oids in trees.values() for oid in oids)
+        listed = {
+            oid: dict(parse_tree(data, self._odb.format.size))
+            for oid, kind, data in read_many(self._repo.git, wanted)
+            if kind == "tree"
+        }
+        records = {oid: entries[b"record.json"].oid for oid, entries in listed.items() if b"record.json" in entries}
+        read = {oid: data for oid, _, data in read_many(self._repo.git, dict.fromkeys(records.values()))}
+        found: dict[str, TaskResult] = {}
+        for key, oids in trees.items():
+            first = records.get(oids[0]) if oids else None
+            data = read.get(first) if first is not None else None
+            if len(oids) == 1 and data is not None:
+                result = self._result(data, listed[oids[0]].get(b"out"))
+            else:  # several maps have it, or something is missing: one by one, which says what
+                result = self.task(key) if oids else None
+            if result is not None:
+                found[key] = result
+        return found
+
+    def _result(self, data: bytes, out: Entry | None) -> TaskResult | None:
+        """What a record and the output beside it say, None if the task is not finished or the record cannot be read."""
+        with suppress(ValueError):
+            record = json.loads(data)
+            if isinstance(record, dict) and record.get("state") in ("success", "recovered"):
+                oid = out.oid if out is not None else empty_tree(self._odb.format)
+                return TaskResult(oid, str(record["state"]), record)
+        return None
 
     def knows(self, key: str) -> bool:
         """Whether the task is finished: `task` is not None. Reads trees only, so it is quick for many."""

@@ -192,3 +192,33 @@ def test_merging_what_a_remote_has(tmp_path: Path) -> None:
             assert cache.merge(repo.resolve(f"refs/ml/remotes/{remote}/runs")) == merged, "merging again does nothing"
             trees.append(repo.resolve(f"{RUNS_REF}^{{tree}}"))
     assert trees[0] == trees[1]
+
+
+def test_many_tasks_are_looked_up_as_one_is(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    keys = [f"{number:02x}" + "0" * 62 for number in range(100)]
+    states = ["success", "recovered", "failed"]
+    with odb:
+        cache = RunCache(repo, odb)
+        with cache.update("tasks") as batch:
+            for number, key in enumerate(keys[:90]):
+                if number % 4:  # the others gave no files
+                    blob = batch.put_blob(task_path(key) + b"/out/f", b"%d" % number)
+                    assert blob is not None
+                if number % 10 == 9:
+                    batch.put_blob(task_path(key) + b"/record.json", b"[]")  # of a version that we do not know
+                elif number % 10 != 8:
+                    document = {"state": states[number % 3], "run": f"run{number}"}
+                    batch.put_json(task_path(key) + b"/record.json", document)
+        head = run_git(repo.worktree or Path(), "rev-parse", RUNS_REF).strip()
+        run_git(repo.worktree or Path(), "update-ref", "refs/ml/remotes/origin/runs", head)
+        with cache.update("tasks that the remote does not have") as batch:
+            batch.put_json(task_path(keys[95]) + b"/record.json", {"state": "success", "run": "new"})
+            batch.put_json(task_path(keys[3]) + b"/record.json", {"state": "recovered", "run": "later"})
+        for known in (RunCache(repo, odb), cache):
+            one_by_one = {key: found for key in keys if (found := known.task(key)) is not None}
+            assert known.tasks(keys) == one_by_one
+            assert known.tasks(keys[:5]) == {key: one_by_one[key] for key in keys[:5] if key in one_by_one}
+        assert one_by_one[keys[3]].record["run"] == "later"
+        assert keys[95] in one_by_one
+        assert 40 < len(one_by_one) < 60
