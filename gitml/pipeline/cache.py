@@ -7,9 +7,10 @@ is the union of both maps and commutes.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ _MANY_PACKS = 64
 
 _FEW = 32
 """Tasks that are looked up one by one, without another process of git."""
+_GROUP = 4096
+"""Tasks whose records are in memory at once."""
+_RECORD = b"record.json"
 
 Changes = dict[bytes, Entry | None]
 
@@ -105,6 +109,7 @@ class RunCache:
     def __init__(self, repo: Repository, odb: GitOdb) -> None:
         self._repo = repo
         self._odb = odb
+        self._empty = empty_tree(odb.format)
         self._head: Oid | None = None
         self._others: Sequence[Oid] = ()
         """What remotes had."""
@@ -154,43 +159,52 @@ class RunCache:
             return TaskResult(entry.oid, str(record["state"]), record)
         return TaskResult(empty_tree(self._odb.format), str(record["state"]), record)
 
-    def tasks(self, keys: Sequence[str]) -> dict[str, TaskResult]:
-        """Those of many tasks that are finished, each as `task` gives it, with few round trips to git for all."""
-        if len(keys) < _FEW:
-            return {key: found for key in keys if (found := self.task(key)) is not None}
-        trees = {key: [entry.oid for _, entry in self._get(task_path(key)) if entry.is_tree] for key in keys}
-        wanted = dict.fromkeys(oid for oids in trees.values() for oid in oids)
+    def tasks(self, keys: Iterable[str]) -> Iterator[TaskResult | None]:
+        """What `task` gives for each of many keys, in their order, with few round trips to git for all."""
+        waiting = iter(keys)
+        while group := list(islice(waiting, _GROUP)):
+            yield from map(self.task, group) if len(group) < _FEW else self._several(group)
+
+    def _several(self, keys: Sequence[str]) -> Iterator[TaskResult | None]:
+        places = [self._places(key) for key in keys]
+        wanted = dict.fromkeys(entry.oid for entries in places for entry in entries)
         listed = {
-            oid: dict(parse_tree(data, self._odb.format.size))
+            oid: {name: entry.oid for name, entry in parse_tree(data, self._odb.format.size)}
             for oid, kind, data in read_many(self._repo.git, wanted)
             if kind == "tree"
         }
-        records = {oid: entries[b"record.json"].oid for oid, entries in listed.items() if b"record.json" in entries}
-        read = {oid: data for oid, _, data in read_many(self._repo.git, dict.fromkeys(records.values()))}
-        found: dict[str, TaskResult] = {}
-        for key, oids in trees.items():
-            first = records.get(oids[0]) if oids else None
-            data = read.get(first) if first is not None else None
-            if len(oids) == 1 and data is not None:
-                result = self._result(data, listed[oids[0]].get(b"out"))
+        records = dict.fromkeys(names[_RECORD] for names in listed.values() if _RECORD in names)
+        read = {oid: data for oid, _, data in read_many(self._repo.git, records)}
+        for key, entries in zip(keys, places, strict=True):
+            names = listed.get(entries[0].oid) if len(entries) == 1 else None
+            data = read.get(names[_RECORD]) if names is not None and _RECORD in names else None
+            if names is not None and data is not None:
+                yield self._result(data, names.get(b"out"))
             else:  # several maps have it, or something is missing: one by one, which says what
-                result = self.task(key) if oids else None
-            if result is not None:
-                found[key] = result
+                yield self.task(key) if entries else None
+
+    def _places(self, key: str) -> list[Entry]:
+        """What each map has for a task; as `_get`, and quick for many."""
+        head, tail = key[:2].encode(), key[2:].encode()
+        found: list[Entry] = []
+        for snapshot in self._maps:
+            below = snapshot.list(b"tasks").get(head)
+            entry = snapshot.entries(below.oid).get(tail) if below is not None and below.is_tree else None
+            if entry is not None:
+                found.append(entry)
         return found
 
-    def _result(self, data: bytes, out: Entry | None) -> TaskResult | None:
+    def _result(self, data: bytes, out: Oid | None) -> TaskResult | None:
         """What a record and the output beside it say, None if the task is not finished or the record cannot be read."""
         with suppress(ValueError):
             record = json.loads(data)
             if isinstance(record, dict) and record.get("state") in ("success", "recovered"):
-                oid = out.oid if out is not None else empty_tree(self._odb.format)
-                return TaskResult(oid, str(record["state"]), record)
+                return TaskResult(out or self._empty, str(record["state"]), record)
         return None
 
     def knows(self, key: str) -> bool:
         """Whether the task is finished: `task` is not None. Reads trees only, so it is quick for many."""
-        return any(True for _ in self._get(task_path(key)))
+        return bool(self._places(key))
 
     def outputs(self, key: str) -> list[Oid]:
         """The output trees that successful runs gave for a stage key."""

@@ -219,8 +219,7 @@ class StageRun:
         self.tally = Tally(len(status.datums))
         todo: dict[str, Task] = {}
         results = self._cache.tasks(status.task_keys)
-        for datum, key in zip(status.datums, status.task_keys, strict=True):
-            known = results.get(key)
+        for datum, key, known in zip(status.datums, status.task_keys, results, strict=True):
             # recovered datums get another chance in each run, and a stage may want every datum computed; both still
             # go on with a run that was killed
             anew = status.stage.every_job or (known is not None and known.state in RECOVERED)
