@@ -17,6 +17,7 @@ import argparse
 import itertools
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.lab import ENVIRONMENT, Peak
+from gitml.git.odb import GitOdb
+from gitml.git.repository import Repository
+from gitml.pipeline.cache import RunCache, task_path
+from gitml.pipeline.stagerun import TaskLine
+from gitml.pipeline.survey import Surveyor
 
 MIB = 1 << 20
 
@@ -191,21 +197,37 @@ def of_datums(top: Path, options: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
+def record_all(where: Path) -> None:
+    """Put results without files for all datums into the run cache, as runs do: computing so many would take hours."""
+    repo = Repository.discover(where)
+    with GitOdb(repo.git, repo.format) as odb:
+        cache = RunCache(repo, odb)
+        for status in Surveyor(repo, odb, cache).survey(repo.resolve("HEAD^{commit}")).statuses:
+            name = status.stage.name
+            with cache.update("datums") as update:
+                for datum, key in zip(status.datums, status.task_keys, strict=True):
+                    line = TaskLine(key, name, datum.label, "success", 1, 0.001, 0, "")
+                    document = {**line.document(), "schema": "gitml/task-run/1", "run": "0" * 12, "time": 1}
+                    update.put_json(task_path(key) + b"/record.json", document)
+
+
 def of_unchanged(top: Path, options: argparse.Namespace) -> None:
     """Many datums that are known and a new one: when its command starts."""
     where, mark = top / "unchanged", top / "mark"
-    # the command that is timed leaves a mark; all others share one result, so that preparing takes no hours
-    project(
-        where, [{**stage("s", f"test ! -e /pfs/in/*/new || date +%s.%N > {mark}", "data", "/*/*"), "datum_tries": 1}]
-    )
+    script = f"test ! -e /pfs/in/*/new || date +%s.%N > {mark}"  # only the new one leaves a mark
+    project(where, [stage("s", script, "data", "/*/*", datum_tries=1)])
     run(where, "git", "config", "ml.sandbox", "none")
     many_datums(where, options.unchanged)
     commit(where, "all", CI="1")
-    print(f"    preparing {options.unchanged} datums", flush=True)
+    record_all(where)
     run(where, "git", "ml", "run")
+    row(f"{options.unchanged} datums known: git ml status", f"{run(where, 'git', 'ml', 'status'):.2f} s")
+    row(
+        f"{options.unchanged} datums known: git ml ls datums s", f"{run(where, 'git', 'ml', 'ls', 'datums', 's'):.2f} s"
+    )
     (where / "data" / "0000" / "new").write_text("new\n")
     commit(where, "one more", CI="1")
-    started = time.time()
+    started, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(["git", "ml", "run"], cwd=where, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     peak = Peak(process.pid)
     process.wait()
@@ -218,6 +240,9 @@ def of_unchanged(top: Path, options: argparse.Namespace) -> None:
         "<= 2 s",
     )
     row("    the whole run", f"{time.time() - started:.2f} s")
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    row("    the whole run, processor time", f"{processor:.2f} s")
     row("    memory of the runner", f"{memory / 1e6:.0f} MB", "", None, "<= 400 MB")
 
 

@@ -163,11 +163,11 @@ def read_many(git: Git, oids: Iterable[Oid]) -> Iterator[tuple[Oid, Kind, bytes]
         listed = b"".join(oid.hex().encode() + b"\n" for oid in group)
         answer = git.output("cat-file", "--batch", "--buffer", input=listed)
         at = 0
-        while at < len(answer):
+        for oid in group:  # one answer for each, in order
             end = answer.index(b"\n", at)
             fields = answer[at:end].split()
             at = end + 1
             if len(fields) == 3 and fields[2].isdigit():
                 size = int(fields[2])
-                yield Oid.parse(fields[0]), fields[1].decode(), answer[at : at + size]
+                yield oid, fields[1].decode(), answer[at : at + size]
                 at += size + 1

@@ -33,6 +33,7 @@ from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import Attempts, Failure, TaskOutcome, TaskStoppedError, run_task
 from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
+from gitml.pipeline.turns import Turn
 from gitml.pipeline.workspace import Workspace, remove_tree
 from gitml.provenance.codec import printable
 
@@ -126,13 +127,16 @@ class Processes:
         granted: Granted = Granted(),  # noqa: B008 - a frozen value
         stop: Stop | None = None,
         grace: float = 5.0,
+        turn: Turn | None = None,
     ) -> TaskOutcome:
         """As `task.run_task`, in a process that may have done other datums before."""
         if not stage.transform.datum_batching:
             return run_task(
                 stage, make=make, sandbox=sandbox, environment=environment, log=log, share=share, granted=granted,
-                stop=stop, grace=grace,
+                stop=stop, grace=grace, turn=turn,
             )  # fmt: skip
+        if turn is not None:
+            turn.begin()
         with TaskLog(log, LIMIT, Mask(granted.hidden())) as writer:
             attempts = Attempts(
                 stage=stage, sandbox=sandbox, environment=environment, log=writer, share=share, granted=granted,

@@ -23,7 +23,7 @@ WORKSPACE = "/workspace"
 """Where the top of the workspace is inside."""
 
 _TMP = "/tmp"  # noqa: S108 - the one inside, which is private
-_OWN = frozenset({"dev", "proc", "tmp", "pfs", "workspace"})
+_OWN = frozenset({"dev", "proc", "sys", "tmp", "pfs", "workspace"})
 _DEVICES = ("dri", "kfd", "fuse")
 _EXEC = b"bwrap: execvp "
 
@@ -70,6 +70,7 @@ class Bubblewrap:
             if path.is_absolute() and path.exists() and path not in concealed and _is_below(path, concealed)
         )
         self._network = network
+        self._host: dict[tuple[str, ...], list[str]] = {}
         self.notice = None
         self._user: tuple[int, int] | None = None
         try:
@@ -82,6 +83,7 @@ class Bubblewrap:
             if self._user is None:
                 raise
             self._user = None
+            self._host.clear()
             self._try()
             self.notice = f"commands run as you, not as user '{user}': {error.reason}"
 
@@ -104,17 +106,8 @@ class Bubblewrap:
         self, work: Path, tmp: Path, mounts: Mapping[str, Path], shown: Mapping[str, Path] | None = None
     ) -> list[str]:
         """The options that build the file system and the namespaces for one workspace; `shown` is read-only inside."""
-        result = [self._program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
-        result += ["--unshare-uts", "--cap-drop", "ALL"]
-        if self._user is not None:
-            result += ["--unshare-user", "--uid", str(self._user[0]), "--gid", str(self._user[1])]
-        if not self._network:
-            result.append("--unshare-net")
         targets = [Path(target) for target in [*mounts, *(shown or {})]]
-        for entry in sorted(os.listdir("/")):
-            if entry not in _OWN:
-                result += bound(Path("/", entry), targets)
-        result += ["--proc", "/proc", "--dev", "/dev", *devices(), "--bind", str(tmp), _TMP]
+        result = [*self._of_host(targets), "--bind", str(tmp), _TMP]
         covered = [path for path in self._hidden if not _is_below(path, [Path(_TMP), Path(WORKSPACE), *targets])]
         for path in covered:
             result += ["--tmpfs", str(path)]
@@ -127,7 +120,26 @@ class Bubblewrap:
             result += ["--ro-bind", str(source), target]
         for path in covered:
             result += ["--remount-ro", str(path)]
+        # after each bind bwrap reads the list of all mounts; this one brings many of its own, so it comes last
+        result += bound(Path("/sys"), targets)
         return result
+
+    def _of_host(self, targets: Sequence[Path]) -> list[str]:
+        """The options that are the same for every workspace with room for mounts at `targets`; looked up once."""
+        known = self._host.get(tuple(map(str, targets)))
+        if known is None:
+            known = [self._program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
+            known += ["--unshare-uts", "--cap-drop", "ALL"]
+            if self._user is not None:
+                known += ["--unshare-user", "--uid", str(self._user[0]), "--gid", str(self._user[1])]
+            if not self._network:
+                known.append("--unshare-net")
+            for entry in sorted(os.listdir("/")):
+                if entry not in _OWN:
+                    known += bound(Path("/", entry), targets)
+            known += ["--proc", "/proc", "--dev", "/dev", *devices()]
+            self._host[tuple(map(str, targets))] = known
+        return known
 
     def _try(self) -> None:
         with tempfile.TemporaryDirectory(prefix="gitml-") as directory:
@@ -179,12 +191,10 @@ class BubblewrapView:
             return self._tmp / asked.relative_to(_TMP) if asked.is_relative_to(_TMP) else None
         return asked
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:
+    def arguments(self, inside: Inside, status_fd: int | None, hold_fd: int | None = None) -> list[str]:
         """The invocation of bwrap."""
         result = self._sandbox.options(self._work, self._tmp, self._mounts, self._read_only)
-        if status_fd is not None:
-            result += ["--json-status-fd", str(status_fd)]
-        return [*result, "--chdir", inside.directory, "--", *inside.command]
+        return [*result, *reporting(status_fd, hold_fd), "--chdir", inside.directory, "--", *inside.command]
 
     def variables(self, inside: Inside) -> dict[str, str]:
         """Those of the command: bwrap passes them on."""
@@ -205,6 +215,12 @@ def start_fault(status: int, output: bytes) -> str | None:
     return output.decode("utf-8", "replace").splitlines()[0].rpartition(": ")[2]
 
 
+def reporting(status_fd: int | None, hold_fd: int | None) -> list[str]:
+    """Options by which bwrap tells of the process inside, and waits to be let go when all is ready."""
+    result = [] if status_fd is None else ["--json-status-fd", str(status_fd)]
+    return result if hold_fd is None else [*result, "--block-fd", str(hold_fd)]
+
+
 def bound(path: Path, targets: Sequence[Path], root: Path = Path("/")) -> list[str]:
     """Options that show read-only at `path` what `root` has there, with room for mounts at `targets` below it.
 
@@ -220,7 +236,7 @@ def bound(path: Path, targets: Sequence[Path], root: Path = Path("/")) -> list[s
         wanted = source.is_file() and (len(path.parts) > 2 or root != Path("/"))
         return ["--ro-bind", str(source), str(path)] if wanted else []
     if not any(target.is_relative_to(path) for target in targets):
-        return ["--ro-bind-try", str(source), str(path)]
+        return ["--dir", str(path)] if _is_empty(source) else ["--ro-bind-try", str(source), str(path)]
     result = ["--dir", str(path)]
     with contextlib.suppress(PermissionError):  # what cannot be listed stays out of sight
         for inner in sorted(source.iterdir()):
@@ -233,6 +249,19 @@ def devices() -> list[str]:
     found = [path for path in map(Path("/dev").joinpath, _DEVICES) if path.exists()]
     found += sorted(Path("/dev").glob("nvidia*"))
     return [argument for path in found for argument in ("--dev-bind", str(path), str(path))]
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether nothing below a directory can be had, now or by an automounter; then it is not worth a mount."""
+    if os.path.ismount(directory):
+        return False
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is None
+    except PermissionError:
+        return not os.access(directory, os.X_OK)
+    except OSError:
+        return False
 
 
 def _whole(path: Path) -> Path:

@@ -97,7 +97,7 @@ class Engine:
         command = [self.program, "pull", *before, image]
         ended = run_process(
             Command(
-                arguments=lambda _: command, environment=dict(os.environ), cwd=Path("/"), stdin=None, reports=False
+                arguments=lambda *_: command, environment=dict(os.environ), cwd=Path("/"), stdin=None, reports=False
             ),
             sink=said.append,
             stop=stop,
@@ -254,7 +254,12 @@ class ContainerView:
         """None: the engine has the files."""
         return None
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
+    def arguments(
+        self,
+        inside: Inside,
+        status_fd: int | None,  # noqa: ARG002 - as in View
+        hold_fd: int | None = None,  # noqa: ARG002 - as in View
+    ) -> list[str]:
         """The invocation of the engine."""
         mark = self._workspace.top / _MARK
         mark.write_text(f"{self._sandbox._engine.program}\n{self._name}\n")
@@ -338,7 +343,12 @@ class ApptainerView:
         """None: the engine has the files."""
         return None
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
+    def arguments(
+        self,
+        inside: Inside,
+        status_fd: int | None,  # noqa: ARG002 - as in View
+        hold_fd: int | None = None,  # noqa: ARG002 - as in View
+    ) -> list[str]:
         """The invocation of apptainer."""
         return self._sandbox.options(self._workspace, inside)
 

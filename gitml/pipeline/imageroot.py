@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from gitml.pipeline.bubblewrap import WORKSPACE, BubblewrapError, bound, devices, start_fault
+from gitml.pipeline.bubblewrap import WORKSPACE, BubblewrapError, bound, devices, reporting, start_fault
 from gitml.pipeline.imagestore import Unpacked
 from gitml.pipeline.unpack import ImageError, inside
 from gitml.pipeline.users import UnknownUserError, ids
@@ -112,13 +112,11 @@ class ImageView:
                 return source / asked.relative_to(place)
         return self._sandbox.root / inside(self._sandbox.root, str(asked))
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:
+    def arguments(self, inside: Inside, status_fd: int | None, hold_fd: int | None = None) -> list[str]:
         """The invocation of bwrap."""
         workspace = self._workspace
         result = self._sandbox.options(workspace.work, workspace.tmp, workspace.mounts, workspace.shown)
-        if status_fd is not None:
-            result += ["--json-status-fd", str(status_fd)]
-        return [*result, "--chdir", inside.directory, "--", *inside.command]
+        return [*result, *reporting(status_fd, hold_fd), "--chdir", inside.directory, "--", *inside.command]
 
     def variables(self, inside: Inside) -> dict[str, str]:
         """Those of the command: bwrap passes them on."""

@@ -81,9 +81,13 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to start. `arguments` is given the descriptor on which a sandbox reports, or None."""
+    """What to start.
 
-    arguments: Callable[[int | None], Sequence[str]]
+    `arguments` is given the descriptor on which a sandbox reports, and the one from which it gets a byte when the
+    command may begin; None where there is none.
+    """
+
+    arguments: Callable[[int | None, int | None], Sequence[str]]
     environment: dict[str, str]
     cwd: Path
     stdin: bytes | None
@@ -95,6 +99,8 @@ class Command:
     memory: int | None = None
     """It is killed when its processes take more bytes than these together (Linux)."""
     requests: Requests | None = None
+    turn: Callable[[], None] | None = None
+    """Returns when the command may begin; a sandbox that reports stands by then. None: it may at once."""
 
 
 def run_process(
@@ -108,7 +114,7 @@ def run_process(
     """Run `command` to its end; `sink` is given its merged output as it comes.
 
     After `timeout` seconds, or when `stop` is set, the process group gets SIGTERM and `grace` seconds later
-    SIGKILL. Raise `OSError` or `ValueError` if it cannot be started.
+    SIGKILL. Raise `OSError` or `ValueError` if it cannot be started, and what `turn` raises.
     """
     with contextlib.ExitStack() as stack:
         supervisor = _Supervisor(command, sink, stack)
@@ -129,33 +135,49 @@ class _Supervisor:
         self._over: int | None = None
         self._reports = command.reports
         self._requests = command.requests
+        self._turn = command.turn
+        self._hold: int | None = None
         self._stack = stack
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._status_in: IO[bytes] | None = None
         status_out: int | None = None
         if command.reports:
             self._status_in, status_out = self._pipe()
+            self._hold = _open_hold() if command.turn is not None else None
         self._reaped: tuple[int, int] | None = None
+        if self._turn is not None and self._hold is None:
+            self._turn()
         self._started = time.monotonic()
         try:
             with on_cores(command.cores):
                 self._process = subprocess.Popen(
-                    list(command.arguments(status_out)),
+                    list(command.arguments(status_out, self._hold)),
                     stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     env=command.environment,
                     cwd=command.cwd,
-                    pass_fds=() if status_out is None else (status_out,),
+                    pass_fds=[each for each in (status_out, self._hold) if each is not None],
                     start_new_session=True,
                     bufsize=0,
                 )
+        except BaseException:
+            self._let_go()
+            raise
         finally:
             if status_out is not None:
                 os.close(status_out)
+        for stream in (self._process.stdout, self._process.stdin):
+            if stream is not None:
+                stack.callback(stream.close)
         stack.callback(self._end_once)
 
     def run(self, timeout: float | None, grace: float, stop: Stop | None) -> Ended:
+        if self._hold is not None and self._turn is not None:
+            self._turn()
+            self._started = time.monotonic()
+            os.write(self._hold, b"\0")
+            self._let_go()
         process, selector = self._process, self._selector
         assert process.stdout is not None
         self._watch(process.stdout, selectors.EVENT_READ, self._take_output)
@@ -214,9 +236,13 @@ class _Supervisor:
         reading, writing = os.pipe()
         return self._stack.enter_context(open(reading, "rb", buffering=0)), writing  # noqa: PTH123 - a descriptor
 
+    def _let_go(self) -> None:
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
+
     def _watch(self, stream: IO[bytes], event: int, action: Callable[[], None]) -> None:
         os.set_blocking(stream.fileno(), False)
-        self._stack.callback(stream.close)
         self._selector.register(stream, event, action)
 
     def _drop(self, stream: IO[bytes]) -> None:
@@ -249,6 +275,17 @@ class _Supervisor:
         self._drain()
         self._requests.take(data)
 
+    def _await_report(self) -> None:
+        """Learn of the inner process before the sandbox is killed: one that is just being made would wait for ever."""
+        if self._status_in is None or self._inner is not None or self._status_in.closed:
+            return
+        waiter = select.poll()
+        waiter.register(self._status_in, select.POLLIN)
+        end = time.monotonic() + _KILL_WAIT
+        while self._inner is None and not self._status_in.closed and (left := end - time.monotonic()) > 0:
+            waiter.poll(left * 1000)
+            self._take_report()
+
     def _take_report(self) -> None:
         assert self._status_in is not None
         data = self._status_in.read(_PIECE)
@@ -277,6 +314,7 @@ class _Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the command. A sandbox dies of SIGTERM and takes the command with it, so it is passed over."""
+        self._await_report()
         if self._inner is not None and number == signal.SIGTERM:
             _kill_group(self._inner, number)
             return
@@ -284,6 +322,7 @@ class _Supervisor:
 
     def _end(self) -> tuple[int, int]:
         """Kill what is left, reap; give the exit status and the largest resident set if it is known exactly."""
+        self._await_report()
         _kill_group(self._process.pid, signal.SIGKILL)
         if self._inner_fd is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -306,6 +345,7 @@ class _Supervisor:
     def _end_once(self) -> None:
         if self._reaped is None:
             self._end()
+        self._let_go()
 
     def _drain(self) -> None:
         """Take what was printed before the end, as much as a pipe holds; a process that fled may still print."""
@@ -340,6 +380,21 @@ class _Supervisor:
         if together > self._memory and self._over is None:
             self._over = together
             self._signal(signal.SIGKILL)
+
+
+def _open_hold() -> int | None:
+    """A pipe to keep a sandbox waiting with: one descriptor for both ends, so that our end is not the end of the wait.
+
+    With two, a sandbox would take the close of the other one, as when we are killed, for the word to begin.
+    """
+    reading, writing = os.pipe()
+    try:
+        return os.open(f"/proc/self/fd/{reading}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # no /proc: the sandbox is made when it may begin
+        return None
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def _memory(pid: int) -> tuple[int, int]:

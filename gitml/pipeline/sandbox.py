@@ -60,7 +60,12 @@ class StandInView:
         """The same path: nothing is hidden."""
         return Path(path)
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:  # noqa: ARG002 - as in View
+    def arguments(
+        self,
+        inside: Inside,
+        status_fd: int | None,  # noqa: ARG002 - as in View
+        hold_fd: int | None = None,  # noqa: ARG002 - as in View
+    ) -> list[str]:
         """The command itself."""
         return list(inside.command)
 

@@ -37,6 +37,7 @@ from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskStoppedError
+from gitml.pipeline.turns import Turn, Turns, ready_ahead
 from gitml.pipeline.view import Sandbox
 from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
@@ -217,8 +218,8 @@ class StageRun:
     def _plan(self, status: StageStatus) -> list[Task]:
         self.tally = Tally(len(status.datums))
         todo: dict[str, Task] = {}
-        for datum, key in zip(status.datums, status.task_keys, strict=True):
-            known = self._cache.task(key)
+        results = self._cache.tasks(status.task_keys)
+        for datum, key, known in zip(status.datums, status.task_keys, results, strict=True):
             # recovered datums get another chance in each run, and a stage may want every datum computed; both still
             # go on with a run that was killed
             anew = status.stage.every_job or (known is not None and known.state in RECOVERED)
@@ -287,12 +288,20 @@ class StageRun:
         self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
         waiting = iter(todo)
         rhythm = Rhythm(width)
+        ahead = ready_ahead(stage)
+        turns = Turns(width, is_over=self._is_over, stopped=TaskStoppedError)
         with (
             Processes() as processes,
-            ThreadPoolExecutor(max_workers=width, thread_name_prefix="task") as pool,
+            ThreadPoolExecutor(max_workers=width + ahead, thread_name_prefix="task") as pool,
         ):
 
-            def start(task: Task) -> Ended:
+            def start(task: Task, turn: Turn) -> Ended:
+                try:
+                    return compute(task, turn)
+                finally:
+                    turn.end()
+
+            def compute(task: Task, turn: Turn) -> Ended:
                 began = time.monotonic()
                 log = self._directory / "log" / f"{task.key}.log"
                 if self._is_over():
@@ -320,22 +329,23 @@ class StageRun:
                             share=share,
                             granted=self._granted,
                             stop=self._halt,
+                            turn=turn,
                         )
                 except GitmlError as error:
                     ended = Ended(task, None, error, log, time.monotonic() - began)
                 else:
-                    ended = Ended(task, outcome, None, log, time.monotonic() - began)
+                    ended = Ended(task, outcome, None, log, time.monotonic() - (turn.began or began))
                 self._doomed |= self._fail_fast and ended.has_failed
                 return ended
 
             running: set[Future[Ended]] = set()
             ended: list[Ended] = []
             while True:
-                while len(running) < width + rhythm.ahead and not self._is_over():
+                while len(running) < width + max(rhythm.ahead, ahead) and not self._is_over():
                     task = next(waiting, None)
                     if task is None:
                         break
-                    running.add(pool.submit(start, task))
+                    running.add(pool.submit(start, task, turns.take()))
                 if not running and not ended:
                     return
                 done, running = wait(running, rhythm.left(len(ended)) if ended else None, FIRST_COMPLETED)

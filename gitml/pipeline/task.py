@@ -24,6 +24,7 @@ from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.standin import stand_in
 from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
+from gitml.pipeline.turns import Turn
 from gitml.pipeline.view import Inside, Sandbox, View
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
@@ -100,13 +101,14 @@ def run_task(
     stop: Stop | None = None,
     grace: float = 5.0,
     log_limit: int = LIMIT,
+    turn: Turn | None = None,
 ) -> TaskOutcome:
     """Run `stage` in workspaces that `make` builds, up to `datum_tries` times, and say how it went.
 
     `environment` is as of `task_environment`, `share` the part of the machine that the task gets, `granted` its
     secrets; output of all attempts goes to the file `log`, without these. Commands that must end get SIGTERM, and
-    SIGKILL after `grace` seconds. Raise `TaskStoppedError` once `stop` is set, and what `make` raises. May be called
-    from many threads at once.
+    SIGKILL after `grace` seconds. The first command waits for `turn`, everything before it does not; the caller ends
+    it. Raise `TaskStoppedError` once `stop` is set, and what `make` raises. May be called from many threads at once.
     """
     with TaskLog(log, log_limit, Mask(granted.hidden())) as writer:
         task = Attempts(
@@ -118,6 +120,7 @@ def run_task(
             granted=granted,
             stop=stop or threading.Event(),
             grace=grace,
+            turn=turn,
         )
         return task.run(make)
 
@@ -134,6 +137,7 @@ class Attempts:
     granted: Granted
     stop: Stop
     grace: float
+    turn: Turn | None = None
     seconds: float = 0.0
     max_rss: int | None = None
 
@@ -268,8 +272,8 @@ class Attempts:
                 made = place.group(memory=memory, cpu=cpu) if place is not None else None
                 group = stack.enter_context(made) if made is not None else None
 
-                def limited(status_fd: int | None) -> list[str]:
-                    inner = view.arguments(inside, status_fd)
+                def limited(status_fd: int | None, hold_fd: int | None) -> list[str]:
+                    inner = view.arguments(inside, status_fd, hold_fd)
                     inner = limiting_files(inner, disk) if disk else inner
                     return group.arguments(inner) if group is not None else inner
 
@@ -283,6 +287,7 @@ class Attempts:
                         cores=self.share.cores,
                         memory=memory,
                         requests=requests,
+                        turn=None if self.turn is None or self.turn.began is not None else self.turn.begin,
                     ),
                     sink=seen.write,
                     timeout=timeout,

@@ -50,8 +50,8 @@ class View(Protocol):
         """What the absolute `path` is outside, None if it cannot be seen."""
         ...
 
-    def arguments(self, inside: Inside, status_fd: int | None) -> list[str]:
-        """What to execute so that the command runs inside."""
+    def arguments(self, inside: Inside, status_fd: int | None, hold_fd: int | None = None) -> list[str]:
+        """What to execute so that the command runs inside; where there is a `hold_fd`, once a byte comes there."""
         ...
 
     def variables(self, inside: Inside) -> dict[str, str]:
@@ -82,7 +82,7 @@ class Sandbox(Protocol):
 
     @property
     def reports(self) -> bool:
-        """Whether `View.arguments` wants a descriptor to report the inner process on."""
+        """Whether `View.arguments` wants a descriptor to report the inner process on, and one to wait for."""
         ...
 
     @property

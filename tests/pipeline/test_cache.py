@@ -192,3 +192,34 @@ def test_merging_what_a_remote_has(tmp_path: Path) -> None:
             assert cache.merge(repo.resolve(f"refs/ml/remotes/{remote}/runs")) == merged, "merging again does nothing"
             trees.append(repo.resolve(f"{RUNS_REF}^{{tree}}"))
     assert trees[0] == trees[1]
+
+
+def test_many_tasks_are_looked_up_as_one_is(opened: tuple[Repository, GitOdb]) -> None:
+    repo, odb = opened
+    keys = [f"{number:02x}" + "0" * 62 for number in range(100)]
+    states = ["success", "recovered", "failed"]
+    with odb:
+        cache = RunCache(repo, odb)
+        with cache.update("tasks") as batch:
+            for number, key in enumerate(keys[:90]):
+                if number % 4:  # the others gave no files
+                    blob = batch.put_blob(task_path(key) + b"/out/f", b"%d" % number)
+                    assert blob is not None
+                if number % 10 == 9:
+                    batch.put_blob(task_path(key) + b"/record.json", b"[]")  # of a version that we do not know
+                elif number % 10 != 8:
+                    document = {"state": states[number % 3], "run": f"run{number}"}
+                    batch.put_json(task_path(key) + b"/record.json", document)
+        head = run_git(repo.worktree or Path(), "rev-parse", RUNS_REF).strip()
+        run_git(repo.worktree or Path(), "update-ref", "refs/ml/remotes/origin/runs", head)
+        with cache.update("tasks that the remote does not have") as batch:
+            batch.put_json(task_path(keys[95]) + b"/record.json", {"state": "success", "run": "new"})
+            batch.put_json(task_path(keys[3]) + b"/record.json", {"state": "recovered", "run": "later"})
+        for known in (RunCache(repo, odb), cache):
+            one_by_one = [known.task(key) for key in keys]
+            assert list(known.tasks(keys)) == one_by_one
+            assert list(known.tasks(keys[:5])) == one_by_one[:5]
+        assert 40 < sum(each is not None for each in one_by_one) < 60
+        assert [each and each.record["run"] for each in (one_by_one[3], one_by_one[95])] == ["later", "new"]
+        there = [key for number, key in enumerate(keys[:90]) if number % 4 or number % 10 != 8]
+        assert [key for key in keys if cache.knows(key)] == [*there, keys[95]]

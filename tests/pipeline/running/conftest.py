@@ -89,7 +89,9 @@ def run(
 
     def start(command: str | list[str], inputs: Inputs | None = None, **fields: Any) -> TaskOutcome:
         of_task = {
-            name: fields.pop(name) for name in ("stop", "grace", "log_limit", "share", "granted") if name in fields
+            name: fields.pop(name)
+            for name in ("stop", "grace", "log_limit", "share", "granted", "turn")
+            if name in fields
         }
         of_workspace = {name: fields.pop(name) for name in ("code", "files", "mounts") if name in fields}
         each_workspace = iter(fields.pop("each", ()))
