@@ -203,7 +203,7 @@ def _print_block(block: Block) -> None:
             list(block.columns),
             *([*(_shortened(cell) for cell in row[:-1]), safe(row[-1].text)] for row in block.rows),
         ]
-        lines = table(rows)
+        lines = table(rows, fit=True)
         show(paint(lines[0], _COLOURS[Tone.QUIET]))
         for line, row in zip(lines[1:], block.rows, strict=True):
             tones = [cell.tone for cell in row if cell.tone is not Tone.PLAIN]
