@@ -180,7 +180,7 @@ def _keys(given: Sequence[str]) -> list[str]:
 
 def _name(found: Comparison, *, old: bool) -> str:
     side = found.old if old else found.new
-    return side.name if side.worktree else f"{side.commit.hex()[:10]} {side.subject[:60]}"
+    return side.name if side.worktree else f"{side.commit.hex()[:10]} {side.title[:60]}"
 
 
 def _print(found: Comparison, words: Report) -> None:
