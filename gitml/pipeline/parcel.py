@@ -16,7 +16,7 @@ from gitml.pipeline.spec.model import Stage
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes with everything that a pickle of these values holds."""
 
 _Value = TypeVar("_Value")
@@ -67,6 +67,7 @@ class Done:
     hint: str | None
     seconds: float
     max_rss: int | None
+    cpu_seconds: float | None
     tree: Oid | None
     """None unless it succeeded."""
     files: int = 0

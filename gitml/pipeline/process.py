@@ -65,6 +65,8 @@ class Ended:
     seconds: float
     max_rss: int | None
     """Largest resident set of a process of the command in bytes, None if it was over too soon to see."""
+    cpu_seconds: float | None = None
+    """Processor time of the command and of what it started and waited for; None if nobody told."""
     over_memory: int | None = None
     """What its processes took together in bytes if that was more than allowed, and the command was killed for it."""
 
@@ -136,6 +138,7 @@ class _Supervisor:
         if command.reports:
             self._status_in, status_out = self._pipe()
         self._reaped: tuple[int, int] | None = None
+        self._cpu_seconds: float | None = None
         self._started = time.monotonic()
         try:
             with on_cores(command.cores):
@@ -207,6 +210,7 @@ class _Supervisor:
             stopped=stopped,
             seconds=seconds,
             max_rss=max(self._rss, own_rss) or None,
+            cpu_seconds=self._cpu_seconds,
             over_memory=self._over,
         )
 
@@ -273,6 +277,7 @@ class _Supervisor:
         if pid:
             self._process.returncode = os.waitstatus_to_exitcode(raw)
             self._reaped = self._process.returncode, usage.ru_maxrss
+            self._cpu_seconds = usage.ru_utime + usage.ru_stime
         return bool(pid)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -244,6 +244,15 @@ def test_memory_is_measured(run: Run) -> None:
         assert size < outcome.max_rss < 5 * size
 
 
+def test_processor_time_is_measured_and_waiting_is_none(run: Run) -> None:
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10_000_000))'])"
+    with run([sys.executable, "-c", busy]) as worked, run(["sleep", "0.5"]) as waited:
+        assert worked.cpu_seconds is not None
+        assert waited.cpu_seconds is not None
+        # what a child of the command took counts
+        assert worked.cpu_seconds > 0.1 > waited.cpu_seconds
+
+
 def test_many_tasks_at_once(run: Run, workspaces: Workspaces) -> None:
     done: list[str] = []
 
