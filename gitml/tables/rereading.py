@@ -20,7 +20,7 @@ from gitml.tables.table import Match, Place, Rows, Samples
 if TYPE_CHECKING:
     import polars
 
-_BUDGET = 640 << 20
+_BUDGET = 512 << 20
 """Bytes of hashes of cells that are held to compare rows in another order."""
 
 
@@ -196,10 +196,10 @@ def _out_of_step(
     """How often each column changed, where rows stand in another order."""
     is_apart = old.is_apart and new.is_apart
     pairs = _Pairs(old, new, found.changed_new, *_ranked(found.changed_old, others_too=is_apart))
-    most = max(1, _BUDGET // (8 * len(found.changed_new)))
     counts: dict[str, int] = {}
     if is_apart:
-        # a few columns at a time and two times at once, each column read once
+        # a few columns at a time and two times at once, each column read once; batches of few columns leave room for more
+        most = max(1, _BUDGET * 5 // 4 // (8 * len(found.changed_new)))
         step = min(max(1, most // 2), -(-len(names) // 2))
         parts = [names[start : start + step] for start in range(0, len(names), step)]
         shown = [firsts, *[((), ())] * len(parts)]
@@ -207,7 +207,7 @@ def _out_of_step(
             for part in threads.map(lambda part, first: pairs.compare(part, (), first)[0], parts, shown):
                 counts |= part
         return counts
-    left = list(names)
+    left, most = list(names), max(1, _BUDGET // (8 * len(found.changed_new)))
     while left:
         fresh, left = pairs.compare(left[:most], left[most:], firsts)
         counts |= fresh

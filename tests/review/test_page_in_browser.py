@@ -214,7 +214,7 @@ def test_the_policy_refuses_what_does_not_belong(chromium: Browser, pages: dict[
         with pytest.raises(TimeoutError):
             server.accept()
     chromium.evaluate("document.querySelector('main img').dispatchEvent(new Event('error'))")
-    assert chromium.evaluate("document.title") == "1111111111 → 2222222222"
+    assert chromium.evaluate("document.title") == "before accuracy (1111111111) → accuracy (2222222222)"
     assert chromium.evaluate("getComputedStyle(document.body).display") == "block"
     assert chromium.evaluate("getComputedStyle(document.querySelector('main > p')).position") == "static"
     assert len([each for each in chromium.complaints if "Content Security Policy" in each]) >= 6
