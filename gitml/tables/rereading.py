@@ -198,9 +198,9 @@ def _out_of_step(
     pairs = _Pairs(old, new, found.changed_new, *_ranked(found.changed_old, others_too=is_apart))
     counts: dict[str, int] = {}
     if is_apart:
-        # a few columns at a time and two times at once, each column read once; batches of few columns leave room for more
+        # a few columns at a time and two times at once, each column read once; small batches leave room for more
         most = max(1, _BUDGET * 5 // 4 // (8 * len(found.changed_new)))
-        step = min(max(1, most // 2), -(-len(names) // 2))
+        step = max(1, min(most // 2, -(-len(names) // 2)))
         parts = [names[start : start + step] for start in range(0, len(names), step)]
         shown = [firsts, *[((), ())] * len(parts)]
         with ThreadPoolExecutor(min(2, most)) as threads:
