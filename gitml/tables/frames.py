@@ -365,7 +365,8 @@ def rows_of(frame: "polars.DataFrame", places: Rows) -> "polars.DataFrame":
     if len(places) == frame.height:
         return frame
     if len(places) < frame.height // 8:
-        return frame[places]
+        few: polars.DataFrame = frame[places]
+        return few
     # many times as fast, as what lies side by side is copied at once
     mask = np.zeros(frame.height, bool)
     mask[places] = True

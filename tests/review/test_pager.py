@@ -9,6 +9,7 @@ import struct
 import subprocess
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_the_pager_is_the_one_that_git_would_use(project: Project, tmp_path: Pat
 
 def test_no_pager_where_git_has_none(project: Project, tmp_path: Path) -> None:
     pager = "sed s/^/paged:/"
-    for command, extra in (
+    cases: list[tuple[list[str], dict[str, Any]]] = [
         (["git", "--no-pager", "ml", "log"], {"GIT_PAGER": pager}),
         (["git", "-c", "pager.ml=false", "ml", "log"], {"GIT_PAGER": pager}),
         (["git", "ml", "log"], {"GIT_PAGER": "cat"}),
@@ -84,7 +85,8 @@ def test_no_pager_where_git_has_none(project: Project, tmp_path: Path) -> None:
         (["git", "ml", "log"], {"GIT_PAGER": pager, "TERM": "dumb"}),
         (["git", "ml", "status"], {"GIT_PAGER": pager}),
         (["git", "ml", "log"], {"GIT_PAGER": "no-such-program"}),
-    ):
+    ]
+    for command, extra in cases:
         code, shown = in_terminal(project, *command, **extra)
         assert code == 0
         assert "model" in shown
