@@ -277,7 +277,8 @@ class _Supervisor:
         if pid:
             self._process.returncode = os.waitstatus_to_exitcode(raw)
             self._reaped = self._process.returncode, usage.ru_maxrss
-            self._cpu_seconds = usage.ru_utime + usage.ru_stime
+            if not self._reports:  # bubblewrap ends without waiting for what ran inside, so that is not counted
+                self._cpu_seconds = usage.ru_utime + usage.ru_stime
         return bool(pid)
 
     def _signal(self, number: signal.Signals) -> None:
