@@ -137,7 +137,7 @@ def _print_table(asked: Question, cells: Sequence[Cell], metric: str | None) -> 
     for given in asked.inputs:
         listed = (found.get((given.commit, each.commit)) for each in asked.models)
         rows.append([safe(given.name), *(_value(cell, metric) for cell in listed)])
-    for line in table(rows, indent=""):
+    for line in table(rows, indent="", fit=True):
         show(line)
 
 

@@ -121,7 +121,7 @@ def _print(context: Context, metric: str, found: Breakage) -> None:
         ("good", _number(found.good.metrics[metric]), _line(context, found.good.commit)),
         ("bad", _number(found.bad.metrics[metric]), _line(context, found.bad.commit)),
     ]
-    for line in table(rows):
+    for line in table(rows, fit=True):
         show(line)
     if len(found.suspects) == 1:
         show()

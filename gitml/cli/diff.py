@@ -180,7 +180,7 @@ def _keys(given: Sequence[str]) -> list[str]:
 
 def _name(found: Comparison, *, old: bool) -> str:
     side = found.old if old else found.new
-    return side.name if side.worktree else f"{side.commit.hex()[:10]} {side.subject[:60]}"
+    return side.name if side.worktree else f"{side.commit.hex()[:10]} {side.title[:60]}"
 
 
 def _print(found: Comparison, words: Report) -> None:
@@ -203,7 +203,7 @@ def _print_block(block: Block) -> None:
             list(block.columns),
             *([*(_shortened(cell) for cell in row[:-1]), safe(row[-1].text)] for row in block.rows),
         ]
-        lines = table(rows)
+        lines = table(rows, fit=True)
         show(paint(lines[0], _COLOURS[Tone.QUIET]))
         for line, row in zip(lines[1:], block.rows, strict=True):
             tones = [cell.tone for cell in row if cell.tone is not Tone.PLAIN]

@@ -75,7 +75,7 @@ def log(
                 elif graph:
                     _print_graph(context, rev, each, journals[each.name], metric, limit)
                 else:
-                    for line in table(_rows(each, journals[each.name], metric)):
+                    for line in table(_rows(each, journals[each.name], metric), fit=True):
                         show(line)
 
 

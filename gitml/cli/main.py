@@ -8,6 +8,7 @@ from keyword import iskeyword
 import typer
 
 from gitml.cli.output import complain, machine_failed, reader_left, talk
+from gitml.cli.pager import paged
 from gitml.errors import ExitCode, GitmlError
 
 COMMANDS = {
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str]) -> int:
     known = asked in COMMANDS
     app = build([asked] if known else list(COMMANDS))
     try:
-        result = typer.main.get_command(app).main(args=list(arguments), prog_name="git ml", standalone_mode=False)
+        with paged(asked):
+            result = typer.main.get_command(app).main(args=list(arguments), prog_name="git ml", standalone_mode=False)
         sys.stdout.flush()
     except typer.Exit as ended:
         return ended.exit_code

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -23,7 +25,7 @@ GLYPHS = {
 }
 _ASCII = {
     "✓": "+", "●": "*", "⟲": "<", "✎": "e", "·": "-", "→": "->", "×": "x", "▲": "^", "▼": "v", "└": "`", "├": "|",
-    "│": "|", "○": "o",
+    "│": "|", "○": "o", "…": "~",
 }  # fmt: skip
 
 
@@ -33,12 +35,20 @@ def wants_colour(stream: IO[str]) -> bool:
         return False
     if os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE"):
         return True
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return is_read(stream) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def is_read(stream: IO[str]) -> bool:
+    """Whether a person sees what is written to `stream`: a terminal, or the pager of git that started us."""
+    return stream.isatty() or (stream is sys.stdout and bool(os.environ.get("GIT_PAGER_IN_USE")))
 
 
 def paint(text: str, code: str, stream: IO[str] | None = None) -> str:
     """`text` in the colour `code` (an SGR number) where the stream shows colour."""
-    return f"\x1b[{code}m{text}\x1b[0m" if code and wants_colour(stream or sys.stdout) else text
+    if not code or not wants_colour(stream or sys.stdout):
+        return text
+    # line by line: pagers forget colours at the end of one
+    return "\n".join(f"\x1b[{code}m{line}\x1b[0m" for line in text.split("\n"))
 
 
 def safe(text: str) -> str:
@@ -73,16 +83,48 @@ def show_json(value: Any) -> None:
     show(json.dumps(value, indent=2, ensure_ascii=True))
 
 
-def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", gap: str = "  ") -> list[str]:
-    """Rows as lines with aligned columns; the last column is not padded."""
+def table(rows: Iterable[Sequence[str]], *, indent: str = "  ", gap: str = "  ", fit: bool = False) -> list[str]:
+    """Rows as lines with aligned columns; the last column is not padded.
+
+    Where a person reads them they `fit` the terminal: the widest cells are cut, and the last one of a row goes on in
+    further lines of the same string.
+    """
     listed = [list(row) for row in rows]
     if not listed:
         return []
     widths = [max(len(row[column]) for row in listed) for column in range(len(listed[0]) - 1)]
-    return [
-        (indent + gap.join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])).rstrip()
-        for row in listed
-    ]
+    longest = max(len(row[-1]) for row in listed)
+    left = longest
+    if fit and is_read(sys.stdout):
+        room = shutil.get_terminal_size().columns - len(indent) - len(gap) * len(widths)
+        widths = _fitted(widths, room - min(longest, room // 3))
+        left = max(room - sum(widths), _NARROW)
+    lines = []
+    for row in listed:
+        start = indent + "".join(_cut(cell, width).ljust(width) + gap for cell, width in zip(row, widths, strict=False))
+        more = "\n" + " " * len(start)
+        lines.append((start + (row[-1] if len(row[-1]) <= left else more.join(_wrapped(row[-1], left)))).rstrip())
+    return lines
+
+
+_NARROW = 8
+"""Characters that every column keeps; a terminal with less room for them breaks lines."""
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that come to no more than `room`: the widest are made narrower, so that others stay whole."""
+    most = max(widths, default=0)
+    while most > _NARROW and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [min(width, most) for width in widths]
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False)
 
 
 def count(number: int, noun: str) -> str:

@@ -120,7 +120,7 @@ def _print_run(context: Context, run: Run) -> None:
         limits = record.get("limits") or {}
         rows += [("limits", f"{stage}: {_means(means)}") for stage, means in limits.items() if means]
         rows.append(("environment", _environment(record)))
-    for text in table((name, safe(value)) for name, value in rows):
+    for text in table(((name, safe(value)) for name, value in rows), fit=True):
         line(text)
     if run.tasks:
         cells = [["stage", "datum", "became", "seconds", "memory"]]
@@ -131,7 +131,7 @@ def _print_run(context: Context, run: Run) -> None:
             ]
             for task in run.tasks[:_MOST]
         ]  # fmt: skip
-        for text in table([safe(cell) for cell in row] for row in cells):
+        for text in table(([safe(cell) for cell in row] for row in cells), fit=True):
             line(text)
         if len(run.tasks) > _MOST:
             line(f"  and {len(run.tasks) - _MOST} more; all of them: --json")
@@ -225,7 +225,7 @@ def _print(context: Context, origin: Origin) -> None:
         rows.append(("environment", _environment(origin.run)))
     else:
         rows.append(("run", "not recorded in this clone (git ml install fetches runs)"))
-    for text in table((name, safe(value)) for name, value in rows):
+    for text in table(((name, safe(value)) for name, value in rows), fit=True):
         line(text)
 
 

@@ -116,7 +116,7 @@ def _differences(status: StageStatus, found: Iterable[Difference], *, alone: boo
         rows.append((each.kind, safe(place), safe(f"{name}{each.what}{counts}{text}"), who))
     if rows and not alone:
         yield f"{paint(safe(status.stage.name), '1')} is {status.state}, as this is not what its result was made from:"
-    yield from table(rows[:_MOST])
+    yield from table(rows[:_MOST], fit=True)
     if len(rows) > _MOST:
         yield "  and more; all of them: --json"
 
@@ -197,7 +197,7 @@ def _lines(made: Made, indent: str = "") -> Iterator[str]:
         return
     rows = [("result", "", _said(made.result))]
     rows += [_cause(cause) for cause in made.causes if cause.made is None]
-    yield from table(rows, indent=indent + "  ")
+    yield from table(rows, indent=indent + "  ", fit=True)
     for cause in made.causes:
         if cause.made is not None:
             yield from _lines(cause.made, indent + "  ")

@@ -236,7 +236,7 @@ class _BatchedTask:
             process.answer(workspace, attempts.environment)
             event = process.wait(limit)
             ended = Ended(status=0, timed_out=False, stopped=False, seconds=time.monotonic() - began, max_rss=None)
-            attempts.seconds += ended.seconds
+            attempts.took(ended)
             if not isinstance(event, _Asked):
                 self._lose_process()
             over = attempts.over_limit(name, ended, False, process.host) if isinstance(event, _Asked) else None

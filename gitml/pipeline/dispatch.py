@@ -407,7 +407,7 @@ class _Giving:
 def _one_ended(task: Task, done: Done, log: Path) -> Ended:
     outcome = TaskOutcome(
         state=cast("State", done.state), attempts=done.attempts, status=done.status, message=done.message,
-        hint=done.hint, seconds=done.seconds, max_rss=done.max_rss, workspace=None,
+        hint=done.hint, seconds=done.seconds, max_rss=done.max_rss, cpu_seconds=done.cpu_seconds, workspace=None,
     )  # fmt: skip
     if done.tree is None:
         return Ended(task, outcome, None, log, done.seconds)

@@ -67,6 +67,7 @@ class Done:
     hint: str | None
     seconds: float
     max_rss: int | None
+    cpu_seconds: float | None
     tree: Oid | None
     """None unless it succeeded."""
     files: int = 0

@@ -65,6 +65,8 @@ class Ended:
     seconds: float
     max_rss: int | None
     """Largest resident set of a process of the command in bytes, None if it was over too soon to see."""
+    cpu_seconds: float | None = None
+    """Processor time of the command and of what it started and waited for; None if nobody told."""
     over_memory: int | None = None
     """What its processes took together in bytes if that was more than allowed, and the command was killed for it."""
 
@@ -145,6 +147,7 @@ class _Supervisor:
             self._status_in, status_out = self._pipe()
             self._hold = _open_hold() if command.turn is not None else None
         self._reaped: tuple[int, int] | None = None
+        self._cpu_seconds: float | None = None
         if self._turn is not None and self._hold is None:
             self._turn()
         self._started = time.monotonic()
@@ -229,6 +232,7 @@ class _Supervisor:
             stopped=stopped,
             seconds=seconds,
             max_rss=max(self._rss, own_rss) or None,
+            cpu_seconds=self._cpu_seconds,
             over_memory=self._over,
         )
 
@@ -310,6 +314,8 @@ class _Supervisor:
         if pid:
             self._process.returncode = os.waitstatus_to_exitcode(raw)
             self._reaped = self._process.returncode, usage.ru_maxrss
+            if not self._reports:  # bubblewrap ends without waiting for what ran inside, so that is not counted
+                self._cpu_seconds = usage.ru_utime + usage.ru_stime
         return bool(pid)
 
     def _signal(self, number: signal.Signals) -> None:

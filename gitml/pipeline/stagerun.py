@@ -76,10 +76,12 @@ class TaskLine:
     message: str
     hint: str = ""
     max_rss: int | None = None
+    cpu_seconds: float | None = None
 
     def document(self) -> dict[str, Any]:
         """The line as it is stored with its run."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        processor = None if self.cpu_seconds is None else round(self.cpu_seconds, 3)
+        return {**asdict(self), "seconds": round(self.seconds, 3), "cpu_seconds": processor}
 
 
 class StageFailedError(UserError):
@@ -441,6 +443,7 @@ class StageRun:
             message=message,
             hint=hint or "",
             max_rss=outcome.max_rss if outcome is not None else None,
+            cpu_seconds=outcome.cpu_seconds if outcome is not None else None,
         )
 
     def _count(self, line: TaskLine) -> None:

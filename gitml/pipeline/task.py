@@ -60,6 +60,8 @@ class TaskOutcome:
     """Time in commands, over all attempts."""
     max_rss: int | None
     """Largest resident set of a process seen, in bytes."""
+    cpu_seconds: float | None
+    """Processor time of the commands; None if it is not known of all."""
     workspace: Workspace | None
     """Where the outputs are; None unless the task succeeded."""
 
@@ -140,6 +142,7 @@ class Attempts:
     turn: Turn | None = None
     seconds: float = 0.0
     max_rss: int | None = None
+    cpu_seconds: float | None = 0.0
 
     def run(self, make: Callable[[], Workspace]) -> TaskOutcome:
         """Make attempts until one succeeds or none is left; each in a workspace from `make`."""
@@ -182,6 +185,7 @@ class Attempts:
             hint=failure.hint,
             seconds=self.seconds,
             max_rss=self.max_rss,
+            cpu_seconds=self.cpu_seconds if self.seconds else None,
             workspace=workspace,
         )
 
@@ -304,7 +308,7 @@ class Attempts:
         except BaseException:
             view.end()
             raise
-        self.seconds += ended.seconds
+        self.took(ended)
         if transform.debug:
             memory = f", {ended.max_rss / 1e6:.1f} MB" if ended.max_rss is not None else ""
             self.log.note(f"status {ended.status} after {ended.seconds:.3f} s{memory}")
@@ -314,6 +318,12 @@ class Attempts:
             raise TaskStoppedError
         over = self.over_limit(command[0], ended, killed, workspace)
         return over if over is not None else self._judge(command[0], ended, seen.data)
+
+    def took(self, ended: Ended) -> None:
+        """Add up what a command took."""
+        self.seconds += ended.seconds
+        known = ended.cpu_seconds if "memory" not in self.sandbox.holds else None  # a container's are no child of ours
+        self.cpu_seconds = None if known is None or self.cpu_seconds is None else self.cpu_seconds + known
 
     def over_limit(self, name: str, ended: Ended, killed: bool, workspace: Workspace) -> Failure | None:
         """The failure that a limit of the stage is to blame for, None if none is."""

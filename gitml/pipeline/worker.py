@@ -345,7 +345,7 @@ class _Batch:
         except GitmlError as error:
             return Done(
                 key=order.key, state="failed", attempts=0, status=None, message=error.message, hint=error.hint,
-                seconds=0.0, max_rss=None, tree=None,
+                seconds=0.0, max_rss=None, cpu_seconds=None, tree=None,
             )  # fmt: skip
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -373,7 +373,7 @@ class _Batch:
             self._trees.append((key.encode(), Entry(MODE_TREE, found.tree)))
         return Done(
             key=key, state=state, attempts=outcome.attempts, status=outcome.status, message=message, hint=hint,
-            seconds=outcome.seconds, max_rss=outcome.max_rss,
+            seconds=outcome.seconds, max_rss=outcome.max_rss, cpu_seconds=outcome.cpu_seconds,
             tree=found.tree if found is not None else None,
             files=found.files if found is not None else 0,
             size=found.size if found is not None else 0,

@@ -131,7 +131,11 @@ class Causes:
 
     def last_change(self, path: bytes) -> Change | None:
         """The commit that last changed a path; None if history here does not reach it."""
-        return self._last_changes(self._survey.commit, [path])[path]
+        return self.latest([path])[path]
+
+    def latest(self, paths: Iterable[bytes]) -> dict[bytes, Change | None]:
+        """The same of many paths, from one walk over history."""
+        return self._last_changes(self._survey.commit, paths)
 
     def parameter(self, stage: Stage, file: str, key: str) -> Change | None:
         """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it.

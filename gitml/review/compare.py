@@ -17,6 +17,7 @@ from gitml.review.comparison import (
     Comparison,
     Cost,
     CostChange,
+    FileChange,
     LeakageChange,
     MetricChange,
     ParamChange,
@@ -35,6 +36,7 @@ from gitml.review.models import model_changes
 from gitml.review.pictures import picture_changes
 from gitml.review.plots import plot_changes
 from gitml.review.predictions import prediction_changes
+from gitml.review.provenance import makers
 from gitml.review.tables import table_changes
 from gitml.store.tree import Snapshot
 
@@ -104,7 +106,8 @@ def compare(
         models=tuple(models),
         plots=tuple(plots),
         pictures=tuple(pictures),
-        costs=tuple(_costs(surveyor.cache, before, now)),
+        costs=tuple(_costs(surveyor.cache, before, now, files)),
+        makers=tuple(makers(surveyor.cache, _anew(before, now))),
         libraries=_libraries(surveyor.cache, before, now),
         pipeline=pipeline_graph(before.statuses, now.statuses, stages, files),
     )
@@ -233,14 +236,31 @@ def _paired(before: _Seen, now: _Seen) -> Iterator[tuple[Stage | None, Stage, bo
         yield earlier, status.stage, status.state is State.FRESH
 
 
-def _costs(cache: RunCache, before: _Seen, now: _Seen) -> Iterator[CostChange]:
+def _costs(cache: RunCache, before: _Seen, now: _Seen, files: Sequence[FileChange]) -> Iterator[CostChange]:
+    stored: dict[str | None, int | None] = {}
+    for file in files:
+        if not file.gone:
+            before_it = stored.get(file.stage, 0)
+            stored[file.stage] = None if file.stored is None or before_it is None else before_it + file.stored
     for name, status in now.statuses.items():
         earlier = before.statuses.get(name)
         if earlier is not None and not _made_anew(earlier, status):
             continue
         old, new = None if earlier is None else _cost(cache, earlier), _cost(cache, status)
         if old is not None or new is not None:
-            yield CostChange(stage=name, old=old, new=new)
+            keys = set(status.task_keys)
+            yield CostChange(
+                stage=name, old=old, new=new, stored=stored.get(name, 0),
+                reused=None if not keys else len(keys & set(earlier.task_keys if earlier is not None else ())),
+            )  # fmt: skip
+
+
+def _anew(before: _Seen, now: _Seen) -> Iterator[StageStatus]:
+    """The stages of the new side whose results the old side has not got."""
+    for name, status in now.statuses.items():
+        earlier = before.statuses.get(name)
+        if status.record is not None and (earlier is None or _made_anew(earlier, status)):
+            yield status
 
 
 def _cost(cache: RunCache, status: StageStatus) -> Cost | None:
@@ -248,13 +268,16 @@ def _cost(cache: RunCache, status: StageStatus) -> Cost | None:
     if status.state is not State.FRESH or not status.task_keys or len(status.task_keys) > _MOST_TASKS:
         return None
     seconds, memory = 0.0, 0
+    processor: float | None = 0.0
     for key in status.task_keys:
         task = cache.task(key)
         if task is None or not isinstance(task.record.get("seconds"), int | float):
             return None
         seconds += task.record["seconds"]
         memory = max(memory, task.record.get("max_rss") or 0)
-    return Cost(seconds=seconds, tasks=len(status.task_keys), memory=memory or None)
+        known = task.record.get("cpu_seconds")
+        processor = processor + known if processor is not None and isinstance(known, int | float) else None
+    return Cost(seconds=seconds, tasks=len(status.task_keys), memory=memory or None, cpu_seconds=processor)
 
 
 def _libraries(cache: RunCache, before: _Seen, now: _Seen) -> dict[str, tuple[str | None, str | None]]:

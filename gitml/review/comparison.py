@@ -39,6 +39,13 @@ class Side:
     """Whether this stands for the files of the worktree."""
     problem: str = ""
     """Why its pipeline cannot be read; empty if it can."""
+    source: str = ""
+    """The subject of the commit that it has the results of; empty if it is no result, or that is not known here."""
+
+    @property
+    def title(self) -> str:
+        """What people call it: every result has the same words, what it was made from has those of somebody."""
+        return self.source or self.subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,8 @@ class FileChange:
     role: Role
     stage: str | None = None
     """Whose output it is."""
+    stored: int | None = None
+    """Bytes of it that no changed file of the old side has, before compression; None if that is not known here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +254,8 @@ class Cost:
     tasks: int
     memory: int | None
     """Bytes of the largest task."""
+    cpu_seconds: float | None = None
+    """Of all tasks together; None if it is not known of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +265,24 @@ class CostChange:
     stage: str
     old: Cost | None
     new: Cost | None
+    reused: int | None = None
+    """Tasks whose results the old side has already; None if it is not known what the new side's tasks are."""
+    stored: int | None = None
+    """Bytes of new content in the output: see `FileChange`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeBy:
+    """A run that made results of the new side, as far as its record is in this clone; '' for what is not."""
+
+    run: str
+    stages: tuple[str, ...]
+    source: str
+    """The commit that it was for."""
+    host: str
+    sandbox: str
+    started: float | None
+    python: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +330,8 @@ class Comparison:
     plots: tuple[PlotChange, ...] = ()
     pictures: tuple[PictureChange, ...] = ()
     costs: tuple[CostChange, ...] = ()
+    makers: tuple[MadeBy, ...] = ()
+    """Runs that made what was made anew."""
     libraries: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Library, or 'python', to its version before and now where they differ."""
     pipeline: Graph = Graph()

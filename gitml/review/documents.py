@@ -38,6 +38,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "path": text_of(each.path), "old_path": None if each.old_path is None else text_of(each.old_path),
                 "what": "added" if each.new else "removed" if each.gone else "renamed" if each.old_path else "changed",
                 "role": str(each.role), "stage": each.stage, "old_size": each.old_size, "new_size": each.new_size,
+                "stored": each.stored,
             }
             for each in comparison.files
         ],
@@ -87,7 +88,18 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for each in comparison.pictures
         ],
         "costs": [
-            {"stage": each.stage, "old": _cost(each.old), "new": _cost(each.new)} for each in comparison.costs
+            {
+                "stage": each.stage, "old": _cost(each.old), "new": _cost(each.new), "reused": each.reused,
+                "stored": each.stored,
+            }
+            for each in comparison.costs
+        ],
+        "made_by": [
+            {
+                "run": each.run, "stages": list(each.stages), "source": each.source or None, "host": each.host or None,
+                "sandbox": each.sandbox or None, "started": each.started, "python": each.python or None,
+            }
+            for each in comparison.makers
         ],
         "lineage": _graph(around(comparison.pipeline)),
         "environment": {name: list(versions) for name, versions in comparison.libraries.items()},
@@ -159,7 +171,12 @@ def _pixels(change: PictureChange) -> dict[str, Json] | None:
 
 
 def _cost(cost: Cost | None) -> dict[str, Json] | None:
-    return None if cost is None else {"seconds": round(cost.seconds, 3), "tasks": cost.tasks, "memory": cost.memory}
+    if cost is None:
+        return None
+    processor = None if cost.cpu_seconds is None else round(cost.cpu_seconds, 3)
+    return {
+        "seconds": round(cost.seconds, 3), "cpu_seconds": processor, "tasks": cost.tasks, "memory": cost.memory,
+    }  # fmt: skip
 
 
 def junit(comparison: Comparison) -> bytes:

@@ -9,6 +9,7 @@ from gitml.oid import Oid
 from gitml.pipeline.spec.model import Stage
 from gitml.provenance.record import RECORDS
 from gitml.review.comparison import FileChange, Role
+from gitml.review.stored import stored_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ def file_changes(
     blobs = {oid for raw in listed for oid in (raw.old, raw.new) if oid is not None}
     pointers = read_pointers(repo.git, blobs)
     sizes = {**_sizes(repo, blobs), **{oid: pointer.size for oid, pointer in pointers.items()}}
+    stored = stored_bytes(
+        repo, (raw.old for raw in listed if raw.old), (raw.new for raw in listed if raw.new), pointers, sizes
+    )
+    counted: set[Oid] = set()
     found = []
     for raw in listed:
         role, stage = _role(raw.path, stages, code)
@@ -48,8 +53,11 @@ def file_changes(
                 new=raw.old is None, gone=raw.new is None, role=role, stage=stage,
                 old_size=None if raw.old is None else sizes.get(raw.old),
                 new_size=None if raw.new is None else sizes.get(raw.new),
+                stored=None if raw.new is None else 0 if raw.new in counted else stored.get(raw.new),
             )
         )  # fmt: skip
+        if raw.new is not None:
+            counted.add(raw.new)
     return found
 
 

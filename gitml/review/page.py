@@ -28,6 +28,8 @@ _NUMBER = re.compile(r"|-|[+-]?(?:[\d,.]+(?:e[+-]?\d+)?|nan|inf)(?: [a-zA-Z%]{1,
 """What a cell holds that is lined up at its end: nothing, or a number, with a unit or a percentage."""
 _SHORT = 28
 """Characters of a cell that are not broken into lines."""
+_TITLE = 50
+"""Characters of a subject in the title."""
 _SENTENCE = 2
 """Spaces from which on a name is none."""
 _FEW = 8
@@ -71,7 +73,7 @@ def page(report: Report, old: Side, new: Side, command: str, most: int = MOST) -
 def _head(report: Report, old: Side, new: Side) -> str:
     digest = b64encode(sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    title = f"{_short(old)} → {_short(new)}"
+    title = f"{_named(old)} → {_named(new)}"
     verdict = "".join(f'<li class="{_tone(cell)}">{_cell(cell)}</li>' for cell in report.verdict)
     return "\n".join(
         [
@@ -88,8 +90,13 @@ def _head(report: Report, old: Side, new: Side) -> str:
     )
 
 
-def _short(side: Side) -> str:
-    return "worktree" if side.worktree else side.commit.hex()[:10]
+def _named(side: Side) -> str:
+    """A side for the tab of a browser: what was committed, and which commit that is."""
+    return "worktree" if side.worktree else f"{_cut_short(side.title)} ({side.commit.hex()[:10]})"
+
+
+def _cut_short(subject: str) -> str:
+    return subject if len(subject) <= _TITLE else f"{subject[: _TITLE - 1]}…"
 
 
 def _side(side: Side) -> str:
@@ -101,8 +108,9 @@ def _side(side: Side) -> str:
     except (ValueError, OverflowError, OSError):
         when = ""  # a commit may claim any date
     problem = f'<br><strong class="bad">{text(side.problem)}</strong>' if side.problem else ""
-    subject = f"<strong>{text(_cut(side.subject, 200))}</strong>"
-    return f"{subject}<br><code>{side.commit.hex()[:10]}</code> {text(_cut(side.name, 200))}{when}{problem}"
+    subject = f"<strong>{text(_cut(side.title, 200))}</strong>"
+    result = "results in " if side.source else ""
+    return f"{subject}<br>{result}<code>{side.commit.hex()[:10]}</code> {text(_cut(side.name, 200))}{when}{problem}"
 
 
 def _contents(blocks: Sequence[Block]) -> str:
@@ -228,7 +236,7 @@ def _picture(block: Block) -> Iterator[str]:
             yield f"<figure><figcaption>{what}</figcaption>{_image(picture, title, what)}</figure>"
         yield "</div>"
     if block.plot is not None:
-        yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a plot">'
+        yield f'<div class="scroll plot" role="region" tabindex="0" aria-label="{text(title)}, a plot">'
         yield f"{draw_overlay(block.plot)}</div>"
 
 
@@ -248,6 +256,7 @@ def _body(block: Block) -> Iterator[str]:
         ]
         short = [all(len(row[at].text) <= _SHORT for row in block.rows) for at in range(len(block.columns))]
         kinds = [' class="number"' if a else ' class="word"' if b else "" for a, b in zip(numeric, short, strict=True)]
+        labels = [f' data-of="{text(column)}"' if column else "" for column in block.columns]
         yield f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}, a table"><table><thead><tr>'
         for column, kind in zip(block.columns, kinds, strict=True):
             # a heading without words is none
@@ -255,7 +264,11 @@ def _body(block: Block) -> Iterator[str]:
         yield "</tr></thead><tbody>"
         for first, *others in block.rows:
             yield f'<tr><th scope="row"{kinds[0]}>{_toned(first)}</th>'
-            yield "".join(f"<td{kind}>{_toned(cell)}</td>" for cell, kind in zip(others, kinds[1:], strict=True))
+            # on a narrow screen a row is a card, and each cell says what it is
+            yield "".join(
+                f"<td{kind}{label}>{_toned(cell)}</td>"
+                for cell, kind, label in zip(others, kinds[1:], labels[1:], strict=True)
+            )
             yield "</tr>"
         yield "</tbody></table></div>"
     if block.text:

@@ -2,12 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from gitml.meter import format_size
 from gitml.pipeline.reason import shown
 from gitml.provenance.codec import text_of
 from gitml.review.blocks import ABSENT, MOST_NAMED, Block, Cell, Report, Tone, count, first_rows, number
-from gitml.review.comparison import Comparison, CostChange, FileChange, MetricChange, ParamChange, StageChange, Verdict
+from gitml.review.comparison import (
+    Comparison,
+    Cost,
+    CostChange,
+    FileChange,
+    MadeBy,
+    MetricChange,
+    ParamChange,
+    StageChange,
+    Verdict,
+)
 from gitml.review.files import by_role
 from gitml.review.words.graphs import lineage_blocks
 from gitml.review.words.models import model_blocks
@@ -174,16 +185,63 @@ def _file(file: FileChange) -> tuple[Cell, ...]:
 def _costs(comparison: Comparison) -> Iterator[Block]:
     if comparison.costs:
         yield Block(
-            key="cost", title="Cost", columns=("stage", "time before", "now", "memory before", "now"),
-            rows=first_rows(map(_cost, comparison.costs), len(comparison.costs)), folded=True,
+            key="cost", title="Cost", columns=("stage", "computed", "time", "processor time", "memory", "stored"),
+            rows=first_rows(map(_cost, comparison.costs), len(comparison.costs)),
+            notes=(Cell(_SEPARATOR.join(_bill(comparison))),), folded=True,
         )  # fmt: skip
 
 
+def _bill(comparison: Comparison) -> Iterator[str]:
+    """What all stages took together, as far as it is known."""
+    costs = [each for each in comparison.costs if each.new is not None]
+    tasks = sum(each.new.tasks for each in costs if each.new is not None)
+    reused = sum(each.reused or 0 for each in costs)
+    yield f"{tasks - reused} of {count(tasks, 'datum')} computed, {reused} reused"
+    known = [each.stored for each in comparison.costs if each.stored is not None]
+    if known:
+        yield f"{format_size(sum(known))} of new content stored"
+
+
 def _cost(cost: CostChange) -> tuple[Cell, ...]:
-    times = [ABSENT if each is None else f"{each.seconds:.1f} s" for each in (cost.old, cost.new)]
-    peaks = (None if each is None else each.memory for each in (cost.old, cost.new))
-    memory = [ABSENT if peak is None else format_size(peak) for peak in peaks]
-    return Cell(cost.stage, name=True), *(Cell(each) for each in (*times, *memory))
+    tasks = None if cost.new is None else cost.new.tasks
+    computed = ABSENT if tasks is None or cost.reused is None else f"{tasks - cost.reused} of {tasks}"
+    cells = (
+        computed, _moved(cost, lambda each: f"{each.seconds:.1f} s"),
+        _moved(cost, lambda each: None if each.cpu_seconds is None else f"{each.cpu_seconds:.1f} s"),
+        _moved(cost, lambda each: None if each.memory is None else format_size(each.memory)),
+        ABSENT if cost.stored is None else format_size(cost.stored),
+    )  # fmt: skip
+    return Cell(cost.stage, name=True), *map(Cell, cells)
+
+
+def _moved(cost: CostChange, told: Callable[[Cost], str | None]) -> str:
+    """Something of the cost before and now; what is not known of both sides is left out."""
+    old, new = (None if side is None else told(side) for side in (cost.old, cost.new))
+    if old is None or new is None:
+        return new or (f"{old} → {ABSENT}" if old else ABSENT)
+    return f"{old} → {new}"
+
+
+def _makers(comparison: Comparison) -> Iterator[Block]:
+    if comparison.makers:
+        yield Block(
+            key="provenance", title="Made by", columns=("run", "from commit", "started", "on", "stages"),
+            rows=first_rows(map(_maker, comparison.makers), len(comparison.makers)), folded=True,
+        )  # fmt: skip
+
+
+def _maker(made: MadeBy) -> tuple[Cell, ...]:
+    when = ABSENT if made.started is None else f"{datetime.fromtimestamp(made.started, UTC):%Y-%m-%d %H:%M}"
+    facts = [
+        made.host,
+        f"sandbox {made.sandbox}" if made.sandbox else "",
+        f"Python {made.python}" if made.python else "",
+    ]
+    place = ", ".join(fact for fact in facts if fact)
+    return (
+        Cell(made.run, name=True), Cell(made.source[:10] or ABSENT, name=True), Cell(when),
+        Cell(place or "not recorded in this clone", name=bool(place)), Cell(", ".join(made.stages), name=True),
+    )  # fmt: skip
 
 
 def _libraries(comparison: Comparison) -> Iterator[Block]:
@@ -227,6 +285,7 @@ _BLOCKS: dict[str, Callable[[Comparison], Iterator[Block]]] = {
     "predictions": prediction_blocks,
     "model": model_blocks,
     "plots": plot_blocks,
+    "provenance": _makers,
     "environment": _libraries,
     "cost": _costs,
     "lineage": lineage_blocks,

@@ -5,9 +5,10 @@ Without anything HEAD is compared with what stood before the change that its las
 """
 
 import os
+from string import hexdigits
 
 from gitml.errors import UserError
-from gitml.git.commits import parse_commit
+from gitml.git.commits import Commit, parse_commit, parse_trailers
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -66,8 +67,16 @@ def _merge_base(repo: Repository, old: Oid, new: Oid, text: str) -> Oid:
 
 def _side(odb: GitOdb, commit: Oid, name: str, *, worktree: bool = False) -> Side:
     parsed = parse_commit(odb.read(commit)[1])
-    subject = parsed.message.decode("utf-8", "replace").strip().partition("\n")[0]
-    return Side(name=name, commit=commit, subject=subject, when=parsed.committer.time, worktree=worktree)
+    named = parse_trailers(parsed.message).get("Gitml-Source", "")
+    found = odb.lookup(f"{named}^{{commit}}") if named and set(named) <= set(hexdigits) else None
+    source = _subject(parse_commit(found[2])) if found is not None else ""
+    return Side(
+        name=name, commit=commit, subject=_subject(parsed), when=parsed.committer.time, worktree=worktree, source=source
+    )
+
+
+def _subject(parsed: Commit) -> str:
+    return parsed.message.decode("utf-8", "replace").strip().partition("\n")[0]
 
 
 def _worktree(repo: Repository, odb: GitOdb) -> Side:

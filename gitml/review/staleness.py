@@ -5,7 +5,8 @@ The reason of a state says this in one sentence (`pipeline.reason`); here each c
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from gitml.errors import GitmlError
@@ -23,6 +24,8 @@ from gitml.store.tree import Entry
 
 _SMALL = 1 << 20
 """Bytes of a code file whose lines are compared."""
+_TOGETHER = 1000
+"""Files whose last changes are looked for in one walk over history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,38 +55,45 @@ def differences(causes: Causes, survey: Survey, status: StageStatus) -> Iterator
     record = status.record
     if record is None or status.key == record.key:
         return
-    yield from _inputs(causes, survey, status, record)
-    yield from _code(causes, survey, status, record)
+    files = chain(_inputs(survey, status, record), _code(survey, status, record))
+    while part := list(islice(files, _TOGETHER)):
+        changes = causes.latest({path for _, path in part if path is not None})
+        for found, path in part:
+            yield found if path is None else replace(found, changed_by=changes[path])
     yield from _params(causes, survey, status, record)
     yield from _fields(causes, survey, status, record)
 
 
-def _inputs(causes: Causes, survey: Survey, status: StageStatus, record: Record) -> Iterator[Difference]:
+_Found = tuple[Difference, bytes | None]
+"""A difference, and the path whose last change is asked for."""
+
+
+def _inputs(survey: Survey, status: StageStatus, record: Record) -> Iterator[_Found]:
     before = {(part.name, part.path): part for part in record.inputs}
     for leaf in status.stage.inputs:
         known = before.pop((leaf.name, leaf.path), None)
         if known is None:
-            yield Difference(kind="input", name=text_of(leaf.path), what="added")
+            yield Difference(kind="input", name=text_of(leaf.path), what="added"), None
             continue
         if leaf.glob != known.glob:
             what = f"glob {shown(known.glob)} → {shown(leaf.glob)}"
-            yield Difference(kind="input", name=text_of(leaf.path), what=what)
+            yield Difference(kind="input", name=text_of(leaf.path), what=what), None
         if leaf.reference:
             continue
         now = entry_of(status.reading.entries, leaf, survey.snapshot)
         try:
             files = changed_files(survey.snapshot, leaf, Entry(*known.entry), now)
         except GitmlError:  # what was there before is not in this clone any more
-            yield Difference(kind="input", name=text_of(leaf.path), what="changed")
+            yield Difference(kind="input", name=text_of(leaf.path), what="changed"), None
             continue
         for path, what in files.items():
             full = leaf.path + b"/" + path if path else leaf.path
-            yield Difference(kind="input", name=text_of(full), what=what, changed_by=causes.last_change(full))
+            yield Difference(kind="input", name=text_of(full), what=what), full
     for _, path in before:
-        yield Difference(kind="input", name=text_of(path), what="removed")
+        yield Difference(kind="input", name=text_of(path), what="removed"), None
 
 
-def _code(causes: Causes, survey: Survey, status: StageStatus, record: Record) -> Iterator[Difference]:
+def _code(survey: Survey, status: StageStatus, record: Record) -> Iterator[_Found]:
     before = {file.target: Entry(*file.entry) for file in record.code}
     sources = {file.target: file.source for file in record.code}
     for file in status.code:
@@ -91,17 +101,15 @@ def _code(causes: Causes, survey: Survey, status: StageStatus, record: Record) -
         if old == file.entry:
             continue
         name = text_of(file.source)
-        changed = causes.last_change(file.source)
         if old is None:
-            yield Difference(kind="code", name=name, what="added", file=name, changed_by=changed)
+            yield Difference(kind="code", name=name, what="added", file=name), file.source
             continue
         line, text, counts = _first_line(survey, old, file.entry)
-        yield Difference(
-            kind="code", name=name, what="changed", file=name, line=line, text=text, lines=counts, changed_by=changed
-        )
+        found = Difference(kind="code", name=name, what="changed", file=name, line=line, text=text, lines=counts)
+        yield found, file.source
     for target in before:
         source = sources[target]
-        yield Difference(kind="code", name=text_of(source), what="removed", changed_by=causes.last_change(source))
+        yield Difference(kind="code", name=text_of(source), what="removed"), source
 
 
 def _first_line(survey: Survey, old: Entry, new: Entry) -> tuple[int | None, str, tuple[int, int] | None]:

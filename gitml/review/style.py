@@ -107,7 +107,18 @@ footer{padding:8px 0 32px;color:var(--quiet);font-size:13px}
 @media (min-width:1080px){.body{grid-template-columns:168px minmax(0,1fr);gap:28px;padding-top:24px}
 nav{position:sticky;top:20px;align-self:start}nav ul{flex-direction:column;flex-wrap:nowrap}}
 @media (max-width:640px){body{padding:0 12px}header{padding-top:24px}h1{font-size:24px;margin-bottom:14px}
-.sides{grid-template-columns:1fr}th,td{padding-right:16px}section{padding:14px 14px 16px;border-radius:12px}}
+.sides{grid-template-columns:1fr}section{padding:14px 14px 16px;border-radius:12px}
+table,tbody{display:block}thead{display:none}
+tbody tr{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:6px 14px;
+padding:10px 0;border-bottom:1px solid var(--line)}
+tbody tr:first-child{padding-top:0}tbody tr:last-child{border-bottom:0;padding-bottom:0}
+tbody th,tbody td{grid-column:1/-1;min-width:0!important;max-width:none!important;width:auto!important;padding:0;
+border:0;text-align:left!important;white-space:normal!important;overflow-wrap:anywhere}
+tbody th{font-weight:600}
+tbody td.number,tbody td.word{grid-column:auto}
+tbody td:not([data-of]){grid-column:1/-1}tbody td:empty{display:none}
+td[data-of]::before{content:attr(data-of);display:block;color:var(--quiet);font-size:12px;line-height:1.3}
+.plot svg{max-width:100%;height:auto;font-size:16px}}
 GRAPHS
 @media print{.scroll{overflow:visible;max-height:none}
 body{max-width:none;background:#fff}nav,.skip{display:none}section{break-inside:avoid;border:0;padding:0}}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from gitml.tables.diff import Cell
-from gitml.tables.frames import DelimitedSource, Source, as_text, is_one_to_one
+from gitml.tables.frames import DelimitedSource, Source, as_text, is_one_to_one, rows_of
 from gitml.tables.hashing import between, cell_hashes, row_hashes
 from gitml.tables.matching import Hashes, by_content, by_key, rows_among
 from gitml.tables.profile import Profile
@@ -29,6 +29,7 @@ class FrameTable:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.names = source.names
+        self.is_apart = source.is_apart
         self.warnings = list(source.warnings)
         self.rows = 0
         self.profiles: dict[str, Profile] = {}
@@ -73,7 +74,7 @@ class FrameTable:
         for row, frame in self._source.batches(self.names if columns is None else columns, wanted):
             chosen = between(wanted, row, row + frame.height)
             if len(chosen):
-                yield chosen, self._comparable(frame if len(chosen) == frame.height else frame[chosen - row])
+                yield chosen, self._comparable(rows_of(frame, chosen - row))
 
     def agree(self, other: "FrameTable") -> None:
         """Have both tables leave cells as they are where that makes no difference."""

@@ -33,6 +33,8 @@ _LINES = 4 << 20
 """Bytes of JSON lines in a batch; as Python objects they are many times as much."""
 _CELLS = 3_000_000
 """Cells in a batch of other formats."""
+_MOST_ROWS = 500_000
+"""Rows in a batch of few columns of formats that have columns apart."""
 _RECORDS = 8192
 """Records that the `csv` module has read in a batch."""
 
@@ -44,6 +46,8 @@ class Source(Protocol):
     warnings: list[str]
     is_text: bool
     """Types are to be inferred from the cells."""
+    is_apart: bool
+    """Columns lie apart from each other: what is not asked for is not read."""
 
     def batches(self, columns: Sequence[str], wanted: "Rows | None" = None) -> "Iterator[tuple[int, polars.DataFrame]]":
         """Number of the first row, and rows, in order; batches without a row of `wanted` (sorted) may be left out."""
@@ -72,6 +76,7 @@ class DelimitedSource:
     """A CSV or TSV file."""
 
     is_text = True
+    is_apart = False
 
     def __init__(self, file: DelimitedFile) -> None:
         self._file = file
@@ -189,6 +194,7 @@ class ScannedSource:
     """A Parquet or Arrow file."""
 
     is_text = False
+    is_apart = True
 
     def __init__(self, path: Path, format: str) -> None:  # noqa: A002 - a field everywhere else
         import polars as pl
@@ -199,7 +205,6 @@ class ScannedSource:
         self._given = tuple(schema.names())
         self.names, self.warnings = column_names(self._given)
         self._rows = int(self._scan.select(pl.len()).collect().item()) if self.names else 0
-        self._step = max(1024, _CELLS // max(1, len(self.names)))
 
     def types(self) -> dict[str, str]:
         """As polars calls them."""
@@ -214,9 +219,10 @@ class ScannedSource:
         from polars.selectors import by_name
 
         given = [self._given[self.names.index(name)] for name in columns]
-        for row in range(0, self._rows, self._step):
-            if wanted is None or _any_between(wanted, row, row + self._step):
-                frame = self._scan.select(by_name(given)).slice(row, self._step).collect()[given]
+        step = max(1024, min(_CELLS // max(1, len(columns)), _MOST_ROWS))
+        for row in range(0, self._rows, step):
+            if wanted is None or _any_between(wanted, row, row + step):
+                frame = self._scan.select(by_name(given)).slice(row, step).collect()[given]
                 frame.columns = list(columns)
                 yield row, frame
 
@@ -225,6 +231,7 @@ class LinesSource:
     """JSON lines: a row for each object, a column for each name. What a row lacks, and null, is missing."""
 
     is_text = False
+    is_apart = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -287,6 +294,7 @@ class DatabaseSource:
     """A table of an SQLite database."""
 
     is_text = False
+    is_apart = False
 
     def __init__(self, path: Path, table: str) -> None:
         self._path, self._table = path, table
@@ -348,6 +356,21 @@ def as_text(frame: "polars.DataFrame", as_they_are: Collection[str] = ()) -> "po
     import polars as pl
 
     return pl.DataFrame([series if series.name in as_they_are else series_as_text(series) for series in frame])
+
+
+def rows_of(frame: "polars.DataFrame", places: Rows) -> "polars.DataFrame":
+    """The rows at these places, which are in order."""
+    import numpy as np
+
+    if len(places) == frame.height:
+        return frame
+    if len(places) < frame.height // 8:
+        few: polars.DataFrame = frame[places]
+        return few
+    # many times as fast, as what lies side by side is copied at once
+    mask = np.zeros(frame.height, bool)
+    mask[places] = True
+    return frame.filter(mask)
 
 
 def is_one_to_one(dtype: Any) -> bool:

@@ -2,17 +2,18 @@
 
 Where changed rows stand in the same order in both versions, cells are compared as both files go by. In another order,
 hashes of the cells of the old version are held, for as many columns as memory is given for, while the new one goes by.
-Of the other columns a sum is made on the way that tells whether they changed at all: most did not. Those that did have
-their turn in another reading.
+Then others have their turn. Where that means to read all of a file again, a sum of each of them is made on the way that
+tells whether it changed at all: most did not.
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gitml.tables.diff import Cell
-from gitml.tables.frames import as_text
+from gitml.tables.frames import as_text, is_plain_number, rows_of, series_as_text
 from gitml.tables.hashing import between, cell_hashes, merged, mixed_all, place_of
 from gitml.tables.table import Match, Place, Rows, Samples
 
@@ -27,6 +28,8 @@ class Rereadable(Protocol):
     """A table that can be read once more."""
 
     names: tuple[str, ...]
+    is_apart: bool
+    """Each column is read on its own: the fewer of them, the sooner."""
 
     def pick(self, wanted: Rows, columns: Sequence[str] | None = None) -> "Iterator[tuple[Rows, polars.DataFrame]]":
         """The rows with these (sorted) numbers, in order, in batches; cells as text, or so that they compare alike."""
@@ -91,6 +94,7 @@ class _First:
 
         if not self._most or not len(rows):
             return
+        rows, frame = self._hopeful(rows, frame)
         text = as_text(frame[self.columns])
         ranks = [pl.Series("i", rows).cast(pl.Int64)]
         for number, place in enumerate(self._order):
@@ -103,13 +107,25 @@ class _First:
             ranks.append(cells.alias(f"t{number}"))
         ranked = pl.DataFrame(ranks)
         if self._best is not None:
-            if self._order and self._best.height == self._most:
-                by = "f0" if self._order[0].numeric else "t0"
-                worst = self._best[by][-1]
-                if worst is not None:
-                    ranked = ranked.filter(pl.col(by) <= worst)
             ranked = pl.concat([self._best, ranked])
         self._best = ranked.sort(self._by, nulls_last=True).head(self._most)
+
+    def _hopeful(self, rows: Rows, frame: "polars.DataFrame") -> "tuple[Rows, polars.DataFrame]":
+        """Those that may be among the first, as far as one column tells: of millions a few."""
+        import polars as pl
+
+        if not self._order or self._best is None or self._best.height < self._most:
+            return rows, frame
+        place = self._order[0]
+        worst = self._best["f0" if place.numeric else "t0"][-1]
+        if worst is None:
+            return rows, frame
+        cells = frame[place.name]
+        if not (place.numeric and is_plain_number(cells.dtype)):
+            cells = series_as_text(cells)
+        is_hopeful = (cells.cast(pl.Float64, strict=False) if place.numeric else cells) <= worst
+        chosen = is_hopeful.fill_null(value=False)
+        return rows[chosen.to_numpy()], frame.filter(chosen)
 
     def rows(self) -> list[tuple[int, dict[str, Cell]]]:
         """Their numbers and cells, in order."""
@@ -128,7 +144,8 @@ def _read(
 
     wanted = np.empty(0, np.int64) if changed is None else changed
     for each in firsts:
-        wanted = merged(wanted, each.among)
+        if each.among is not changed:  # to find out that ten million are the same ten million takes a gigabyte
+            wanted = merged(wanted, each.among)
     needed = dict.fromkeys([*columns, *chain.from_iterable(each.columns for each in firsts)])
     # a frame without columns has no rows
     for rows, frame in table.pick(wanted, list(needed) or table.names[:1]):
@@ -144,7 +161,7 @@ def _read(
 
 
 def _chosen(frame: "polars.DataFrame", rows: Rows, mine: Rows) -> "polars.DataFrame":
-    return frame if len(mine) == len(rows) else frame[rows.searchsorted(mine)]
+    return frame if len(mine) == len(rows) else rows_of(frame, rows.searchsorted(mine))
 
 
 def _in_step(
@@ -177,37 +194,82 @@ def _out_of_step(
     firsts: tuple[Sequence[_First], Sequence[_First]],
 ) -> dict[str, int]:  # fmt: skip
     """How often each column changed, where rows stand in another order."""
-    import numpy as np
-
-    pairs = len(found.changed_new)
-    # for each old row, in their order, which pair it is of: pairs are in the order of new rows
-    pair_of = np.argsort(found.changed_old).astype(np.uint32)
-    ordered = found.changed_old[pair_of]
-    most = max(1, _BUDGET // (8 * pairs))
+    is_apart = old.is_apart and new.is_apart
+    pairs = _Pairs(old, new, found.changed_new, *_ranked(found.changed_old, others_too=is_apart))
     counts: dict[str, int] = {}
-    names = list(names)
-    while names:
-        held_names, others = names[:most], names[most:]
-        held = {name: np.empty(pairs, np.uint64) for name in held_names}
+    if is_apart:
+        # a few columns at a time and two times at once, each column read once; small batches leave room for more
+        most = max(1, _BUDGET * 5 // 4 // (8 * len(found.changed_new)))
+        step = max(1, min(most // 2, -(-len(names) // 2)))
+        parts = [names[start : start + step] for start in range(0, len(names), step)]
+        shown = [firsts, *[((), ())] * len(parts)]
+        with ThreadPoolExecutor(min(2, most)) as threads:
+            for part in threads.map(lambda part, first: pairs.compare(part, (), first)[0], parts, shown):
+                counts |= part
+        return counts
+    left, most = list(names), max(1, _BUDGET // (8 * len(found.changed_new)))
+    while left:
+        fresh, left = pairs.compare(left[:most], left[most:], firsts)
+        counts |= fresh
+        firsts = ((), ())
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Rows that belong together, in another order in each version."""
+
+    old: Rereadable
+    new: Rereadable
+    changed_new: Rows
+    changed_old: Rows
+    """In the order of the old version; others may be among them if no sums are made."""
+    places: Rows
+    """For each new row where the old one is among these."""
+
+    def compare(
+        self, names: Sequence[str], others: Sequence[str], firsts: tuple[Sequence[_First], Sequence[_First]]
+    ) -> tuple[dict[str, int], list[str]]:
+        """How often each of `names` changed, and which of the others did; both versions are read once."""
+        import numpy as np
+
+        held = {name: np.empty(len(self.changed_old), np.uint64) for name in names}
         sums: list[dict[str, Any]] = []
         start = 0
-        for frame in _read(old, firsts[0], ordered, names):
-            hashes, mine = cell_hashes(frame), pair_of[start : start + frame.height]
-            for name in held_names:
-                held[name][mine] = hashes[name].to_numpy()
-            sums.append(_sums(hashes, others, mine))
-            start += frame.height
-        before, sums, start = _added_up(sums), [], 0
-        counts |= dict.fromkeys(held_names, 0)
-        for frame in _read(new, firsts[1], found.changed_new, names):
+        for frame in _read(self.old, firsts[0], self.changed_old, [*names, *others]):
             hashes, end = cell_hashes(frame), start + frame.height
-            for name in held_names:
-                counts[name] += int((held[name][start:end] != hashes[name].to_numpy()).sum())
+            for name in names:
+                held[name][start:end] = hashes[name].to_numpy()
             sums.append(_sums(hashes, others, np.arange(start, end)))
             start = end
+        before, sums, start = _added_up(sums), [], 0
+        counts = dict.fromkeys(names, 0)
+        for frame in _read(self.new, firsts[1], self.changed_new, [*names, *others]):
+            hashes = cell_hashes(frame)
+            # in the type that numpy takes, and without a look at whether they are within bounds: they are
+            mine = self.places[start : start + frame.height].astype(np.intp)
+            for name in names:
+                counts[name] += int((held[name].take(mine, mode="clip") != hashes[name].to_numpy()).sum())
+            sums.append(_sums(hashes, others, mine))
+            start += frame.height
         after = _added_up(sums)
-        names, firsts = [name for name in others if before[name] != after[name]], ([], [])
-    return counts
+        return counts, [name for name in others if before[name] != after[name]]
+
+
+def _ranked(rows: Rows, *, others_too: bool) -> tuple[Rows, Rows]:
+    """Distinct numbers in order, and for each of them where it is there; with others between them if these are few."""
+    import numpy as np
+
+    if others_too and len(rows) > 0.9 * int(rows.max()):
+        return np.arange(int(rows.max()) + 1, dtype=np.uint32), rows
+    # many times as fast as sorting ten million and more of them
+    there = np.zeros(int(rows.max()) + 1, bool)
+    there[rows] = True
+    ranks = np.cumsum(there, dtype=np.uint32)
+    ranks -= np.uint32(1)
+    places = ranks[rows]
+    del ranks
+    return np.flatnonzero(there).astype(np.uint32), places
 
 
 def _sums(hashes: "polars.DataFrame", names: Sequence[str], pairs: Rows) -> dict[str, Any]:

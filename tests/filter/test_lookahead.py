@@ -51,8 +51,8 @@ def test_names_without_a_suffix_follow_each_other(pack: PackWriter) -> None:
     for name in ("10", "11", "20.bin", "30", "40"):
         Path("e", name).write_bytes(noise(100_000))
     lookahead = Lookahead()
-    for name in (b"10", b"11", b"30"):
-        lookahead.follow(b"e/" + name, lambda _: pack)
+    for asked in (b"10", b"11", b"30"):
+        lookahead.follow(b"e/" + asked, lambda _: pack)
     assert lookahead.take(b"e/40") is not None
 
 

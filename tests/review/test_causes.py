@@ -215,6 +215,27 @@ def test_hostile_names_do_not_reach_the_terminal(project: Project) -> None:
     assert "\x1b" not in said
 
 
+def test_history_is_walked_once_for_all_files_of_a_stage(project: Project, tmp_path: Path) -> None:
+    project.git("config", "ml.auto", "false")
+    for number in range(30):
+        project.write(f"training/more-{number:02}.csv", f"{number}\n")
+        if number == 14:
+            project.commit("the first half", wait=False)
+    project.write("train.sh", project.read("train.sh") + "# the end\n")
+    project.commit("the second half", wait=False)
+    trace = tmp_path / "trace"
+    told = json.loads(project.ml("why", "--json", "model", GIT_TRACE=str(trace)).stdout)["differences"]["model"]
+    by = [(each["name"], each["changed_by"]["subject"]) for each in told if each["kind"] in ("input", "code")]
+    halves = ["the first half"] * 15 + ["the second half"] * 15
+    assert by == [
+        *((f"training/more-{number:02}.csv", half) for number, half in enumerate(halves)),
+        ("train.sh", "the second half"),
+    ]
+    walks = [line for line in trace.read_text().splitlines() if "rev-list --full-history --parents" in line]
+    # what its result was made from has walks of its own; it was 31 for what differs
+    assert 1 <= len(walks) <= 4
+
+
 def test_which_lines_and_files_made_a_stage_stale(project: Project) -> None:
     project.git("config", "ml.auto", "false")
     project.write("training/c.csv", "7\n")

@@ -1,6 +1,8 @@
 """`git ml diff` in real repositories."""
 
 import json
+import random
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,55 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
+def test_what_it_cost_and_who_made_it(project: Project) -> None:
+    project.git("config", "ml.auto", "false")
+    project.ml("install")
+    project.write("input/two", "2\n")
+    noise = random.Random(3).randbytes(3_000_000)
+    project.write("training/big.csv", noise)
+    project.ml("track", "training/big.csv")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "third")
+    project.ml("run")
+    before = project.head()
+    project.write("training/big.csv", noise + b"more")
+    project.write("input/three", "3\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "fourth")
+    source = project.head()
+    project.ml("run")
+    found = project.json("diff", f"{before}..HEAD")
+    files = {each["path"]: each for each in found["files"]}
+    # of what was only appended to no more than the last chunks are new
+    assert files["training/big.csv"]["new_size"] == len(noise) + 4
+    assert 4 <= files["training/big.csv"]["stored"] < len(noise) / 4
+    assert files["input/three"]["stored"] == files["input/three"]["new_size"]
+    [made] = found["made_by"]
+    assert sorted(made["stages"]) == ["inference", "model"]
+    assert made["source"] == source
+    assert made["host"] == socket.gethostname()
+    said = project.ml("diff", f"{before}..HEAD").stdout
+    assert f"{made['run']}  {source[:10]}" in said
+    assert "of new content stored" in said
+
+
+def test_datums_of_the_old_side_are_reused(project: Project) -> None:
+    pipeline = json.loads(json.dumps(PIPELINE))
+    pipeline["stages"][1]["transform"]["cmd"][2] = 'for f in pfs/input/*; do cp "$f" pfs/out; done'
+    pipeline["stages"][1]["input"]["cross"][0]["pfs"]["glob"] = "/*"
+    project.write("pipeline.json", json.dumps(pipeline))
+    project.git("commit", "-q", "-am", "datums")
+    project.ml("run")
+    before = project.head()
+    project.write("input/two", "2\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "more input")
+    project.ml("run")
+    [cost] = project.json("diff", f"{before}..HEAD")["costs"]
+    assert (cost["stage"], cost["new"]["tasks"], cost["reused"]) == ("inference", 2, 1)
+    assert "1 of 2 datums computed, 1 reused" in project.ml("diff", f"{before}..HEAD").stdout
+
+
 def test_what_changed(project: Project) -> None:
     found = project.json("diff", "first..HEAD")
     assert found["schema"] == "gitml/diff/1"
@@ -90,6 +141,7 @@ def test_what_changed(project: Project) -> None:
     }
     assert {each["stage"] for each in found["costs"]} == {"model", "inference"}
     assert all(each["new"]["seconds"] > 0 and each["new"]["tasks"] == 1 for each in found["costs"])
+    assert all(each["new"]["cpu_seconds"] is None or 0 < each["new"]["cpu_seconds"] < 60 for each in found["costs"])
 
 
 def test_the_last_change_needs_no_argument(project: Project) -> None:

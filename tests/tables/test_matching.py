@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitml.tables import matching, plain
@@ -46,6 +46,7 @@ def as_lists(match: Match | None) -> list[Any] | None:
     return [*(np.asarray(each).tolist() for each in rows), match.repeated]
 
 
+@settings(deadline=None)
 @given(tables(), tables(), st.integers(1, 14), st.sampled_from([1, 5, 1000]))
 def test_rows_match_as_they_do_with_dictionaries(old: Any, new: Any, size: int, together: int) -> None:
     with patch.object(matching, "_TOGETHER", together):

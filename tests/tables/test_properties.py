@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -295,3 +296,39 @@ def test_json_lines_and_csv_agree() -> None:
     table = text_of([tuple(row.values()) for row in rows], ("id", "x"))
     with files(lines, lines, ".jsonl") as (path, _), files(table, table) as (other, _), small_pieces(60):
         assert compare(path, other).tables[0].changed == 0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.999, 0.3], ids=["every row changed", "nearly every one", "some"])
+@pytest.mark.parametrize("budget", [1, 200_000, 1 << 30], ids=["one column", "two at once", "half of them each"])
+def test_how_often_each_column_changed_where_columns_lie_apart(tmp_path: Path, share: float, budget: int) -> None:
+    rng = random.Random(5)
+    count = 12_000
+    names = ["id", "a", "b", "c", "d", "e"]
+    rows = {key: [key, rng.random(), rng.randint(0, 9), rng.choice("xyz"), f"n{key}", None] for key in range(count)}
+    others: dict[int, list[Any]] = {}
+    for key, row in rows.items():
+        if rng.random() < 0.001:
+            continue
+        others[key] = list(row)
+        if rng.random() < share:
+            others[key][1] += 1
+            others[key][2] = rng.randint(0, 9)
+            others[key][3] = rng.choice(["x", "y", None])
+    others |= {key: [key, 0.5, 1, "x", "", None] for key in range(count, count + 20)}
+    wanted = {
+        name: sum(others[key][at] != rows[key][at] for key in rows if key in others) for at, name in enumerate(names)
+    }
+    schema = dict(zip(names, [pl.Int64, pl.Float64, pl.Int64, pl.String, pl.String, pl.String], strict=True))
+    paths = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    for path, table in zip(paths, (rows, others), strict=True):
+        listed = list(table.values())
+        rng.shuffle(listed)
+        pl.DataFrame(listed, schema, orient="row").write_parquet(path)
+    with patch.object(frames, "_CELLS", 6000), patch.object(rereading, "_BUDGET", budget):
+        [found] = compare(*paths).tables
+    assert {column.name: column.changed for column in found.columns} == wanted
+    assert wanted["d"] == wanted["e"] == 0 < wanted["c"]
+    assert (found.added, found.removed) == (20, len(rows.keys() - others.keys()))
+    assert [row["id"] for row in found.sample_added] == [str(key) for key in range(count, count + 10)]
+    changed = sorted(key for key in rows if key in others and rows[key] != others[key])
+    assert [row["id"] for _, row in found.sample_changed] == [str(key) for key in changed[:10]]

@@ -39,7 +39,7 @@ def test_what_was_printed_before_a_question_is_taken_before_it(tmp_path: Path, q
 
     ended = run_process(
         Command(
-            arguments=lambda _: ["/bin/sh", "-c", script],
+            arguments=lambda _status, _hold: ["/bin/sh", "-c", script],
             environment={"PATH": os.environ["PATH"]},
             cwd=tmp_path,
             stdin=None,

@@ -259,6 +259,18 @@ def test_memory_is_measured(run: Run) -> None:
         assert size < outcome.max_rss < 5 * size
 
 
+def test_processor_time_is_measured_and_waiting_is_none(run: Run, request: pytest.FixtureRequest) -> None:
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10_000_000))'])"
+    with run([sys.executable, "-c", busy]) as worked, run(["sleep", "0.5"]) as waited:
+        if "bwrap" in request.node.name:
+            assert worked.cpu_seconds is waited.cpu_seconds is None
+            return
+        assert worked.cpu_seconds is not None
+        assert waited.cpu_seconds is not None
+        # what a child of the command took counts
+        assert worked.cpu_seconds > 0.1 > waited.cpu_seconds
+
+
 def test_many_tasks_at_once(run: Run, workspaces: Workspaces) -> None:
     done: list[str] = []
 
