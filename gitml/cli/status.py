@@ -1,6 +1,7 @@
 """`git ml status`."""
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,12 +10,14 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.egress import in_words, standing
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import GLYPHS, count, paint, safe, show, show_json, table, talk
+from gitml.cli.pending import Pending, pending, what_waits
 from gitml.cli.watch import Board, Line, progress_text
 from gitml.errors import ExitCode, UserError
 from gitml.install import is_installed
 from gitml.pipeline.cache import RUNS_REF
 from gitml.pipeline.standing import RUNNING, Standing
 from gitml.pipeline.survey import Survey
+from gitml.provenance.codec import text_of
 
 
 def status(
@@ -40,16 +43,17 @@ def status(
         copies = {
             status.stage.name: found for status in survey.statuses if (found := standing(context, status)) is not None
         }
+        changed = pending(context.repo, survey) if rev == "HEAD" else []
         if json:
             show_json(
                 {
                     "schema": "gitml/status/1",
                     "head": survey.commit.hex(),
+                    "uncommitted": [text_of(each.path) for each in changed],
                     "stages": [_as_json(row, copies.get(row.name)) for row in rows],
                 }
             )
         else:
-            changed = uncommitted(context, survey) if rev == "HEAD" else []
             _print(context, rev, rows, changed, copies)
             for notice in pipeline.notices:
                 talk(f"note: {safe(notice)}")
@@ -95,29 +99,13 @@ def _as_json(row: Standing, copy: dict[str, object] | None) -> dict[str, object]
         "reason": row.reason,
         "output": row.output,
         "datums": {"total": row.total, "done": row.done, "failed": row.failed},
+        "hint": row.hint or None,
         "egress": copy,
     }
 
 
-def uncommitted(context: Context, survey: Survey) -> list[bytes]:
-    """Changed files of stages, read or written, that are in no commit yet, so that they count for nothing."""
-    if context.repo.worktree is None:
-        return []
-    listed = context.repo.git.output("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
-    files = {b"pipeline.json"}
-    directories: set[bytes] = set()
-    for status in survey.statuses:
-        files |= {file.source for file in status.code} | set(status.params.files)
-        directories |= {leaf.path for leaf in status.stage.inputs if leaf.upstream is None}
-        directories.add(status.stage.output)
-    changed = (line[3:] for line in listed.split(b"\0") if line)
-    return [
-        path for path in changed if path in files or any(path == d or path.startswith(d + b"/") for d in directories)
-    ]
-
-
 def _print(
-    context: Context, rev: str, rows: list[Standing], changed: list[bytes], copies: dict[str, dict[str, object]]
+    context: Context, rev: str, rows: list[Standing], changed: Sequence[Pending], copies: dict[str, dict[str, object]]
 ) -> None:
     place = context.repo.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.decode().strip()
     where = f"branch {place}" if place and rev == "HEAD" else rev if rev != "HEAD" else "a detached HEAD"
@@ -129,15 +117,15 @@ def _print(
     for row, line in zip(rows, lines, strict=True):
         glyph, colour = GLYPHS[row.state]
         show(f"  {paint(f'{glyph} {row.state.ljust(width)}', colour)}{line}")
+        if row.hint:
+            show(f"    {safe(row.hint)}")
     if not rows:
         show("  no stages in pipeline.json")
     for name, copy in copies.items():
         show(f"  {safe(name)} → {in_words(copy)}")
     advice = _advice(rows, installed=is_installed(context.repo))
     if changed:
-        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        name = safe(changed[0].decode("utf-8", "surrogateescape"))
-        advice.append(f"  (changes to '{name}'{others} count once they are committed)")
+        advice.append(f"  ({what_waits(changed)})")
     if any(copy["state"] in ("behind", "failed") for copy in copies.values()):
         advice.append('  (use "git ml egress" to copy results out again)')
     for line in ["", *advice] if advice else []:

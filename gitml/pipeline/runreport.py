@@ -50,6 +50,8 @@ class StageReport:
     name: str
     state: str = ""
     reason: str = ""
+    hint: str = ""
+    """What to do about a failure."""
     total: int = 0
     ran: int = 0
     cached: int = 0

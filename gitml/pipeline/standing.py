@@ -28,6 +28,8 @@ class Standing:
     failed: int
     unreviewed: bool = False
     """Whether hooks do not run the stage because nobody here has reviewed its command."""
+    hint: str = ""
+    """What to do about a failure, where it is known."""
 
 
 def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[Standing]:
@@ -65,6 +67,7 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
         done=done,
         failed=failed,
         unreviewed=unreviewed and state == State.STALE,
+        hint=status.failure.hint if status.failure is not None and state == State.FAILED else "",
     )
 
 

@@ -12,7 +12,7 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
-from gitml.pipeline.loading import load_pipeline
+from gitml.pipeline.loading import load_asked, load_pipeline
 from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
 from gitml.pipeline.settled import TracedSnapshot, note_settled
 from gitml.pipeline.spec import Pipeline
@@ -60,7 +60,7 @@ class Surveyor:
     def survey(self, commit: Oid) -> Survey:
         """Evaluate `commit`; raise `SpecError` if its pipeline cannot be read."""
         snapshot = TracedSnapshot(self.odb, self.tree_of(commit))
-        pipeline = load_pipeline(snapshot)
+        pipeline = load_asked(snapshot)
         statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
         survey = Survey(commit, snapshot, pipeline, statuses)
         if self._repo.worktree is not None and survey.follows_from_tree:
