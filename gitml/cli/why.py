@@ -137,7 +137,11 @@ def _place(context: Context, what: str, *, reaches: bool) -> tuple[str, bytes | 
     if ":" not in what and context.repo.try_resolve(f"{what}^{{commit}}") is not None:
         if reaches:
             return "HEAD", None
-        raise UserError(f"'{what}' is a commit", hint=f"what it went into: git ml why --reaches {what}")
+        raise UserError(
+            f"'{what}' is a commit, and 'why' explains what stages and files were made from",
+            hint=f"a file of that commit: git ml why {what}:PATH\nwhat it went into: git ml why --reaches {what}\n"
+            f"what it changed: git ml diff {what}^..{what}",
+        )
     raise UserError(
         f"'{what}' is no stage, path or commit",
         hint=f"stages: {', '.join(each.name for each in pipeline.stages)}; REV:PATH looks into another commit",
