@@ -33,10 +33,16 @@ def explain_missing(
     `worktree` may have one that was not committed.
     """
     declared = {file.source for file in code} | {each.path for each in stage.params}
-    inputs = [leaf.path for leaf in stage.inputs if not leaf.is_elsewhere]
+    inputs = [leaf for leaf in stage.inputs if not leaf.is_elsewhere]
     for line in reversed(log[-_LINES:]):
         for path in _sought(line, stage.transform.working_dir or ""):
-            if not path or any(path == each or path.startswith(each + b"/") for each in (*inputs, stage.output)):
+            if not path or _is_below(path, stage.output):
+                continue
+            read = next((leaf for leaf in inputs if _is_below(path, leaf.path)), None)
+            if read is not None:
+                if snapshot.get(path) is not None and "/pfs/" not in line:
+                    place = f"/pfs/{read.name}{printable(path.removeprefix(read.path))}"
+                    return f"'{printable(path)}' is of an input, and a task finds inputs below /pfs: read '{place}'"
                 continue
             # a directory of which a part is declared is there
             if any(each == path or each.startswith(path + b"/") for each in declared):
@@ -46,6 +52,10 @@ def explain_missing(
             if worktree is not None and (worktree / os.fsdecode(path)).is_file():
                 return f"'{printable(path)}' is in no commit, and a run sees only what is: git add it, and commit"
     return None
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    return path == directory or path.startswith(directory + b"/")
 
 
 def explain_module(stage: Stage, log: Sequence[str]) -> str | None:

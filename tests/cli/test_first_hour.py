@@ -79,6 +79,15 @@ def test_a_file_that_was_not_committed(tmp_path: Path) -> None:
     assert project.stage("one")["hint"].startswith("'notes.txt' is in no commit")
 
 
+def test_an_input_that_is_looked_for_where_it_is_in_the_repository(tmp_path: Path) -> None:
+    files = {"task.py": "open('data/a.csv')\n"}
+    project = project_of(tmp_path / "project", stage("one", PYTHON), **files)
+    project.commit("first")
+    assert project.stage("one")["hint"] == (
+        "'data/a.csv' is of an input, and a task finds inputs below /pfs: read '/pfs/data/a.csv'"
+    )
+
+
 def test_a_module_that_is_not_installed(tmp_path: Path) -> None:
     files = {"task.py": "import nowhere_to_be_found.part\n"}
     project = project_of(tmp_path / "project", stage("one", ["python3", "task.py"]), **files)
