@@ -329,7 +329,7 @@ def test_a_missing_interpreter_stops_no_commit_but_a_push(repo: Path) -> None:
     for command in (["git", "add", "a"], ["git", "commit", "-q", "-m", "a"]):
         done = subprocess.run(command, cwd=repo, env={**os.environ, "PATH": path}, capture_output=True, check=False)
         assert done.returncode == 0
-    assert b"gitml: not found" in done.stderr
+    assert b"gitml: neither /nowhere/python nor git-ml on PATH is there" in done.stderr
     run_git(repo, "init", "-q", "--bare", "../there.git")
     pushed = subprocess.run(
         ["git", "push", "../there.git", "main"],

@@ -199,8 +199,32 @@ def test_init_writes_the_template_and_never_over_a_file(name: str, tmp_path: Pat
 
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "README.md").write_text("mine\n")
-    refused = init("taken")
-    assert refused.returncode == 128
-    assert "README.md" in refused.stderr
-    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["README.md"]
+    went_on = init("taken")
+    assert went_on.returncode == 0
+    assert "README.md is there and stays as it is" in went_on.stdout
     assert (tmp_path / "taken" / "README.md").read_text() == "mine\n"
+    for path in template_files(name).keys() - {"README.md"}:
+        assert (tmp_path / "taken" / path).read_bytes() == template_files(name)[path]
+
+
+def test_init_does_not_mix_a_template_with_other_code(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("mine\n")
+    refused = subprocess.run(
+        [sys.executable, "-m", "gitml", "init", "--template", "classification"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 128
+    assert "train.py" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
+def test_init_in_a_project_that_has_a_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.json").write_text('{"stages": []}')
+    done = subprocess.run(
+        [sys.executable, "-m", "gitml", "init"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "GIT_AUTHOR_NAME": "", "GIT_AUTHOR_EMAIL": ""},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "git config user.name" in done.stderr
+    assert (tmp_path / "pipeline.json").read_text() == '{"stages": []}'
+    assert (tmp_path / ".git" / "hooks" / "post-commit").is_file()

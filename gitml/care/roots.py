@@ -60,6 +60,10 @@ class UnknownNeedsError(UserError):
         self.absent = absent
 
 
+RUN_CACHE = "the run cache"
+"""Where a `Use` stands whose path is none of the user's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """One place where a pointer stands: its path, its blob, and a commit in hex or words (`the index`)."""
@@ -276,7 +280,7 @@ def _in_trees(repo: Repository) -> Iterator[Use]:
     """The tips of run caches, refs that name trees, and the tree of a merge under way."""
     for name, oid in _objects_of_refs(repo):
         if _RUNS.fullmatch(name):
-            yield from _in_tree(repo, oid, "the run cache")
+            yield from _in_tree(repo, oid, RUN_CACHE)
     # what refs and files name that is no commit: a tag of a tree, AUTO_MERGE
     names = [f"{oid.hex()}^{{}}" for _, oid in _objects_of_refs(repo)]
     names += [oid.hex() for oid in _of_worktrees(repo)]

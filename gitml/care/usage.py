@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gitml.care.local import LocalReader
-from gitml.care.roots import Needs, keeping_refs, remote_heads
+from gitml.care.roots import RUN_CACHE, Needs, keeping_refs, remote_heads
 from gitml.errors import CorruptError
 from gitml.git.data import DROPPED, FETCHED, STAGED, DataLog
 from gitml.git.odb import GitOdb
@@ -14,6 +14,9 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.store.manifest import Chunk, read_manifest
 from gitml.store.odb import MissingObjectError
+
+CACHED = b"(run cache)"
+"""Stands for the path of what only the run cache has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,18 @@ def measure(repo: Repository, needs: Needs, everything: Needs) -> Usage:
     """The usage of what `needs` needs; `everything` is what all roots need, for what could go."""
     manifests: dict[bytes, dict[Oid, int]] = {}
     newest: dict[bytes, int] = {}
+    cached: dict[Oid, int] = {}
     for use, pointer in needs.versions():
+        if use.where == RUN_CACHE:
+            cached[pointer.manifest] = pointer.size
+            continue
         manifests.setdefault(use.path, {})[pointer.manifest] = pointer.size
         newest[use.path] = pointer.size
+    # most of what runs gave is committed, and counts there
+    committed = {manifest for versions in manifests.values() for manifest in versions}
+    alone = {manifest: length for manifest, length in cached.items() if manifest not in committed}
+    if alone:
+        manifests[CACHED] = alone
     with GitOdb(repo.git, repo.format) as odb:
         log = DataLog(repo, odb)
         kept = {
@@ -75,6 +87,9 @@ def measure(repo: Repository, needs: Needs, everything: Needs) -> Usage:
     books.load(needed | kept)
     directories: dict[bytes, dict[Oid, int]] = {}
     for path, versions in manifests.items():
+        if path == CACHED:
+            directories[path] = versions
+            continue
         at = path.rpartition(b"/")[0]
         while True:
             directories.setdefault(at or b".", {}).update(versions)

@@ -1,5 +1,6 @@
 """`git ml dag`."""
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def dag(
     with open_context() as context:
         survey, pipeline = context.survey(rev)
         rows = {row.name: row for row in context.standings(survey)}
+        inputs = {leaf.path: survey.snapshot.get(leaf.path) for stage in pipeline.stages for leaf in stage.inputs}
+    files = {path for path, entry in inputs.items() if entry is not None and not entry.is_tree}
     if json:
         show_json(_as_json(pipeline, rows))
     elif form is Form.MERMAID:
@@ -36,7 +39,7 @@ def dag(
     elif form is Form.DOT:
         _dot(pipeline, rows)
     else:
-        _text(pipeline, rows)
+        _text(pipeline, rows, files)
 
 
 def _edges(pipeline: Pipeline) -> list[tuple[str, str, str, bool]]:
@@ -61,7 +64,7 @@ def _as_json(pipeline: Pipeline, rows: dict[str, Standing]) -> dict[str, object]
     }
 
 
-def _text(pipeline: Pipeline, rows: dict[str, Standing]) -> None:
+def _text(pipeline: Pipeline, rows: dict[str, Standing], files: Collection[bytes]) -> None:
     for stage in pipeline.stages:
         glyph, colour = GLYPHS[rows[stage.name].state]
         show(f"{paint(f'[ {stage.name} ]', '1')} → {safe(rows[stage.name].output)}/   "
@@ -69,8 +72,9 @@ def _text(pipeline: Pipeline, rows: dict[str, Standing]) -> None:
         inputs = stage.inputs
         for number, each in enumerate(inputs):
             branch = "└" if number == len(inputs) - 1 else "├"
-            source = f"[ {each.upstream} ]" if each.upstream else each.path.decode("utf-8", "replace") + "/"
-            show(f"  {branch}── {safe(source)}  {safe(each.glob)}")
+            path = each.path.decode("utf-8", "replace")
+            source = f"[ {each.upstream} ]" if each.upstream else path if each.path in files else f"{path}/"
+            show(f"  {branch}── {safe(source)}  {safe(each.glob)}".rstrip())
 
 
 def _quoted(text: str) -> str:

@@ -95,6 +95,8 @@ def diff(
         address_of = None if push_plots is None else address_in_forge(context.repo, push_plots, forge)
         text, paths = _split(context.repo, revisions or [])
         old, new = sides(context.repo, context.odb, text)
+        if not text and old.commit == new.commit:
+            talk("note: HEAD has no results yet, so there is nothing to compare; two commits: git ml diff A..B")
         found = compare(
             context.repo, context.odb, context.surveyor, old, new, tolerances=allowed, pathspecs=paths,
             look_into=[each for each in LOOKS_INTO if _is_wanted(each, blocks, stat=stat, plots=plots)],

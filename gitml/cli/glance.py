@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gitml.cli.output import machine_failed, reader_left, safe, show, show_json, talk
-from gitml.cli.states import CHANGES, changes_among, report_line, standing_document, standing_lines
+from gitml.cli.pending import listing, pending_among, what_waits
+from gitml.cli.states import report_line, standing_document, standing_lines
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.idle import SESSIONS, run_idle
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.settled import has_note, settled
+from gitml.pipeline.settled import noted, settled
 from gitml.pipeline.shown import StageReport, Standing
 
 _HEAD = ("log", "-1", "--format=%T%n%H%n%h %s", "HEAD")
@@ -53,27 +54,28 @@ def glance(arguments: Sequence[str]) -> int | None:
 
 def _status(*, json: bool) -> Say | None:
     repo = Repository.discover()
-    if repo.worktree is None or not has_note(repo):
+    before = noted(repo)
+    if repo.worktree is None or before is None:
         return None
-    head, short, configuration, *changes = repo.git.together(
-        _HEAD, _SHORT, _CONFIGURATION, *([] if json else [CHANGES])
-    )
-    if any(done.returncode for done in (head, configuration, *changes)):
+    # places stay the same as long as nothing is touched that was read
+    head, short, configuration, changes = repo.git.together(_HEAD, _SHORT, _CONFIGURATION, listing(before.places))
+    if head.returncode or configuration.returncode or changes.returncode:
         return None
     tree, commit, subject = _commit(head.stdout)
     answer = settled(repo, tree)
     if answer is None or not answer.stages:
         return None
     rows = [Standing(each.name, "fresh", "", each.output, each.total, each.total, 0) for each in answer.stages]
+    changed = pending_among(changes.stdout, set(answer.places))
     if json:
-        return lambda: show_json(standing_document(commit.hex(), rows))
+        return lambda: show_json(standing_document(commit.hex(), rows, changed=changed))
     repo.know_configuration(configuration.stdout)
     branch = short.stdout.decode().strip()
     lines = standing_lines(
         f"branch {branch}" if branch else "a detached HEAD",
         subject,
         rows,
-        changed=changes_among(changes[0].stdout, set(answer.files), set(answer.directories)),
+        changed=changed,
         installed=repo.has_filter,
     )
 
@@ -87,14 +89,17 @@ def _status(*, json: bool) -> Say | None:
 
 def _run() -> Say | None:
     repo = Repository.discover()
-    if repo.worktree is None or not has_note(repo):
+    before = noted(repo)
+    if repo.worktree is None or before is None:
         return None
     lease = Lease(repo)
     with lease.acquire() as mine:
         if not mine:
             return None
-        head, branch, configuration, stored = repo.git.together(_HEAD, _BRANCH, _CONFIGURATION, _STORED)
-        if head.returncode or configuration.returncode or stored.returncode:
+        head, branch, configuration, stored, changes = repo.git.together(
+            _HEAD, _BRANCH, _CONFIGURATION, _STORED, listing(before.places)
+        )
+        if any(done.returncode for done in (head, configuration, stored, changes)):
             return None
         repo.know_configuration(configuration.stdout)
         tree, commit, _ = _commit(head.stdout)
@@ -109,8 +114,11 @@ def _run() -> Say | None:
 
         start_runner(repo)  # a commit was made meanwhile, and its hook relied on us
     found = answer
+    waiting = pending_among(changes.stdout, set(answer.places))
 
     def say() -> None:
+        if waiting:
+            talk(f"note: {what_waits(waiting)}")
         for notice in found.notices:
             talk(f"note: {safe(notice)}")
         reports = (StageReport(each.name, "fresh", total=each.total, cached=each.total) for each in found.stages)

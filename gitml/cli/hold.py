@@ -9,8 +9,8 @@ import typer
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
 from gitml.cli.output import safe, show, show_json, talk
+from gitml.cli.pending import pending
 from gitml.cli.running import conclude, perform
-from gitml.cli.status import uncommitted
 from gitml.errors import BusyError, ExitCode, UserError
 from gitml.pipeline import decision
 from gitml.pipeline.choice import Choice
@@ -44,7 +44,8 @@ def accept(
         nothing = "no output was edited"
         survey = context.survey()[0]
         places = tuple(status.stage.output + b"/" for status in survey.statuses)
-        changed = [path for path in uncommitted(context, survey) if path.startswith(places)] if done is None else []
+        found = pending(context.repo, survey.places) if done is None else []
+        changed = [each.path for each in found if not each.untracked and each.path.startswith(places)]
         if changed:
             name = safe(changed[0].decode("utf-8", "surrogateescape"))
             nothing += f" in a commit; changes to '{name}' count once they are committed"

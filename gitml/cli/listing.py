@@ -3,7 +3,7 @@
 import json as text
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,13 @@ from gitml.cli.output import GLYPHS, count, day, paint, safe, show, show_json, s
 from gitml.errors import ExitCode, UserError
 from gitml.git.pointers import LARGEST, read_pointers
 from gitml.oid import Oid
+from gitml.pipeline.lease import ENDS
+from gitml.pipeline.plan import State
 from gitml.pipeline.preview import DatumLine, DatumState, as_it_stands, preview
 from gitml.pipeline.standing import LOST, RUNNING
+
+_WIDEST = 60
+"""Columns for the name of a datum, beyond which its id stands further right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,9 @@ def list_kind(kind: str, names: list[str], *, rev: str, json: bool, limit: int |
     if (kind == "datums") != (len(names) == 1):
         wanted = "git ml ls datums STAGE" if kind == "datums" else f"git ml ls {kind}"
         raise UserError(f"'{kind}' needs {'one stage' if kind == 'datums' else 'no names'}", hint=wanted)
+    known = _STATES[kind]
+    if state is not None and state not in known:
+        raise UserError(f"'{state}' is no state of {kind}", hint=f"states: {', '.join(known)}")
     with open_context() as context:
         if context.repo.try_resolve(f"HEAD:./{kind}") is not None:
             talk(f"note: for the files of the directory '{kind}': git ml ls ./{kind}")
@@ -128,8 +136,6 @@ def _outputs(context: Context, rev: str) -> Iterator[_Row]:
 
 
 def _datums(context: Context, name: str, rev: str, *, json: bool, limit: int | None, state: str | None) -> int:
-    if state is not None and state not in list(DatumState):
-        raise UserError(f"'{state}' is no state of a datum", hint=f"states: {', '.join(DatumState)}")
     survey, _ = context.survey(rev)
     settled = next((each for each in survey.statuses if each.stage.name == name and each.key is None), None)
     status = as_it_stands(context.surveyor, survey, name)
@@ -139,6 +145,7 @@ def _datums(context: Context, name: str, rev: str, *, json: bool, limit: int | N
     if json:
         sys.stdout.write(text.dumps(head)[:-1] + ', "datums": [')
     shown = left = 0
+    width = min(_WIDEST, max((len(safe(datum.label)) for datum in status.datums), default=0))
     for line in preview(context.cache, status):
         if state is not None and line.state != state:
             continue
@@ -152,7 +159,8 @@ def _datums(context: Context, name: str, rev: str, *, json: bool, limit: int | N
             sys.stdout.write(("," if shown else "") + "\n " + text.dumps(_members(line)))
         else:
             glyph, colour = _DATUM_GLYPHS[line.state]
-            show(f"{paint(f'{glyph} {line.state.ljust(6)}', colour)}  {line.datum.id[:12]}  {line.datum.label}")
+            label = safe(line.datum.label).ljust(width)
+            show(f"{paint(f'{glyph} {line.state.ljust(6)}', colour)}  {label}  {paint(line.datum.id[:12], '2')}")
         shown += 1
     if json:
         sys.stdout.write("\n]}\n")
@@ -181,6 +189,12 @@ _LISTERS: Mapping[str, Callable[[Context, str], Iterator[_Row]]] = {
     "runs": _runs,
     "stages": _stages,
     "outputs": _outputs,
+}
+_STATES: Mapping[str, Sequence[str]] = {
+    "runs": (RUNNING, *ENDS, LOST),
+    "stages": (*State, RUNNING, LOST),
+    "outputs": (*State,),
+    "datums": (*DatumState,),
 }
 KINDS = (*_LISTERS, "datums")
 """What can be listed besides files."""

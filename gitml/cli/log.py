@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, overload
 
 import typer
 
@@ -27,7 +27,30 @@ _HEIGHT = 8
 _WIDTH = 80
 """Characters of a plot that goes into a pipe, and at most."""
 
-_Journals = Mapping[str, list[JournalEntry]]
+
+class Listed(Sequence[JournalEntry]):
+    """The newest `limit` results of a stage, which know what they followed although that is not listed."""
+
+    def __init__(self, entries: Sequence[JournalEntry], limit: int | None) -> None:
+        self._all = {entry.commit: entry for entry in entries}
+        self._listed = tuple(entries[:limit])
+
+    @overload
+    def __getitem__(self, index: int) -> JournalEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[JournalEntry]: ...
+    def __getitem__(self, index: int | slice) -> JournalEntry | Sequence[JournalEntry]:
+        return self._listed[index]
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def before(self, entry: JournalEntry) -> JournalEntry | None:
+        """The result that one of them followed, None if there is none or it is not here."""
+        return None if entry.before is None else self._all.get(entry.before)
+
+
+_Journals = Mapping[str, Listed]
 
 
 def log(
@@ -46,11 +69,14 @@ def log(
     with open_context() as context:
         _, pipeline = context.survey(rev)
         start = context.commit(rev)
-        entries: dict[str, list[JournalEntry]] = {}
+        entries: dict[str, Listed] = {}
 
-        def read(stage: Stage) -> list[JournalEntry]:
+        def read(stage: Stage) -> Listed:
             if stage.name not in entries:
-                entries[stage.name] = journal(context.repo, context.odb, start, stage, limit, sides=graph, follow=True)
+                # one more, as the oldest that is shown is compared with what it followed; with branches that can be any
+                read_to = None if limit is None or graph else limit + 1
+                found = journal(context.repo, context.odb, start, stage, read_to, sides=graph, follow=True)
+                entries[stage.name] = Listed(found, limit)
             return entries[stage.name]
 
         stages, metric = _chosen(pipeline, what, metric, read)
@@ -80,7 +106,7 @@ def log(
 
 
 def _chosen(
-    pipeline: Pipeline, what: str | None, metric: str | None, read: Callable[[Stage], list[JournalEntry]]
+    pipeline: Pipeline, what: str | None, metric: str | None, read: Callable[[Stage], Listed]
 ) -> tuple[list[Stage], str | None]:
     """The stages and the metric that are asked for; `what` is a stage, or else a metric of any."""
     measured = [each for each in pipeline.stages if each.metrics]
@@ -110,20 +136,19 @@ def _names(entries: Sequence[JournalEntry], metric: str | None) -> list[str]:
     return list(dict.fromkeys(name for entry in entries for name in entry.metrics if metric in (None, name)))
 
 
-def _befores(entries: Sequence[JournalEntry]) -> list[JournalEntry | None]:
-    """The result that each followed, where it is among them."""
-    known = {entry.commit: entry for entry in entries}
-    return [None if entry.before is None else known.get(entry.before) for entry in entries]
+def _changes(entries: Listed) -> list[list[str]]:
+    """Why each result is not the one before, in words; nothing where one of them is not known."""
+    return [list(_change(entries.before(entry), entry)) for entry in entries]
 
 
-def _changes(entries: Sequence[JournalEntry]) -> list[list[str]]:
-    """What differs between each result and the one before, in words; nothing where one of them is not known."""
-    return [
-        [*_renamed(before.record, entry.record), *between(before.record, entry.record)]
-        if before is not None and before.record is not None and entry.record is not None
-        else []
-        for entry, before in zip(entries, _befores(entries), strict=True)
-    ]
+def _change(before: JournalEntry | None, entry: JournalEntry) -> Iterator[str]:
+    if entry.reverts:
+        # the result of before came back; that its inputs were others is not why
+        for commit, made_from in entry.reverts:
+            yield f"reverts {commit}, the result of '{made_from}'"
+    elif before is not None and before.record is not None and entry.record is not None:
+        yield from _renamed(before.record, entry.record)
+        yield from between(before.record, entry.record)
 
 
 def _renamed(before: Record, after: Record) -> Iterator[str]:
@@ -131,7 +156,7 @@ def _renamed(before: Record, after: Record) -> Iterator[str]:
         yield f"'{printable(before.stage)}' is called '{printable(after.stage)}' now"
 
 
-def _as_json(stage: Stage, entries: list[JournalEntry], metric: str | None) -> dict[str, object]:
+def _as_json(stage: Stage, entries: Listed, metric: str | None) -> dict[str, object]:
     return {
         "name": stage.name,
         "results": [
@@ -205,7 +230,7 @@ def _can_braille(encoding: str) -> bool:
 
 
 def _print_graph(
-    context: Context, rev: str, stage: Stage, entries: list[JournalEntry], metric: str | None, limit: int | None
+    context: Context, rev: str, stage: Stage, entries: Listed, metric: str | None, limit: int | None
 ) -> None:
     """The lines of `git log --graph`, with a result's row in the place of its commit."""
     head, *rows = table(_rows(stage, entries, metric), indent="")
@@ -230,11 +255,11 @@ def _print_graph(
         show(f"  {lead:{margin}}{told.get(oid, safe(said)) if found else ''}".rstrip())
 
 
-def _rows(stage: Stage, entries: Sequence[JournalEntry], metric: str | None) -> Iterator[list[str]]:
+def _rows(stage: Stage, entries: Listed, metric: str | None) -> Iterator[list[str]]:
     names = _names(entries, metric)
     yield ["commit", "date", *(safe(name) for name in names), "because of"]
-    for entry, before, changed in zip(entries, _befores(entries), _changes(entries), strict=True):
-        values = [_cell(entry, before, name, _judge(stage, name)) for name in names]
+    for entry, changed in zip(entries, _changes(entries), strict=True):
+        values = [_cell(entry, entries.before(entry), name, _judge(stage, name)) for name in names]
         because = safe(entry.source) + ("" if entry.record else "  (result removed)")
         yield [entry.short, day(entry.when), *values, because + (f": {safe('; '.join(changed))}" if changed else "")]
 

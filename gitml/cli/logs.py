@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.egress import in_words, standing
 from gitml.cli.output import day, paint, safe, show, talk
 from gitml.errors import ExitCode, UserError
+from gitml.pipeline.failure import told_once
 from gitml.pipeline.livelogs import LiveLogs, Piece
 
 
@@ -31,7 +33,7 @@ def logs(
             raise UserError("--follow is about the run under way", hint="leave --failed and --run out")
         if follow and context.lease.is_held():
             return _follow(context, stage, datum, lines)
-        name = run or _latest(context)
+        name = run or _latest(context, stage, failed=failed)
         tasks = context.cache.tasks_of(name)
         if not tasks and context.cache.run(name) is None:
             raise UserError(f"there is no run '{name}'", hint="git ml status")
@@ -43,12 +45,9 @@ def logs(
         _introduce(context, name)
         texts = context.cache.logs(name)
         shown = 0
+        hints: dict[str, None] = {}
         for task in sorted(tasks, key=lambda task: (str(task["stage"]), str(task["datum"]))):
-            chosen = (
-                (stage is None or task["stage"] == stage)
-                and (datum is None or datum in task["datum"])
-                and (not failed or task["state"] == "failed")
-            )
+            chosen = _is_meant(task, stage, failed=failed) and (datum is None or datum in task["datum"])
             text = texts.get(task["key"])
             if chosen and text is not None:
                 if shown:
@@ -56,9 +55,14 @@ def logs(
                 state = task["state"]
                 title = f"── {task['stage']} · {task['datum']} · {state}"
                 show(paint(safe(title), "31" if state == "failed" else "1"))
-                for line in _tail(text, lines):
+                told = told_once(text.decode("utf-8", "replace").splitlines())
+                for line in told if lines is None else told[-lines:]:
                     show(safe(line))
+                if state == "failed" and task.get("hint"):
+                    hints[str(task["hint"])] = None
                 shown += 1
+        for hint in hints:
+            talk(f"{paint('hint:', '33', sys.stderr)} {safe(hint)}")
         if run is None and datum is None:
             shown += _egress(context, stage, failed=failed)
         if not shown:
@@ -124,21 +128,64 @@ def _print_of(piece: Piece, text: bytes, lines: int | None) -> None:
 def _introduce(context: Context, run: str) -> None:
     """Which run this is, as talk: the logs themselves are the data."""
     record = context.cache.run(run) or {}
-    source = str(record.get("source", ""))
+    state = context.lease.read_state(run)
+    # of a run that was killed only its state may tell
+    source = str(record.get("source", "")) or (state.tip if state is not None else "")
+    started = float(record.get("started", state.started if state is not None else 0.0))
     done = context.repo.git.run("log", "-1", "--format=%h %s", source, check=False)
     commit = done.stdout.decode("utf-8", "replace").strip() if source and done.returncode == 0 else source[:10]
-    when = f" of {day(float(record['started']))}" if "started" in record else ""
+    when = f" of {day(started)}" if started else ""
     talk(f"run {safe(run)}{when}, of {safe(commit) or 'a commit that is not known here'}")
+    if state is not None and context.lease.is_lost(state):
+        talk("it ended without a word; git ml resume goes on where it stopped")
 
 
-def _latest(context: Context) -> str:
+def _latest(context: Context, stage: str | None, *, failed: bool) -> str:
+    """The latest run, or the one in which the stage ran, or failed, if that was an earlier one; says so."""
     state = context.lease.read_state()
+    runs = context.cache.runs()
     if state is not None and context.cache.tasks_of(state.run):
-        return state.run
-    known = [(record.get("started", 0), run) for run in context.cache.runs() if (record := context.cache.run(run))]
-    if not known:
-        raise UserError("nothing has run yet", hint="commit something, or: git ml run")
-    return max(known)[1]
+        latest = state.run
+    else:
+        known = [(record.get("started", 0), run) for run in runs if (record := context.cache.run(run))]
+        if not known:
+            raise UserError("nothing has run yet", hint="commit something, or: git ml run")
+        latest = max(known)[1]
+    if any(_is_meant(task, stage, failed=failed) for task in context.cache.tasks_of(latest)):
+        return latest
+    if failed:
+        earlier = _failed_runs(context, stage)
+    elif stage is not None:
+        earlier = [
+            run for run in runs if any(_is_meant(task, stage, failed=False) for task in context.cache.tasks_of(run))
+        ]
+    else:
+        earlier = []
+    if not earlier:
+        return latest
+    found = max(earlier, key=lambda run: (context.cache.run(run) or {}).get("started", 0))
+    what = f"'{stage}'" if stage is not None else "anything that failed"
+    talk(f"the latest run, {safe(latest)}, did not run {safe(what)}; this is the latest that did:")
+    return found
+
+
+def _is_meant(task: Mapping[str, Any], stage: str | None, *, failed: bool) -> bool:
+    return (stage is None or task["stage"] == stage) and (not failed or task["state"] == "failed")
+
+
+def _failed_runs(context: Context, stage: str | None) -> list[str]:
+    """The runs in which stages failed that have not succeeded since."""
+    try:
+        survey, _ = context.survey()
+    except UserError:
+        return []
+    keys = [
+        status.key
+        for status in survey.statuses
+        if status.failure is not None and status.key is not None and stage in (None, status.stage.name)
+    ]
+    runs = (str((context.cache.failure_record(key) or {}).get("run", "")) for key in keys)
+    return [run for run in runs if run and context.cache.tasks_of(run)]
 
 
 def _tail(text: bytes, lines: int | None) -> list[str]:

@@ -64,6 +64,7 @@ COMMANDS = {
     "info": ("info", "Show what takes the space"),
     "doctor": ("doctor", "Check this machine and this clone"),
     "version": ("version", "Print the version"),
+    "help": ("help", "List the commands, or explain one"),
 }
 """Command to the module below `gitml.cli` that has it, and its line in the list of commands."""
 

@@ -8,10 +8,10 @@ import typer
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, day, safe, show, show_json, table, talk
+from gitml.cli.running import serve_hooks, was_stopped
 from gitml.errors import BusyError, ExitCode, UserError
 from gitml.install import is_installed
 from gitml.oid import Oid
-from gitml.pipeline.launch import start_runner
 from gitml.review.rollback import Move, Plan, check_ready, plan_rollback, roll_back
 
 
@@ -67,12 +67,12 @@ def _asked(plan: Plan, *, json: bool) -> bool:
 
 
 def _do(context: Context, plan: Plan, mainline: int | None) -> tuple[Oid, str]:
+    stopped, waiting = was_stopped(context), context.lease.requests()
     with context.lease.acquire() as mine:
         if not mine:
             raise BusyError("a run is under way, and its results would get in between", hint="git ml wait")
         done = roll_back(context.repo, plan, mainline)
-    if context.lease.requests():
-        start_runner(context.repo)  # the hooks of the reverts found us in the way
+    serve_hooks(context, waiting, stopped=stopped)
     return done
 
 

@@ -7,7 +7,8 @@ import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
-from gitml.cli.output import safe, show, table
+from gitml.cli.output import safe, show, table, talk
+from gitml.cli.pending import pending, what_waits
 from gitml.cli.running import conclude, perform
 from gitml.errors import UserError
 from gitml.git.refs import RefMovedError, RefUpdate, update_refs
@@ -81,7 +82,11 @@ def run(
             "--branch is for results with -S that are committed", hint="git ml run -S FILE:KEY=VALUE --branch NAME"
         )
     with open_context() as context:
-        choice.check(context.survey()[1])
+        survey, pipeline = context.survey()
+        choice.check(pipeline)
+        waiting = pending(context.repo, survey.places)
+        if waiting:
+            talk(f"note: {what_waits(waiting)}")
         options = RunOptions(
             choice=choice,
             datums=tuple(datums or ()),

@@ -1,5 +1,7 @@
 """A run in the foreground, as several commands have it: wait for one's turn, show progress, say what was done."""
 
+from collections.abc import Collection
+
 from gitml.cli.context import Context
 from gitml.cli.interrupt import stopping
 from gitml.cli.output import safe, show, show_json, talk
@@ -30,6 +32,27 @@ def perform(context: Context, options: RunOptions, branch: str | None = None) ->
     if context.lease.requests() and not report.stopped:
         start_runner(context.repo)  # a commit was made meanwhile, and its hook relied on us
     return report
+
+
+def was_stopped(context: Context) -> bool:
+    """Whether the latest run was ended by `git ml stop` or Ctrl-C, and nothing went on since."""
+    state = context.lease.read_state()
+    return state is not None and state.status == "stopped" and not context.lease.is_held()
+
+
+def serve_hooks(context: Context, before: Collection[str], *, stopped: bool) -> None:
+    """Have the runner do what hooks asked for while we held the lease; `before` are the branches that waited already.
+
+    What somebody has `stopped` stays so: nobody wants it back who then takes a commit back.
+    """
+    asked = context.lease.requests()
+    if stopped:
+        for branch in asked:
+            if branch not in before:
+                context.lease.withdraw(branch)
+        talk("note: the run that was stopped stays so; git ml resume goes on")
+    elif asked:
+        start_runner(context.repo)
 
 
 def _run(context: Context, options: RunOptions, branch: str | None) -> RunReport:
@@ -82,11 +105,15 @@ def _print(report: RunReport, *, dry_run: bool) -> None:
         talk(f"note: {safe(notice)}")
     for stage in report.stages.values():
         show(report_line(stage))
+        if stage.hint:
+            show(f"    {safe(stage.hint)}")
     if report.published is not None:
         show(f"results committed as {report.published.hex()[:10]}")
     elif report.parked:
         talk(f"not committed yet: {safe(report.parked)}; the next commit or 'git ml publish' does it")
     elif not dry_run and not report.failed and not report.stopped:
         show("nothing to commit")
+    if report.stopped and not dry_run:
+        talk("gitml: stopped; git ml resume goes on")
     for path in report.kept:
         talk(f"warning: '{safe(path.decode('utf-8', 'replace'))}' has changes of yours and was left as it is")

@@ -1,12 +1,11 @@
 """What is said of stages: where they stand, and what a run did. Reading this module costs little."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gitml.cli.output import GLYPHS, count, paint, safe, table
+from gitml.cli.pending import Pending, what_waits
 from gitml.pipeline.shown import StageReport, Standing
-
-CHANGES = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
-"""The command of git that lists changes of files that no commit has."""
+from gitml.provenance.codec import text_of
 
 
 def standing_lines(
@@ -16,13 +15,13 @@ def standing_lines(
     *,
     copies: Sequence[tuple[str, str]] = (),
     behind: bool = False,
-    changed: Sequence[bytes] = (),
+    changed: Sequence[Pending] = (),
     installed: bool,
 ) -> Iterator[str]:
     """The lines of `git ml status`.
 
-    `copies` says of stages how far they are copied out, `behind` that some are not. `changed` are paths with changes
-    that no commit has.
+    `copies` says of stages how far they are copied out, `behind` that some are not. `changed` is what no commit
+    has.
     """
     yield f"On {safe(where)}, {safe(subject)}"
     yield ""
@@ -31,32 +30,38 @@ def standing_lines(
     for row, line in zip(rows, lines, strict=True):
         glyph, colour = GLYPHS[row.state]
         yield f"  {paint(f'{glyph} {row.state.ljust(width)}', colour)}{line}"
+        if row.hint:
+            yield f"    {safe(row.hint)}"
     if not rows:
         yield "  no stages in pipeline.json"
     for name, words in copies:
         yield f"  {safe(name)} → {words}"
     advice = _advice(rows, installed=installed)
     if changed:
-        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        name = safe(changed[0].decode("utf-8", "surrogateescape"))
-        advice.append(f"  (changes to '{name}'{others} count once they are committed)")
+        advice.append(f"  ({what_waits(changed)})")
     if behind:
         advice.append('  (use "git ml egress" to copy results out again)')
     yield from ["", *advice] if advice else []
 
 
 def standing_document(
-    head: str, rows: Iterable[Standing], copies: dict[str, dict[str, object]] | None = None
+    head: str,
+    rows: Iterable[Standing],
+    copies: dict[str, dict[str, object]] | None = None,
+    *,
+    changed: Sequence[Pending] = (),
 ) -> dict[str, object]:
     """The same for programs; `head` is the commit."""
     return {
         "schema": "gitml/status/1",
         "head": head,
+        "uncommitted": [text_of(each.path) for each in changed],
         "stages": [
             {
                 "name": row.name,
                 "state": row.state,
                 "reason": row.reason,
+                "hint": row.hint or None,
                 "output": row.output,
                 "datums": {"total": row.total, "done": row.done, "failed": row.failed},
                 "egress": (copies or {}).get(row.name),
@@ -72,13 +77,6 @@ def standing_counts(row: Standing) -> str:
         return count(row.total, "datum")
     text = f"{row.done}/{count(row.total, 'datum')}"
     return f"{text}, {row.failed} failed" if row.failed else text
-
-
-def changes_among(listed: bytes, files: Collection[bytes], directories: Collection[bytes]) -> list[bytes]:
-    """Of what `git status --porcelain -z` listed, the paths that are among files, or in directories."""
-    changed = (line[3:] for line in listed.split(b"\0") if line)
-    below = tuple(directory + b"/" for directory in directories)
-    return [path for path in changed if path in files or path in directories or path.startswith(below)]
 
 
 def report_line(stage: StageReport) -> str:

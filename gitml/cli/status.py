@@ -9,7 +9,8 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.egress import in_words, standing
 from gitml.cli.options import Json, Revision
 from gitml.cli.output import safe, show, show_json, talk
-from gitml.cli.states import CHANGES, changes_among, standing_counts, standing_document, standing_lines
+from gitml.cli.pending import pending
+from gitml.cli.states import standing_counts, standing_document, standing_lines
 from gitml.cli.watch import Board, Line, progress_text
 from gitml.errors import ExitCode, UserError
 from gitml.install import is_installed
@@ -41,10 +42,10 @@ def status(
         copies = {
             status.stage.name: found for status in survey.statuses if (found := standing(context, status)) is not None
         }
+        changed = pending(context.repo, survey.places) if rev == "HEAD" else []
         if json:
-            show_json(standing_document(survey.commit.hex(), rows, copies))
+            show_json(standing_document(survey.commit.hex(), rows, copies, changed=changed))
         else:
-            changed = uncommitted(context, survey) if rev == "HEAD" else []
             lines = standing_lines(
                 *_place(context, rev), rows, copies=[(name, in_words(copy)) for name, copy in copies.items()],
                 behind=any(copy["state"] in ("behind", "failed") for copy in copies.values()), changed=changed,
@@ -87,14 +88,6 @@ def _watch(context: Context, rev: str) -> int:
             time.sleep(0.5)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-
-
-def uncommitted(context: Context, survey: Survey) -> list[bytes]:
-    """Changed files of stages, read or written, that are in no commit yet, so that they count for nothing."""
-    if context.repo.worktree is None:
-        return []
-    listed = context.repo.git.output(*CHANGES)
-    return changes_among(listed, survey.files, survey.directories)
 
 
 def _place(context: Context, rev: str) -> tuple[str, str]:

@@ -34,8 +34,9 @@ def trust(
 ) -> int:
     """Let hooks run the commands of HEAD with the code and the lock files that they have now.
 
-    Levels: never; ask: what you named here or ran with 'git ml run'; mine (the default): also what your own commits
-    bring in; signed: also what is in commits with a good signature; repo: everything, whoever brought it in.
+    Levels: never; ask: what you named here or ran with 'git ml run'; mine (the default): also what commits bring in
+    that are made in this clone, whoever their author is, but not what arrives by pull or merge; signed: also what
+    arrives in commits with a good signature; repo: everything, whoever brought it in.
     GITML_TRUST in the environment takes the place of the level. With --show exit code 3 if something is not reviewed.
     """
     if sum((show_, level is not None, forget)) > 1 or ((level is not None or forget) and stages):
@@ -44,7 +45,7 @@ def trust(
         consent = Trust(context.repo)
         if forget:
             consent.forget()
-            talk("gitml: hooks run nothing here that was reviewed before; your own commits bring their commands again")
+            talk("gitml: hooks run nothing that was reviewed before; commits made here bring their commands again")
             return ExitCode.OK
         if level is not None:
             return _set_level(consent, level)

@@ -6,9 +6,9 @@ import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.output import safe, show, talk
+from gitml.cli.running import serve_hooks, was_stopped
 from gitml.errors import BusyError, ExitCode, UserError
 from gitml.oid import Oid
-from gitml.pipeline.launch import start_runner
 from gitml.review.rollback import check_ready, plan_rollback, roll_back, take_off
 from gitml.review.runs import last_result
 
@@ -27,14 +27,14 @@ def undo(
         result = last_result(context.repo, context.odb)
         if result is None:
             raise UserError("there is no result in the history of HEAD that could be taken back", hint="git ml log")
+        stopped, waiting = was_stopped(context), context.lease.requests()
         with context.lease.acquire() as mine:
             if not mine:
                 raise BusyError(
                     "a run is under way, and its results would get in between", hint="git ml wait, or git ml stop"
                 )
             head = _reset(context, result) if reset else _revert(context, result)
-        if context.lease.requests():
-            start_runner(context.repo)  # the hook of the revert found us in the way
+        serve_hooks(context, waiting, stopped=stopped)
         subject = context.repo.git.line("log", "-1", "--format=%h %s", result.hex())
     show(f"{'taken off' if reset else 'reverted'}: {safe(subject)}; HEAD is {head.hex()[:10]}")
     return ExitCode.OK

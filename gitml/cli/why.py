@@ -9,7 +9,8 @@ import typer
 
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import Json
-from gitml.cli.output import count, day, paint, safe, show, show_json, table
+from gitml.cli.output import count, day, paint, safe, show, show_json, table, talk
+from gitml.cli.pending import pending, what_waits
 from gitml.cli.place import place
 from gitml.errors import UserError
 from gitml.pipeline.plan import StageStatus, State
@@ -51,6 +52,9 @@ def why(
     with open_context() as context:
         revision, path = _place(context, what, reaches=reaches)
         survey, pipeline = context.survey(revision)
+        waiting = pending(context.repo, survey.places) if revision == "HEAD" and not json else []
+        if waiting:
+            talk(f"note: {what_waits(waiting)}")
         causes = Causes(context.repo, context.odb, context.cache, survey, pipeline, most_commits=most_commits)
         if reaches:
             _reaches(context, causes, path, what, json=json)
@@ -133,7 +137,11 @@ def _place(context: Context, what: str, *, reaches: bool) -> tuple[str, bytes | 
     if ":" not in what and context.repo.try_resolve(f"{what}^{{commit}}") is not None:
         if reaches:
             return "HEAD", None
-        raise UserError(f"'{what}' is a commit", hint=f"what it went into: git ml why --reaches {what}")
+        raise UserError(
+            f"'{what}' is a commit, and 'why' explains what stages and files were made from",
+            hint=f"a file of that commit: git ml why {what}:PATH\nwhat it went into: git ml why --reaches {what}\n"
+            f"what it changed: git ml diff {what}^..{what}",
+        )
     raise UserError(
         f"'{what}' is no stage, path or commit",
         hint=f"stages: {', '.join(each.name for each in pipeline.stages)}; REV:PATH looks into another commit",

@@ -9,6 +9,7 @@ from gitml.oid import Oid
 
 _IDENTITY = re.compile(rb"(.*?) ?<([^>]*)>(?: (-?\d+) ([+-]\d+))?")
 _TRAILER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*) ?: *(.*)")
+_REVERTS = re.compile(rb"^This reverts commit ([0-9a-f]{40}(?:[0-9a-f]{24})?)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,11 @@ def parse_trailers(message: bytes) -> dict[str, str]:
         elif not line.startswith(b"(cherry picked from "):
             return {}
     return found
+
+
+def reverted_by(message: bytes) -> list[Oid]:
+    """The commits that a message says it reverts, in the words of `git revert`."""
+    return [Oid.parse(name.decode()) for name in _REVERTS.findall(message)]
 
 
 def parse_signature(value: bytes) -> Signature:

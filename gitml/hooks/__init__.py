@@ -40,8 +40,8 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
         _hook(name)(repo, arguments or _from_pre_commit(name))
     except GitmlError as error:
         say(error.message)
-        if error.hint:
-            say(f"hint: {error.hint}")
+        for line in (error.hint or "").splitlines():
+            say(f"hint: {line}")
         return int(may_fail)
     except OSError as error:
         machine = MachineError(error)

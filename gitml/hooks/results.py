@@ -13,7 +13,7 @@ from gitml.oid import Oid
 from gitml.pipeline.audit import is_vouched_for
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.delivery import due
-from gitml.pipeline.launch import runs_by_itself, start_runner
+from gitml.pipeline.launch import missing_environment, runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import Surveyor, command_of
@@ -66,6 +66,9 @@ def evaluate(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach:
     if not branch:
         say("HEAD is detached, nothing ran; 'git ml run' computes into the cache, a branch receives results")
         return
+    missing = missing_environment(repo)
+    if missing is not None:
+        say(missing)
     lease = Lease(repo)
     lease.request(branch)
     behind = lease.is_held()

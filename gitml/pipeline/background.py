@@ -107,7 +107,7 @@ def _serve(
                     lease.request(reader)
         return 2 if report.failed else 0
     except GitmlError as error:
-        _note_error(lease, error.message + (f" ({error.hint})" if error.hint else ""))
+        _note_error(lease, error.message + (f" ({'; '.join(error.hint.splitlines())})" if error.hint else ""))
     except OSError as error:
         machine = MachineError(error)
         _note_error(lease, machine.message + (f" ({machine.hint})" if machine.hint else ""))

@@ -240,6 +240,7 @@ class RunCache:
             message=str(record.get("message", "")),
             last_lines=tuple(str(line) for line in record.get("last_lines", ())),
             failed=int(record.get("failed", 0)),
+            hint=str(record.get("hint") or ""),
         )
 
     def failure_record(self, key: str) -> dict[str, Any] | None:

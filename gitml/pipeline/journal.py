@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitml.errors import CorruptError, UserError
-from gitml.git.commits import parse_commit
+from gitml.git.commits import parse_commit, parse_trailers, reverted_by
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -31,6 +31,9 @@ class JournalEntry:
     source: str
     """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
     record: Record | None
+    reverts: tuple[tuple[str, str], ...] = ()
+    """The commits that `commit` says it reverts, if it is no result: abbreviated, and the subject of what each was
+    made from."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
     """Standard errors of metrics, by their names, where known."""
@@ -71,6 +74,7 @@ def journal(
                 subject=subject,
                 source=_subject(odb, source.strip()) or subject,
                 record=record,
+                reverts=() if source.strip() else tuple(_reverted(odb, Oid.parse(commit))),
                 metrics=metrics,
                 noise=noise,
             )
@@ -119,6 +123,19 @@ def former_name(odb: GitOdb, first: Oid, own: Record) -> tuple[Oid, str] | None:
     return (commit.parents[0], max(likely)[3]) if likely else None
 
 
+def _reverted(odb: GitOdb, commit: Oid) -> Iterator[tuple[str, str]]:
+    for each in reverted_by(parse_commit(odb.read(commit)[1]).message):
+        found = odb.lookup(f"{each}^{{commit}}")
+        if found is not None:
+            message = parse_commit(found[2]).message
+            made_from = _subject(odb, parse_trailers(message).get("Gitml-Source", ""))
+            yield each.hex()[:7], made_from or _first_line(message)
+
+
+def _first_line(message: bytes) -> str:
+    return message.decode("utf-8", "surrogateescape").strip().partition("\n")[0]
+
+
 def _subject(odb: GitOdb, source: str) -> str:
     """Of the commit that a trailer names; what is no name of an object is not given to git."""
     if not source or not set(source) <= set("0123456789abcdef"):
@@ -126,7 +143,7 @@ def _subject(odb: GitOdb, source: str) -> str:
     found = odb.lookup(f"{source}^{{commit}}")
     if found is None:
         return ""
-    return parse_commit(found[2]).message.decode("utf-8", "surrogateescape").strip().partition("\n")[0]
+    return _first_line(parse_commit(found[2]).message)
 
 
 def _record(snapshot: Snapshot, stage_name: str) -> Record | None:

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
+from shutil import which
 
 from gitml.errors import UserError
 from gitml.git.command import clean_environment
@@ -36,6 +38,16 @@ def start_runner(repo: Repository) -> None:
         )
     lease.note_start(process.pid)
     process.returncode = 0  # it outlives us on purpose: no warning when the object goes
+
+
+def missing_environment(repo: Repository) -> str | None:
+    """A sentence if the programs that tasks find now are hardly those meant: gitml itself is not on PATH."""
+    directory = Path(sys.executable).parent
+    if not (directory / "git-ml").exists() or which("git-ml", path=_runner_environment(repo).get("PATH")):
+        return None
+    activate = directory / "activate"
+    how = f". {quote(str(activate))}" if activate.is_file() else f"put {directory} on PATH"
+    return f"the environment of gitml is not active here, so tasks get other programs, Python too; to have it: {how}"
 
 
 def _runner_environment(repo: Repository) -> dict[str, str]:

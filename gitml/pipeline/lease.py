@@ -21,6 +21,8 @@ from gitml.oid import Oid
 from gitml.provenance.codec import flat_name, unflat_name
 
 _KEPT_RUNS = 20
+ENDS = ("published", "nothing", "parked", "failed", "stopped", "error")
+"""How a run may have ended."""
 
 
 @dataclass(frozen=True, slots=True)

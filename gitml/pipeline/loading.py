@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from gitml.pipeline import FILE
 from gitml.pipeline.spec import load
+from gitml.pipeline.spec.error import SpecError
 from gitml.pipeline.spec.load import Checked
 from gitml.pipeline.spec.model import Pipeline
 from gitml.pipeline.spec.template import Evaluate, Refusal, Request
@@ -14,6 +16,19 @@ from gitml.store.tree import Snapshot
 def load_pipeline(snapshot: Snapshot) -> Pipeline | None:
     """The pipeline of a tree, None if it has no `pipeline.json`. Raises as `spec.load_pipeline` does."""
     return load.load_pipeline(snapshot, evaluate)
+
+
+def load_asked(snapshot: Snapshot) -> Pipeline | None:
+    """As `load_pipeline`, for whoever asked for it: if there is more wrong than the first problem, the hint says so."""
+    try:
+        return load_pipeline(snapshot)
+    except SpecError as error:
+        others = len(check_pipeline(snapshot, FILE.encode()).problems) - 1
+        what = f"{others} more problem{'s' if others != 1 else ''}; all of them" if others > 0 else "check a change"
+        hint = f"{what}: git ml validate"
+        raise SpecError(
+            error.place, error.problem, hint=f"{error.hint}\n{hint}" if error.hint else hint, position=error.position
+        ) from None
 
 
 def effective_specification(snapshot: Snapshot, name: str) -> dict[str, Any]:

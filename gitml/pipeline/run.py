@@ -33,7 +33,7 @@ from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
-from gitml.pipeline.loading import load_pipeline
+from gitml.pipeline.loading import load_asked
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.runreport import RunOptions, RunReport
@@ -140,7 +140,7 @@ class Runner:
             session.enter_context(closing(self._sandboxes))
             for _ in range(_MAX_ROUNDS):
                 tip = self._repo.resolve(revision)
-                pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(tip)))
+                pipeline = load_asked(Snapshot(self._odb, self._surveyor.tree_of(tip)))
                 if pipeline is None:
                     break
                 self._begin_round(report, branch, tip, pipeline, session)
@@ -193,10 +193,11 @@ class Runner:
             status = evaluate_stage(pipeline, stage, snapshot, knowledge, ready, current=anew)
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
+            line.hint = status.failure.hint if status.failure is not None else ""
             out = self._result(status, snapshot, report, chosen)
             if out is not None:
                 self._put(settlement, status, snapshot, out, report)
-                line.state, line.reason = str(State.FRESH), ""
+                line.state, line.reason, line.hint = str(State.FRESH), "", ""
             elif line.state in UNSETTLED:
                 unsettled.add(stage.name)
             if stage.egress and line.state in {State.FRESH, State.HELD}:
@@ -236,7 +237,8 @@ class Runner:
             out = self._computed[status.key]
             return None if out == status.output and status.recorded else out
         if status.key in self._failed:
-            line.state, line.reason = str(State.FAILED), self._failed[status.key].message
+            error = self._failed[status.key]
+            line.state, line.reason, line.hint = str(State.FAILED), error.message, error.hint or ""
             return None
         if self._options.force and named:
             return self._compute(status, snapshot, report, ignore=ALL)
@@ -307,7 +309,7 @@ class Runner:
                 line.reason = "stopped"
                 return None
             self._failed[key] = error
-            line.state, line.reason = str(State.FAILED), error.message
+            line.state, line.reason, line.hint = str(State.FAILED), error.message, error.hint or ""
             if not error.lasting:
                 report.notices[f"{stage.name}: {error.message}" + (f"; {error.hint}" if error.hint else "")] = None
                 return None
@@ -451,10 +453,14 @@ class Runner:
         self._data.cover_session(session_of(report.run))
         state = self._state
         if report.stopped:
-            state.status, state.message = "stopped", "stopped; finished datums are kept"
+            state.status, state.message = "stopped", "stopped; finished datums are kept, git ml resume goes on"
         elif report.failed:
-            names = ", ".join(stage.name for stage in report.stages.values() if stage.state == State.FAILED)
-            state.status, state.message = "failed", f"{names} failed; git ml logs --failed"
+            failed = [stage for stage in report.stages.values() if stage.state == State.FAILED]
+            hints = dict.fromkeys(stage.hint for stage in failed)
+            # of several only the logs tell all
+            hint = next(iter(hints)) if len(hints) == 1 else ""
+            names = ", ".join(stage.name for stage in failed)
+            state.status, state.message = "failed", f"{names} failed; {hint or 'git ml logs --failed'}"
         elif report.parked:
             state.status, state.message = "parked", f"results are ready, not committed yet: {report.parked}"
         else:

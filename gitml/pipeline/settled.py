@@ -9,9 +9,10 @@ al., "Build systems à la carte", ICFP 2018.)
 
 import json
 import os
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -39,10 +40,8 @@ class Settled:
     stages: tuple[SettledStage, ...]
     notices: tuple[str, ...]
     """What is to be said of `pipeline.json`."""
-    files: tuple[bytes, ...]
-    """The files that stages read by name, `pipeline.json` among them."""
-    directories: tuple[bytes, ...]
-    """Inputs and outputs of stages."""
+    places: tuple[bytes, ...]
+    """What stages read or write and people change: files and directories."""
 
 
 class TracedSnapshot(Snapshot):
@@ -84,26 +83,21 @@ def is_settled(repo: Repository, tree: Oid) -> bool:
 def settled(repo: Repository, tree: Oid) -> Settled | None:
     """What an evaluation of this tree would find, if that is known and everything is fresh. Never wrong."""
     found = _look_up(repo, tree)
-    try:
-        return None if found is None else _parse(found)
-    except (ValueError, KeyError, TypeError):
-        return None  # damaged
+    return None if found is None else _parse(found)
 
 
-def has_note(repo: Repository) -> bool:
-    """Whether asking can be of any use."""
-    return (repo.git_dir / _FILE).exists()
+def noted(repo: Repository) -> Settled | None:
+    """What was found when all was last found fresh, whether or not it still holds."""
+    note = _read(repo)
+    return None if note is None else _parse(note[1].partition(b"\n")[0])
 
 
 def _look_up(repo: Repository, tree: Oid) -> bytes | None:
     """The noted answer if it holds for this tree."""
-    try:
-        head, _, rest = (repo.git_dir / _FILE).read_bytes().partition(b"\n")
-    except OSError:
+    note = _read(repo)
+    if note is None:
         return None
-    before = head.removeprefix(_HEAD).decode("ascii", "replace")
-    if not head.startswith(_HEAD):
-        return None
+    before, rest = note
     answer, _, paths = rest.partition(b"\n")
     if before == tree.hex():
         return answer
@@ -115,6 +109,15 @@ def _look_up(repo: Repository, tree: Oid) -> bytes | None:
         return None
     _write(repo, tree, rest)
     return answer
+
+
+def _read(repo: Repository) -> tuple[str, bytes] | None:
+    """The tree that a note is about, and the rest of it."""
+    try:
+        head, _, rest = (repo.git_dir / _FILE).read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return (head.removeprefix(_HEAD).decode("ascii", "replace"), rest) if head.startswith(_HEAD) else None
 
 
 def _write(repo: Repository, tree: Oid, rest: bytes) -> None:
@@ -131,21 +134,21 @@ def _format(answer: Settled) -> bytes:
     document = {
         "stages": [[stage.name, stage.output, stage.total] for stage in answer.stages],
         "notices": answer.notices,
-        "files": _texts(answer.files),
-        "directories": _texts(answer.directories),
+        "places": [path.decode("utf-8", "surrogateescape") for path in answer.places],
     }
     return json.dumps(document, ensure_ascii=True).encode()
 
 
-def _parse(line: bytes) -> Settled:
-    document = json.loads(line)
+def _parse(line: bytes) -> Settled | None:
+    try:
+        return _from_document(json.loads(line))
+    except (ValueError, KeyError, TypeError):
+        return None  # damaged
+
+
+def _from_document(document: Any) -> Settled:
     return Settled(
         stages=tuple(SettledStage(*stage) for stage in document["stages"]),
         notices=tuple(document["notices"]),
-        files=tuple(text.encode("utf-8", "surrogateescape") for text in document["files"]),
-        directories=tuple(text.encode("utf-8", "surrogateescape") for text in document["directories"]),
+        places=tuple(text.encode("utf-8", "surrogateescape") for text in document["places"]),
     )
-
-
-def _texts(paths: Iterable[bytes]) -> list[str]:
-    return [path.decode("utf-8", "surrogateescape") for path in paths]

@@ -16,6 +16,8 @@ class Standing:
     failed: int
     unreviewed: bool = False
     """Whether hooks do not run the stage because nobody here has reviewed its command."""
+    hint: str = ""
+    """What to do about a failure, where it is known."""
 
 
 @dataclass(slots=True)
@@ -25,6 +27,8 @@ class StageReport:
     name: str
     state: str = ""
     reason: str = ""
+    hint: str = ""
+    """What to do about a failure."""
     total: int = 0
     ran: int = 0
     cached: int = 0

@@ -8,7 +8,7 @@ Datums that fail do not stop the others.
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -25,9 +25,11 @@ from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import RunCache, run_path, task_path
+from gitml.pipeline.code import CodeFile
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
+from gitml.pipeline.failure import last_words, told_once
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.livelogs import note_task
@@ -36,14 +38,17 @@ from gitml.pipeline.process import Halt
 from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskStoppedError
+from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.turns import Turn, Turns, ready_ahead
+from gitml.pipeline.undeclared import explain_missing, explain_module
 from gitml.pipeline.view import Sandbox
 from gitml.pipeline.volume import memory_needed, workspaces_at
 from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
+_BY_ITSELF = 127
+"""Exit statuses up to this one: whatever ended the command, it was no signal."""
 
 NOTHING: frozenset[str] = frozenset()
 RECOVERED = frozenset({"recovered"})
@@ -164,6 +169,7 @@ class StageRun:
         self._directories: dict[bytes, str] = {}
         """The first datum that wrote below each directory."""
         self._doomed = False
+        self._code: Sequence[CodeFile] = ()
         self._halt = Halt(stop, None)
         self._granted = Granted()
         self.tasks: list[TaskLine] = []
@@ -180,6 +186,7 @@ class StageRun:
         Raise `StageFailedError` if a datum failed, two wrote one path, or the run was told to stop.
         """
         stage = status.stage
+        self._code = status.code
         self._halt = Halt(self._stop, stage.job_timeout)
         todo = self._plan(status)
         if todo and self._executor is None:
@@ -408,7 +415,8 @@ class StageRun:
             return self._line(stage, each, "failed", each.error.message, each.error.hint), None
         found = each.collected
         if found is None and outcome.workspace is None:
-            return self._line(stage, each, outcome.state, outcome.message, outcome.hint), None
+            message, hint = self._explain(stage, snapshot, each, outcome)
+            return self._line(stage, each, outcome.state, message, hint), None
         try:
             if found is None:
                 assert outcome.workspace is not None
@@ -429,6 +437,18 @@ class StageRun:
                 f"git ml track '{stage.output.decode('utf-8', 'replace')}/**'"
             )
         return self._line(stage, each, "success", "", None), found
+
+    def _explain(self, stage: Stage, snapshot: Snapshot, each: Ended, outcome: TaskOutcome) -> tuple[str, str | None]:
+        """Why a command failed, in its own words where it ended by itself, and what to do about it."""
+        if outcome.state != "failed" or not outcome.status or outcome.status > _BY_ITSELF:
+            return outcome.message, outcome.hint
+        log = _lines(each.log)
+        said = last_words(log)
+        hint = explain_missing(stage, self._code, snapshot, log, self._repo.worktree)
+        if hint is None and self._executor is None:
+            hint = explain_module(stage, log)
+        hint = hint or outcome.hint
+        return f"{outcome.message}: {said}" if said else outcome.message, hint
 
     def _line(self, stage: Stage, each: Ended, state: str, message: str, hint: str | None) -> TaskLine:
         outcome = each.outcome
@@ -489,11 +509,10 @@ class StageRun:
             return
         first = failed[0]
         more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-        log = self._directory / "log" / f"{first.key}.log"
-        lines = log.read_bytes().decode("utf-8", "replace").splitlines() if log.exists() else []
+        lines = told_once(_lines(self._directory / "log" / f"{first.key}.log"))
         raise StageFailedError(
             f"datum '{first.datum}': {first.message}{more}",
-            hint=first.hint or f"git ml logs {status.stage.name} --failed",
+            hint=first.hint or None,
             datum=first.datum,
             failed=len(failed),
             last_lines=tuple(lines[-_LAST_LINES:]),
@@ -509,3 +528,7 @@ class StageRun:
             raise StageFailedError(error.message, hint=error.hint, datum="", failed=0, last_lines=()) from None
         self._staging.flush()
         return tree
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_bytes().decode("utf-8", "replace").splitlines() if log.exists() else []

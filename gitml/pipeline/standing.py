@@ -49,6 +49,7 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
         done=done,
         failed=failed,
         unreviewed=unreviewed and state == State.STALE,
+        hint=status.failure.hint if status.failure is not None and state == State.FAILED else "",
     )
 
 

@@ -1,5 +1,6 @@
 """Where a commit stands: its pipeline, and the state of every stage by content."""
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,11 +9,12 @@ from gitml.git.commits import parse_commit
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.pipeline import FILE
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
-from gitml.pipeline.loading import load_pipeline
+from gitml.pipeline.loading import load_asked, load_pipeline
 from gitml.pipeline.locks import lock_files
 from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
 from gitml.pipeline.settled import Settled, SettledStage, TracedSnapshot, note_settled
@@ -44,16 +46,18 @@ class Survey:
         )
 
     @property
-    def files(self) -> set[bytes]:
-        """The files that stages read by name, `pipeline.json` among them."""
-        code = {file.source for status in self.statuses for file in status.code}
-        return {b"pipeline.json", *code, *(path for status in self.statuses for path in status.params.files)}
-
-    @property
-    def directories(self) -> set[bytes]:
-        """Inputs that no stage makes, and outputs."""
-        inputs = {leaf.path for status in self.statuses for leaf in status.stage.inputs if leaf.upstream is None}
-        return inputs | {status.stage.output for status in self.statuses}
+    def places(self) -> set[bytes]:
+        """Files and directories that stages read or write and that people change, `pipeline.json` among them."""
+        if self.pipeline is None:
+            return set()
+        places = {FILE.encode()}
+        for status in self.statuses:
+            stage = status.stage
+            places |= {os.fsencode(stage.where.partition(": ")[0]), stage.output}
+            places |= {file.source for file in status.code} | set(status.params.files)
+            places |= {mount.source for mount in stage.code or ()}
+            places |= {leaf.path for leaf in stage.inputs if leaf.upstream is None and not leaf.is_elsewhere}
+        return places - {b""}
 
     def as_settled(self) -> Settled:
         """What is to be kept of an evaluation that found everything fresh."""
@@ -63,8 +67,7 @@ class Survey:
                 for status in self.statuses
             ),
             notices=tuple(self.pipeline.notices) if self.pipeline is not None else (),
-            files=tuple(sorted(self.files)),
-            directories=tuple(sorted(self.directories)),
+            places=tuple(sorted(self.places)),
         )
 
 
@@ -88,7 +91,7 @@ class Surveyor:
     def survey(self, commit: Oid) -> Survey:
         """Evaluate `commit`; raise `SpecError` if its pipeline cannot be read."""
         snapshot = TracedSnapshot(self.odb, self.tree_of(commit))
-        pipeline = load_pipeline(snapshot)
+        pipeline = load_asked(snapshot)
         statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
         survey = Survey(commit, snapshot, pipeline, statuses)
         if self._repo.worktree is not None and survey.follows_from_tree:

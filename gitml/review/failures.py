@@ -1,6 +1,7 @@
 """Which datums of a stage failed, and how their logs end."""
 
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.failure import told_once
 from gitml.pipeline.plan import StageStatus
 from gitml.review.comparison import Failure
 
@@ -32,4 +33,4 @@ def failures(cache: RunCache, status: StageStatus) -> tuple[Failure, ...]:
 
 
 def _last_lines(log: bytes) -> tuple[str, ...]:
-    return tuple(log.decode("utf-8", "replace").splitlines()[-_LINES:])
+    return tuple(told_once(log.decode("utf-8", "replace").splitlines())[-_LINES:])

@@ -1,7 +1,8 @@
 """Which two commits a comparison is about.
 
 `A..B` are two commits, `A...B` begins at the merge base of both, `A` alone is compared with the files of the worktree.
-Without anything HEAD is compared with what stood before the change that its last result was made from.
+Without anything HEAD is compared with what stood before the change that its last result was made from; if that was the
+first commit, with that.
 """
 
 import os
@@ -20,7 +21,9 @@ from gitml.review.comparison import Side
 def sides(repo: Repository, odb: GitOdb, text: str) -> tuple[Side, Side]:
     """The two sides that `text` names; raise `UserError`."""
     if not text:
-        return _last_change(repo, odb)
+        if repo.try_resolve("HEAD") is None:
+            raise UserError("there is no commit yet", hint="git add . && git commit")
+        return sides_of(repo, odb, "HEAD")
     for dots in ("...", ".."):
         left, found, right = text.partition(dots)
         if not found:
@@ -94,22 +97,6 @@ def _worktree(repo: Repository, odb: GitOdb) -> Side:
         )
     commit = Oid.parse(text) if text else _commit(repo, "HEAD")
     return _side(odb, commit, "worktree", worktree=True)
-
-
-def _last_change(repo: Repository, odb: GitOdb) -> tuple[Side, Side]:
-    """HEAD, and what stood before the commit that its last result was made from."""
-    head = _commit(repo, "HEAD") if repo.try_resolve("HEAD") is not None else None
-    if head is None:
-        raise UserError("there is no commit yet", hint="git add . && git commit")
-    last = _last_result(repo, odb, head)
-    if last is None:
-        raise UserError("HEAD has no results to compare", hint="name two commits: git ml diff A..B")
-    parents, _, name = last
-    if not parents:
-        raise UserError(
-            "before the first result there is nothing to compare with", hint="name two commits: git ml diff A..B"
-        )
-    return _side(odb, parents[0], f"{name}^"), _side(odb, head, "HEAD")
 
 
 def _last_result(repo: Repository, odb: GitOdb, head: Oid) -> tuple[tuple[Oid, ...], Oid | None, str] | None:

@@ -1,18 +1,16 @@
 """A run, and the commits that it has to do with: what it was made from, and the results that it made."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import UserError
-from gitml.git.commits import parse_commit, parse_trailers
+from gitml.git.commits import parse_commit, parse_trailers, reverted_by
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 
-_REVERTS = re.compile(rb"^This reverts commit ([0-9a-f]{40,64})", re.MULTILINE)
 _MOST_COMMITS = 1000
 """Commits that are looked at for the last result."""
 
@@ -96,12 +94,12 @@ def results_of_run(repo: Repository, run: str) -> list[Oid]:
 
 def last_result(repo: Repository, odb: GitOdb) -> Oid | None:
     """The newest result of HEAD's own line of history that was not reverted, None if there is none."""
-    reverted: set[str] = set()
+    reverted: set[Oid] = set()
     lines = repo.git.lines("rev-list", "--first-parent", f"--max-count={_MOST_COMMITS}", "HEAD")
     for commit in map(Oid.parse, lines):
         message = parse_commit(odb.read(commit)[1]).message
-        if "Gitml-Run" in parse_trailers(message) and commit.hex() not in reverted:
+        if "Gitml-Run" in parse_trailers(message) and commit not in reverted:
             return commit
-        if commit.hex() not in reverted:  # a revert that was itself reverted counts for nothing
-            reverted.update(match.decode() for match in _REVERTS.findall(message))
+        if commit not in reverted:  # a revert that was itself reverted counts for nothing
+            reverted.update(reverted_by(message))
     return None

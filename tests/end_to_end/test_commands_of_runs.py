@@ -202,7 +202,7 @@ def test_accept_of_an_edited_output(project: Project) -> None:
     assert "'model' is fresh" in refused.stderr
     assert "git commit first" in refused.stderr
     assert "changes to 'model/model.txt' count once" in project.ml("accept").stderr
-    assert "changes to 'model/model.txt' count once" in project.ml("status").stdout
+    assert "not committed, so it does not count yet: 'model/model.txt'" in project.ml("status").stdout
     project.commit("edit", wait=False)
     project.ml("run")
     assert project.states()["model"] == "edited"

@@ -276,7 +276,8 @@ def test_without_results(tmp_path: Path) -> None:
     project.write("a", "1\n")
     project.git("add", "-A")
     project.git("commit", "-q", "-m", "one")
-    assert "HEAD has no results to compare" in project.ml("diff", check=False).stderr
+    assert "HEAD has no results yet, so there is nothing to compare" in project.ml("diff").stderr
+    assert project.json("diff")["old"]["commit"] == project.head()
     project.write("a", "2\n")
     project.git("commit", "-q", "-am", "two")
     said = project.ml("diff", "HEAD~1..HEAD").stdout

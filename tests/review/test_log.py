@@ -48,6 +48,28 @@ def test_what_changed_with_each_result(project: Project) -> None:
     ]
 
 
+def test_the_oldest_of_a_few_is_compared_too(project: Project) -> None:
+    whole = json.loads(project.ml("log", "model", "--json").stdout)["stages"][0]["results"]
+    for number in (1, 2, 3):
+        [stage] = json.loads(project.ml("log", "model", "-n", str(number), "--json").stdout)["stages"]
+        assert stage["results"] == whole[:number]
+    assert "3 ▼ worse" in project.ml("log", "model", "-n", "1").stdout.splitlines()[2]
+    lines = project.ml("log", "model", "-n", "1", "--graph").stdout.splitlines()
+    assert "3 ▼ worse" in lines[2]
+    assert len(lines) == 3
+
+
+def test_a_result_that_was_reverted(project: Project) -> None:
+    [result] = project.git("log", "-1", "--format=%h", "--abbrev=7").split()
+    project.ml("undo")
+    said = f"reverts {result}, the result of 'alpha and less'"
+    [stage] = json.loads(project.ml("log", "model", "-n", "1", "--json").stdout)["stages"]
+    assert [entry["changed"] for entry in stage["results"]] == [[said]]
+    first = project.ml("log", "model").stdout.splitlines()[2]
+    assert first.endswith(f'Revert "gitml: update model, inference": {said}')
+    assert "4 ▲ better" in first
+
+
 def test_a_metric_instead_of_a_stage(project: Project) -> None:
     said = project.ml("log", "rows").stdout
     assert said.splitlines()[0] == "model"

@@ -177,7 +177,9 @@ def _remedy(key: str, name: str) -> str | None:
     close = did_you_mean(key, known)
     if close is not None:
         return close
-    for home, phrase in _HOMES.items():
+    # a name beside 'transform' is that of the stage, not of an input
+    homes = dict(sorted(_HOMES.items(), key=lambda each: each[0] != "pipeline")) if name == "stage" else _HOMES
+    for home, phrase in homes.items():
         if home != name and (key in OBJECTS[home] or key in map(camel, OBJECTS[home])):
             return f"{quoted(key)} belongs {phrase}"
     return None
