@@ -65,9 +65,10 @@ VARIABLE = "GITML_TRUST"
 _FORMAT = 2
 
 
-def _store(repo: Repository) -> Path:
+def list_of(common_dir: Path) -> Path:
+    """Where the list of the repository with this directory of git is kept."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    identity = hashlib.sha256(os.fsencode(repo.common_dir.resolve())).hexdigest()[:32]
+    identity = hashlib.sha256(os.fsencode(common_dir.resolve())).hexdigest()[:32]
     return Path(base) / "gitml" / "trust" / f"{identity}.json"
 
 
@@ -76,7 +77,7 @@ class Trust:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._path = _store(repo)
+        self._path = list_of(repo.common_dir)
         self._digests: set[str] = set()
         self._stored = Level.MINE
         self._root = self._origin = ""

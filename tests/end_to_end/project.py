@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gitml.pipeline.trust import list_of
 from tests.warm import can_be_warm, warm
 
 BIN = str(Path(sys.executable).parent)
@@ -183,16 +184,23 @@ def prepared(build: Callable[[Path], Project]) -> Callable[..., Project]:
 
     Nothing may run there any more when `build` ends, and nothing of it may name the directory.
     """
-    made: list[tuple[Path, Path]] = []
+    made: list[tuple[Path, Path, dict[str, bytes]]] = []
 
     @pytest.fixture(name=build.__name__)
     def copied(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
         if not made:
             top = tmp_path_factory.mktemp("prepared")
-            made.append((top, build(top).path.relative_to(top)))
-        top, below = made[0]
+            below = build(top).path.relative_to(top)
+            lists = {each.name: list_of(each / ".git") for each in top.iterdir()}
+            made.append((top, below, {name: path.read_bytes() for name, path in lists.items() if path.exists()}))
+        top, below, reviewed = made[0]
         shutil.copytree(top, tmp_path, symlinks=True, dirs_exist_ok=True)
         project = Project(tmp_path / below)
+        # what was reviewed is kept in the home directory, of which each test has its own, by the path of the clone
+        for name, content in reviewed.items():
+            place = list_of(tmp_path / name / ".git")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
         # the index knows the files by their inodes
         project.git("update-index", "-q", "--refresh", check=False)
         return project
