@@ -315,7 +315,7 @@ def test_lists_of_runs_stages_datums_and_outputs(project: Project) -> None:
     for reached in (("./runs",), ("--", "runs")):
         assert project.ml("ls", *reached).stdout == ""  # no large files there
     assert "needs one stage" in project.ml("ls", "datums", check=False).stderr
-    assert "is no state of a datum" in project.ml("ls", "datums", "model", "--state", "x", check=False).stderr
+    assert "is no state of datums" in project.ml("ls", "datums", "model", "--state", "x", check=False).stderr
 
 
 def test_a_command_is_told_and_its_failure_is_only_noted(project: Project) -> None:
