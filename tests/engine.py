@@ -2,7 +2,7 @@
 
 In its directory it keeps `calls`, a JSON line for each call, and a file in `running/` for each container that runs;
 `images` maps names to what `image inspect` prints. A container writes `made` to /pfs/out, then does what the file
-`script` says.
+`script` says, with `$RUNNING` as the directory of what runs.
 """
 
 import json
@@ -50,6 +50,7 @@ elif "run" in words[:1] or "exec" in words[:2]:
     Path(mounts["/pfs"], "out", "made").write_text("made\n")
     script = home / "script"
     os.dup2(3, 0)
+    os.environ["RUNNING"] = str(home / "running")
     os.execv("/bin/sh", ["sh", str(script) if script.exists() else "/dev/null", *words])
 END
 """

@@ -207,7 +207,7 @@ def test_a_stage_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "1 of 1 datum" in project.ml("verify", "--recompute").stdout
 
     # a runner that is killed: its container goes at once
-    engine.script("while :; do sleep 0.1; done")
+    engine.script('while [ "$(ls "$RUNNING")" ]; do sleep 0.1; done')
     project.write("input/x.csv", "slow\n")
     before = set(engine.running())
     project.commit("slow", wait=False)

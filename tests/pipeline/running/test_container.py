@@ -134,7 +134,7 @@ def test_how_containers_fail(run: Run, engine: FakeEngine, sandbox: Container) -
 
 @pytest.mark.parametrize("how", ["time", "stop"])
 def test_no_container_is_left_when_a_task_must_end(run: Run, engine: FakeEngine, sandbox: Container, how: str) -> None:
-    engine.script("trap '' TERM; while :; do /bin/sleep 0.05; done")
+    engine.script('trap "" TERM; while [ "$(/bin/ls "$RUNNING")" ]; do /bin/sleep 0.05; done')
     if how == "time":
         outcome = run(["tool"], datum_tries=1, datum_timeout=0.3, grace=0.1)
         assert "was ended after 0.3 s" in outcome.message
@@ -148,7 +148,7 @@ def test_no_container_is_left_when_a_task_must_end(run: Run, engine: FakeEngine,
 
 
 def test_a_guard_ends_containers_when_the_runner_dies(engine: FakeEngine, tmp_path: Path) -> None:
-    engine.script("while :; do /bin/sleep 0.05; done")
+    engine.script('while [ "$(/bin/ls "$RUNNING")" ]; do /bin/sleep 0.05; done')
     code = f"""
 import sys, signal, os
 from pathlib import Path
