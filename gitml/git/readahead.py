@@ -12,7 +12,7 @@ def read_ahead(blocks: Iterator[_T]) -> Iterator[_T]:
     What `blocks` raises passes through, in its place.
     """
     # loads the logging package; whoever reads little does without
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - loads the logging package
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
         following = pool.submit(next, blocks, None)

@@ -19,7 +19,7 @@ _MISSING = re.compile(
 )
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _NAMES = re.compile(r"""'([^'\n]+)'|"([^"\n]+)"|([^\s'":,;()]+)""")
-_TOPS = ("/workspace/", "/work/", "/pfs/")
+_TOPS = tuple(f"/{name}/" for name in ("workspace", "work", "pfs"))
 """After these a path of the repository may follow: the workspace of each kind of sandbox, and inputs."""
 _LINES = 40
 _MOST_NAMES = 4

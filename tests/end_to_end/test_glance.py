@@ -219,7 +219,7 @@ WAITING: dict[str, Callable[[Project], object]] = {
     "a branch is to be looked at": touched("requests/refs%2Fheads%2Fmain"),
     "results wait to be published": touched("parked/refs%2Fheads%2Fmain"),
     "a publication was killed": touched("publishing.json"),
-    "a run was killed at work": touched("runs/0123456789ab/work/left"),
+    "a run was killed at work": touched("runs/0123456789ab/work"),
     "a run was killed": lost,
     "a run has stored what nothing covers": lambda p: p.git("update-ref", "refs/ml/staged/run-0123456789ab", "HEAD"),
     "somebody wants to be told": lambda p: p.git("config", "ml.notify", "true"),

@@ -68,11 +68,11 @@ stages:
     cmd: python src/a.py
     desc: Splits.
     deps: [src/a.py, data/own.csv, raw.csv]
-    outs: [work/prepared]
+    outs: [steps/prepared]
   train:
     wdir: src
     cmd: [python b.py, "echo 'done'"]
-    deps: [b.py, ../work/prepared/train.csv]
+    deps: [b.py, ../steps/prepared/train.csv]
     params: [train.lr, "train.n[0]", {../other.json: }, {"../params.yaml": [seed]}, {cfg.py: [x]}]
     outs: [../model.pkl]
     metrics: [../m.json: {cache: false}]
@@ -84,7 +84,7 @@ plots:
 """,
         files=FILES | {"raw.csv": "1", "src/params.yaml": FILES["params.yaml"], "src/cfg.py": "", "other.json": "{}"},
         data=["raw.csv"],
-        named=["src/lib.py", "raw.csv", "work/prepared/x"],
+        named=["src/lib.py", "raw.csv", "steps/prepared/x"],
     )  # fmt: skip
     made = entries(result)
     assert made["prepare"] == {
@@ -94,15 +94,15 @@ plots:
             "cmd": ["bash"],
             "stdin": [
                 "ln -s /pfs/raw.csv raw.csv || exit",
-                "mkdir -p work || exit",
+                "mkdir -p steps || exit",
                 "(",
                 "python src/a.py",
                 ") </dev/null || exit",
-                "cp -a work/prepared/. /pfs/out/ || exit",
+                "cp -a steps/prepared/. /pfs/out/ || exit",
             ],
         },
         "input": {"pfs": {"repo": "raw.csv", "name": "raw.csv", "glob": "/"}},
-        "output": "work/prepared",
+        "output": "steps/prepared",
         "code": ["src/a.py", "data/own.csv", "src/lib.py"],
         "datum_tries": 1,
     }
@@ -111,8 +111,8 @@ plots:
         "transform": {
             "cmd": ["bash"],
             "stdin": [
-                "mkdir -p work/prepared || exit",
-                "ln -s /pfs/train.csv work/prepared/train.csv || exit",
+                "mkdir -p steps/prepared || exit",
+                "ln -s /pfs/train.csv steps/prepared/train.csv || exit",
                 "mkdir -p src || exit",
                 "(",
                 "cd src || exit",
@@ -128,7 +128,7 @@ plots:
                 "mv roc.json /pfs/out/roc.json || exit",
             ],
         },
-        "input": {"pfs": {"repo": "work/prepared/train.csv", "name": "train.csv", "glob": "/"}},
+        "input": {"pfs": {"repo": "steps/prepared/train.csv", "name": "train.csv", "glob": "/"}},
         "code": ["src/b.py", "src/cfg.py", "src/lib.py"],
         "params": ["src/params.yaml", "other.json", "params.yaml:seed"],
         "metrics": ["m.json"],
