@@ -124,12 +124,12 @@ def follow(lease: Lease, end: float | None, *, about: Callable[[RunState], bool]
     seen = ""
     try:
         while True:
-            alive = lease.is_held()
+            alive, waits = lease.activity()
             state = lease.read_state()
             if alive and state is not None and state.status == "running":
                 display.draw(state)
                 seen = state.run
-            if not alive and not lease.requests():
+            if not alive and not waits:
                 if state is not None and state.status != "running" and (state.run == seen or about(state)):
                     display.draw(state)
                 return True

@@ -79,11 +79,11 @@ def watch(
         idle_since = time.monotonic()
         try:
             while True:
-                alive = lease.is_held()
+                alive, waits = lease.activity()
                 state = lease.read_state()
                 if alive or lease.is_starting():
                     idle_since = time.monotonic()
-                waiting = bool(lease.requests()) and time.monotonic() - idle_since < START_GRACE
+                waiting = waits and time.monotonic() - idle_since < START_GRACE
                 over = not alive and not waiting
                 if state is not None and (alive or over) and (state != last or not json):
                     if json:

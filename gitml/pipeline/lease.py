@@ -1,7 +1,7 @@
 """Who is running: the runner's lock, what others asked of it meanwhile, and the state it shows to the world.
 
 Liveness is a held `flock`: the kernel lets go of it with the process, however that ends, and process ids that
-were used again cannot mislead. Readers never take the lock.
+were used again cannot mislead. Readers share it for a moment to see whether somebody has it alone.
 """
 
 import fcntl
@@ -102,9 +102,7 @@ class Lease:
         self._dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(descriptor):
                 yield False
                 return
             os.ftruncate(descriptor, 0)
@@ -121,12 +119,18 @@ class Lease:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return _is_locked(descriptor)
         finally:
             os.close(descriptor)
-        return False
+
+    def activity(self) -> tuple[bool, bool]:
+        """Whether a runner lives, and whether a branch waited a moment before.
+
+        In this order: a runner takes a request while it holds the lock, so that of neither being there it follows that
+        everything was done.
+        """
+        waits = bool(self.requests())
+        return self.is_held(), waits
 
     def runner(self) -> int | None:
         """The process id of the run that holds the lock, if SIGTERM ends it gently and it is on this machine.
@@ -237,7 +241,10 @@ class Lease:
 
     def is_lost(self, state: RunState) -> bool:
         """Whether the run ended without saying how: killed, or the machine went down."""
-        return state.status == "running" and not self.is_held()
+        if state.status != "running" or self.is_held():
+            return False
+        now = self.read_state(state.run)  # it may have ended well since `state` was read
+        return now is None or (now.status, now.pid, now.started) == (state.status, state.pid, state.started)
 
     def leftover_workspaces(self) -> list[Path]:
         """Workspaces of runs that were killed, for whoever holds the lease to remove."""
@@ -251,6 +258,29 @@ class Lease:
             return []
         entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         return entries[_KEPT_RUNS:]
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock alone; False if another has it alone. Readers, which share it for a moment, are waited for."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _is_locked(descriptor):
+                return False
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(os.getpid() % 17 / 10_000)  # two that want it must not keep each other from it in step
+        else:
+            return True
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether another has the lock alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _replace(path: Path, text: str) -> None:

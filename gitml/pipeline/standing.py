@@ -21,6 +21,8 @@ def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[
     """
     run = lease.read_state()
     alive = lease.is_held()
+    if run is not None and run.status == "running" and not alive and not lease.is_lost(run):
+        run = lease.read_state()  # it ended meanwhile
     return [_standing(status, run, alive, trust) for status in survey.statuses]
 
 

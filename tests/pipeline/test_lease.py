@@ -5,7 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event, Thread
+
+import pytest
 
 from gitml.git.repository import Repository
 from gitml.pipeline.lease import Lease, RunState, StageProgress
@@ -100,3 +104,54 @@ def test_only_the_latest_runs_are_kept(repo: Path) -> None:
         lease.write_state(state(f"r{number:02}"))
         os.utime(lease.run_dir(f"r{number:02}"), (time.time() + number, time.time() + number))
     assert sorted(path.name for path in lease.forget_old_runs()) == ["r00", "r01", "r02", "r03", "r04"]
+
+
+def test_readers_never_keep_a_runner_from_its_place(repo: Path) -> None:
+    lease = Lease(Repository.discover(repo))
+    with lease.acquire():
+        pass  # there is a lock to look at
+    looks = Event()
+
+    def look() -> None:
+        while not looks.is_set():
+            lease.is_held()
+
+    readers = [Thread(target=look) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(300):
+            with lease.acquire() as mine:
+                assert mine
+    finally:
+        looks.set()
+        for reader in readers:
+            reader.join()
+
+
+def test_a_request_that_is_taken_while_one_looks_is_not_done(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Lease(Repository.discover(repo))
+    lease.request("refs/heads/main")
+    is_held = lease.is_held
+    with ExitStack() as runner:
+
+        def look() -> bool:
+            held = is_held()
+            runner.enter_context(Lease(Repository.discover(repo)).acquire())
+            lease.take_request()
+            return held
+
+        monkeypatch.setattr(lease, "is_held", look)
+        assert lease.activity() == (False, True)
+        monkeypatch.undo()
+        assert lease.activity() == (True, False)
+
+
+def test_a_run_that_ends_well_while_one_looks_is_not_lost(repo: Path) -> None:
+    lease = Lease(Repository.discover(repo))
+    lease.write_state(state())
+    before = lease.read_state()
+    assert before is not None
+    assert lease.is_lost(before)
+    lease.write_state(state(status="published"))
+    assert not lease.is_lost(before)
