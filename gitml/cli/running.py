@@ -61,7 +61,7 @@ def _run(context: Context, options: RunOptions, branch: str | None) -> RunReport
         with stopping("finished datums are kept") as stop:
             return run_branch(
                 context.repo, context.odb, context.lease, options, report=display.draw, stop=stop, branch=branch,
-                carrier=Egress(context.repo, context.odb),
+                carrier=Egress(context.repo, context.odb), surveyor=context.surveyor,
             )  # fmt: skip
     finally:
         display.close()

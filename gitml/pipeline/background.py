@@ -33,16 +33,21 @@ def run_branch(
     stop: Event,
     branch: str | None = None,
     carrier: Carrier | None = None,
+    surveyor: Surveyor | None = None,
 ) -> RunReport:
     """Run `branch` (a full ref name), by default the one checked out here or the detached HEAD.
 
-    The caller holds the lease. `carrier` copies results out; without one they stay.
+    The caller holds the lease. `carrier` copies results out; without one they stay. A `surveyor` that evaluates before
+    or after the run spares work; what it knows of the run cache must be as it is now.
     """
     if branch is None and options.at is None:
         branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip() or None
     with Notifier(repo) as notifier:
         try:
-            runner = Runner(repo, odb, lease, options, report=notifier.reporting(report), stop=stop, carrier=carrier)
+            runner = Runner(
+                repo, odb, lease, options,
+                report=notifier.reporting(report), stop=stop, carrier=carrier, surveyor=surveyor,
+            )  # fmt: skip
             done = runner.run(branch)
         except Exception as error:
             state = lease.read_state()
@@ -95,12 +100,13 @@ def _serve(
         if repo.try_resolve(branch) is None:
             return 0  # deleted meanwhile
         with GitOdb(repo.git, repo.format) as odb:
+            surveyor = Surveyor(repo, odb, RunCache(repo, odb))
             report = run_branch(
                 repo, odb, lease, options, report=lambda _: None, stop=stop, branch=branch,
-                carrier=carrier_of(repo, odb),
+                carrier=carrier_of(repo, odb), surveyor=surveyor,
             )  # fmt: skip
             if repo.worktree is not None and report.published is not None:
-                Surveyor(repo, odb, RunCache(repo, odb)).survey(report.published)  # so that the next commit need not
+                surveyor.survey(report.published)  # so that the next commit need not
             for reader in readers(repo, odb, branch):
                 if reader not in followed:
                     followed.add(reader)

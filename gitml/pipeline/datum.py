@@ -3,9 +3,9 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gitml.pipeline.glob import Glob, compile_glob, expand_entry
 from gitml.pipeline.sources import Entries
@@ -14,8 +14,7 @@ from gitml.provenance.codec import printable
 from gitml.store.tree import Entry, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class DatumInput:
+class DatumInput(NamedTuple):
     """One matched path of one input, as a task will see it below `/pfs/<name>`."""
 
     name: str
@@ -42,8 +41,7 @@ class DatumInput:
         return self.source + b"/" + self.path if self.source and self.path else self.source or self.path
 
 
-@dataclass(frozen=True, slots=True)
-class Datum:
+class Datum(NamedTuple):
     """The inputs of one task, in the order of the specification's sorted names."""
 
     inputs: tuple[DatumInput, ...]
@@ -117,22 +115,18 @@ def _parts(node: Input, snapshot: Snapshot, entries: Entries) -> Sequence[_Parts
 def _pfs(node: PfsInput, snapshot: Snapshot, root: Entry | None) -> list[_Parts]:
     if root is None:
         return []
+    found = expand_entry(snapshot, node.path, root, node.glob)
+    name, source, outer, empty, reference = node.name, node.path, node.outer_join, node.empty_files, node.reference
+    if not node.join_on and not node.group_by:  # the rule, and there may be many
+        return [(DatumInput(name, source, path, entry, None, None, outer, empty, reference),) for path, entry in found]
     glob = compile_glob(node.glob)
+    keys = [
+        [_key(glob, path or _own_name(node, entry), template) for template in (node.join_on, node.group_by)]
+        for path, entry in found
+    ]
     return [
-        (
-            DatumInput(
-                node.name,
-                node.path,
-                path,
-                entry,
-                join_on=_key(glob, path or _own_name(node, entry), node.join_on),
-                group_by=_key(glob, path or _own_name(node, entry), node.group_by),
-                outer_join=node.outer_join,
-                empty_files=node.empty_files,
-                reference=node.reference,
-            ),
-        )
-        for path, entry in expand_entry(snapshot, node.path, root, node.glob)
+        (DatumInput(name, source, path, entry, join_on, group_by, outer, empty, reference),)
+        for (path, entry), (join_on, group_by) in zip(found, keys, strict=True)
     ]
 
 

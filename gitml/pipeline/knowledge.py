@@ -89,9 +89,10 @@ class RepositoryKnowledge:
         """When the commit was made, seconds since the epoch."""
         return parse_commit(self._odb.read(self._commit)[1]).committer.time
 
-    def task_done(self, task_key: str) -> bool:
-        """Whether the task's result is in the cache."""
-        return self._cache.knows(task_key)
+    def tasks_done(self, task_keys: Sequence[str]) -> int:
+        """How many of the tasks have their result in the cache."""
+        known = self._cache.known(task_keys)
+        return sum(key in known for key in task_keys)
 
     def source(self, leaf: PfsInput) -> Source | None:
         """The commit that an input with `branch` or `commit` is read from, None if it is not here.

@@ -16,7 +16,7 @@ from gitml.pipeline.spec.model import Stage
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Changes with everything that a pickle of these values holds."""
 
 _Value = TypeVar("_Value")

@@ -33,6 +33,7 @@ from gitml.pipeline.code import CodeFile, code_files
 from gitml.pipeline.datum import Datum, datums
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.key import spec_fields, stage_key, task_keys
+from gitml.pipeline.listed import Listings
 from gitml.pipeline.locks import lock_files
 from gitml.pipeline.params import Params, read_params
 from gitml.pipeline.reason import why_stale
@@ -83,8 +84,8 @@ class Knowledge(Protocol):
         """When the commit that is evaluated was made, seconds since the epoch."""
         ...
 
-    def task_done(self, task_key: str) -> bool:
-        """Whether the task's result is in the cache."""
+    def tasks_done(self, task_keys: Sequence[str]) -> int:
+        """How many of the tasks have their result in the cache."""
         ...
 
     def source(self, leaf: PfsInput) -> Source | None:
@@ -136,12 +137,14 @@ class StageStatus:
         return self.record is not None and (self.record.key, self.record.output_tree) == (self.key, self.output)
 
 
-def evaluate(pipeline: Pipeline, snapshot: Snapshot, knowledge: Knowledge) -> list[StageStatus]:
+def evaluate(
+    pipeline: Pipeline, snapshot: Snapshot, knowledge: Knowledge, listings: Listings | None = None
+) -> list[StageStatus]:
     """The state of every stage, in the pipeline's order. Raise `UserError` as `evaluate_stage` does."""
     statuses: list[StageStatus] = []
     unsettled: set[str] = set()
     for stage in pipeline.stages:
-        status = evaluate_stage(pipeline, stage, snapshot, knowledge, unsettled)
+        status = evaluate_stage(pipeline, stage, snapshot, knowledge, unsettled, listings=listings)
         if status.state in UNSETTLED:
             unsettled.add(stage.name)
         statuses.append(status)
@@ -156,13 +159,16 @@ def evaluate_stage(
     unsettled: Collection[str],
     *,
     current: bool = False,
+    listings: Listings | None = None,
 ) -> StageStatus:
     """The state of one stage; `unsettled` names the stages whose outputs in the tree are not yet final.
 
     With `current`, inputs that run nothing by themselves are read as they are now, whatever the record has.
-    `knowledge` is not asked when the record in the tree already shows that the stage is fresh. Raise
-    `UserError` if declared code or parameters are missing or cannot be read.
+    `listings` has what was listed before, if the same repository is evaluated more than once. `knowledge` is not
+    asked when the record in the tree already shows that the stage is fresh. Raise `UserError` if declared code or
+    parameters are missing or cannot be read.
     """
+    listings = listings or Listings()
     record, unreadable = _read_record(stage, snapshot)
     code = code_files(stage, snapshot, _outputs(pipeline))
     status = StageStatus(
@@ -183,13 +189,13 @@ def evaluate_stage(
     )
     if record is not None and not current:
         status = replace(status, reading=_untriggered(status.reading, record, snapshot, knowledge))
-    quiet = None if current else _undisturbed(status, snapshot, unsettled)
+    quiet = None if current else _undisturbed(status, snapshot, unsettled, listings)
     status = quiet or status
     blocked = _blocked(status)
     if blocked is None and quiet is None:
-        status = _with_keys(status, snapshot)
+        status = _with_keys(status, snapshot, listings)
     if _is_pinned(status, knowledge):
-        done = sum(map(knowledge.task_done, status.task_keys))
+        done = knowledge.tasks_done(status.task_keys)
         return replace(status, state=State.HELD, reason=_why_pinned(status), pinned=True, done=done)
     if blocked is not None:
         return replace(status, reason=blocked)
@@ -302,7 +308,9 @@ def _untriggered(reading: Reading, record: Record, snapshot: Snapshot, knowledge
     return recorded(reading, record, which=stays)
 
 
-def _undisturbed(status: StageStatus, snapshot: Snapshot, unsettled: Collection[str]) -> StageStatus | None:
+def _undisturbed(
+    status: StageStatus, snapshot: Snapshot, unsettled: Collection[str], listings: Listings
+) -> StageStatus | None:
     """The status with quiet inputs as the record has them, if nothing else has changed since; else None.
 
     It waits for no stage that is upstream of quiet inputs only.
@@ -316,7 +324,7 @@ def _undisturbed(status: StageStatus, snapshot: Snapshot, unsettled: Collection[
     if reading.missing:
         return None
     try:
-        quiet = _with_keys(replace(status, reading=reading, waits_for=()), snapshot)
+        quiet = _with_keys(replace(status, reading=reading, waits_for=()), snapshot, listings)
     except MissingObjectError:  # what the quiet input was is not in this clone
         return None
     return quiet if quiet.key == record.key else None
@@ -343,10 +351,9 @@ def _why_pinned(status: StageStatus) -> str:
     return f"on hold{end}" + (f": {printable(hold.reason)}" if hold.reason else "")
 
 
-def _with_keys(status: StageStatus, snapshot: Snapshot) -> StageStatus:
-    found = datums(status.stage, snapshot, status.reading.entries)
-    keys = task_keys(status.stage, status.code, status.params, found)
-    return replace(status, key=stage_key(status.stage, keys), datums=tuple(found), task_keys=tuple(keys))
+def _with_keys(status: StageStatus, snapshot: Snapshot, listings: Listings) -> StageStatus:
+    listed = listings.of(status.stage, snapshot, status.reading.entries, status.code, status.params)
+    return replace(status, key=listed.key, datums=listed.datums, task_keys=listed.task_keys)
 
 
 def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_record: str | None) -> StageStatus:
@@ -369,7 +376,7 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
         return _unlike_known(replace(status, result=known[0], done=len(status.datums)), knowledge, empty)
 
     failure = knowledge.failed(name, key)
-    done = sum(map(knowledge.task_done, status.task_keys))
+    done = knowledge.tasks_done(status.task_keys)
     if failure is not None:
         return replace(status, state=State.FAILED, reason=harmless(failure.message), done=done, failure=failure)
     if record is None:

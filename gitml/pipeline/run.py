@@ -92,6 +92,7 @@ class Runner:
         report: Callable[[RunState], None] = lambda _: None,
         stop: Event | None = None,
         carrier: Carrier | None = None,
+        surveyor: Surveyor | None = None,
     ) -> None:
         self._repo = repo
         self._odb = odb
@@ -99,8 +100,8 @@ class Runner:
         self._options = options
         self._show = report
         self._stop = stop or Event()
-        self._cache = RunCache(repo, odb)
-        self._surveyor = Surveyor(repo, odb, self._cache)
+        self._surveyor = surveyor or Surveyor(repo, odb, RunCache(repo, odb))
+        self._cache = self._surveyor.cache
         self._trees = Trees()
         self._data = DataLog(repo, odb)
         self._trust = Trust(repo)
@@ -190,7 +191,9 @@ class Runner:
             as_it_stands = choice.single and choice.names(stage.name)
             ready = () if as_it_stands else unsettled
             anew = self._options.force and choice.names(stage.name)
-            status = evaluate_stage(pipeline, stage, snapshot, knowledge, ready, current=anew)
+            status = evaluate_stage(
+                pipeline, stage, snapshot, knowledge, ready, current=anew, listings=self._surveyor.listings
+            )
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             line.hint = status.failure.hint if status.failure is not None else ""

@@ -8,10 +8,12 @@ Datums that fail do not stop the others.
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,9 +26,10 @@ from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
 from gitml.pipeline.batch import Processes
-from gitml.pipeline.cache import RunCache, run_path, task_path
+from gitml.pipeline.cache import RunCache, TaskResult, run_path, task_path
 from gitml.pipeline.code import CodeFile
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
+from gitml.pipeline.datum import Datum
 from gitml.pipeline.environment import task_environment
 from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
 from gitml.pipeline.failure import last_words, told_once
@@ -49,6 +52,8 @@ from gitml.store.tree import Snapshot, empty_tree
 _LAST_LINES = 20
 _BY_ITSELF = 127
 """Exit statuses up to this one: whatever ended the command, it was no signal."""
+_SHOWN_EVERY = 5000
+"""Known results that are read between two looks at whether to go on."""
 
 NOTHING: frozenset[str] = frozenset()
 RECOVERED = frozenset({"recovered"})
@@ -188,16 +193,20 @@ class StageRun:
         stage = status.stage
         self._code = status.code
         self._halt = Halt(self._stop, stage.job_timeout)
-        todo = self._plan(status)
-        if todo and self._executor is None:
+        self.tally = Tally(len(status.datums))
+        todo = self._todo(status)
+        first = next(todo, None)
+        if first is not None and self._executor is None:
             self._granted = self._grant(stage)
         self._progress(self.tally)
-        if todo:
+        if first is not None:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
-            with self._computing(stage, status, snapshot, todo) as batches:
+            with self._computing(stage, status, snapshot, chain([first], todo)) as batches:
                 for batch in batches:
                     self._record(stage, snapshot, batch)
                     self._progress(self.tally)
+            if self._halt.has_expired:
+                deque(todo, maxlen=0)  # to know how many have a result
         self._raise_failure(status)
         return self._merge(status)
 
@@ -209,7 +218,7 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
-    def _memory_volume(self, stage: Stage, todo: list[Task]) -> int | None:
+    def _memory_volume(self, stage: Stage, todo: Iterable[Task]) -> int | None:
         """Bytes of memory that the workspaces want to lie in, None if they need not."""
         if not stage.transform.memory_volume:
             return None
@@ -224,32 +233,51 @@ class StageRun:
                 error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
             ) from None
 
-    def _plan(self, status: StageStatus) -> list[Task]:
-        self.tally = Tally(len(status.datums))
-        todo: dict[str, Task] = {}
-        results = self._cache.tasks(status.task_keys)
-        for datum, key, known in zip(status.datums, status.task_keys, results, strict=True):
-            # recovered datums get another chance in each run, and a stage may want every datum computed; both still
-            # go on with a run that was killed
-            anew = status.stage.every_job or (known is not None and known.state in RECOVERED)
-            if (
-                known is not None
-                and known.state not in self._ignore
-                and (not anew or known.record.get("run") == self._run)
-            ):
-                self._outs[key] = known.out
+    def _todo(self, status: StageStatus) -> Iterator[Task]:
+        """The tasks to run: first those that have no result, then those that have one and are to run nevertheless.
+
+        Records of results are read when the first kind has been taken, so that a new datum among very many starts soon.
+        """
+        known = self._cache.known(status.task_keys)
+        new: dict[str, Datum] = {}
+        old: list[tuple[Datum, str]] = []
+        for datum, key in zip(status.datums, status.task_keys, strict=True):
+            if key in known:
+                old.append((datum, key))
+            else:
+                new[key] = datum
+        yield from (Task(datum, key) for key, datum in new.items())
+        again: dict[str, Datum] = {}
+        for at, ((datum, key), result) in enumerate(zip(old, self._cache.tasks(key for _, key in old), strict=True)):
+            if at % _SHOWN_EVERY == _SHOWN_EVERY - 1:
+                self._progress(self.tally)
+                if self._stop.is_set():
+                    return
+            if result is not None and self._serves(status.stage, result):
+                self._outs[key] = result.out
                 self.tally.cached += 1
             else:
-                todo[key] = Task(datum, key)
-        return list(todo.values())
+                again[key] = datum
+        yield from (Task(datum, key) for key, datum in again.items())
+
+    def _serves(self, stage: Stage, result: TaskResult) -> bool:
+        """Whether a result is as good as a new one.
+
+        Recovered datums get another chance in each run, and a stage may want every datum computed; both still go on
+        with a run that was killed.
+        """
+        anew = stage.every_job or result.state in RECOVERED
+        return result.state not in self._ignore and (not anew or result.record.get("run") == self._run)
 
     @contextmanager
     def _computing(
-        self, stage: Stage, status: StageStatus, snapshot: Snapshot, todo: list[Task]
+        self, stage: Stage, status: StageStatus, snapshot: Snapshot, todo: Iterable[Task]
     ) -> Iterator[Iterator[list[Ended]]]:
         """The tasks as they end, in batches; what is under way ends with the block."""
         if self._executor is None:
             sandbox = self._choose_sandbox(stage, snapshot)
+            if stage.transform.memory_volume:
+                todo = list(todo)
             memory = self._memory_volume(stage, todo)
             with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
                 yield self._run_all(stage, status, todo, workspaces, sandbox)
@@ -267,7 +295,7 @@ class StageRun:
             is_over=self._is_over,
         )
         try:
-            with closing(self._executor.run(work, todo)) as batches:
+            with closing(self._executor.run(work, list(todo))) as batches:
                 yield batches
         except ExecutorError as error:
             raise StageFailedError(
@@ -283,7 +311,7 @@ class StageRun:
         return {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
 
     def _run_all(
-        self, stage: Stage, status: StageStatus, todo: list[Task], workspaces: Workspaces, sandbox: Sandbox
+        self, stage: Stage, status: StageStatus, todo: Iterable[Task], workspaces: Workspaces, sandbox: Sandbox
     ) -> Iterator[list[Ended]]:
         """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
         mounts = [mount.target for mount in stage.code or ()]

@@ -14,6 +14,7 @@ from gitml.pipeline.cache import RunCache
 from gitml.pipeline.code import code_files
 from gitml.pipeline.key import command_digest
 from gitml.pipeline.knowledge import RepositoryKnowledge
+from gitml.pipeline.listed import Listings
 from gitml.pipeline.loading import load_asked, load_pipeline
 from gitml.pipeline.locks import lock_files
 from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
@@ -78,6 +79,7 @@ class Surveyor:
         self._repo = repo
         self.odb = odb
         self.cache = cache
+        self.listings = Listings()
         self._key_at = lru_cache(maxsize=1000)(self._compute_key_at)
 
     def tree_of(self, commit: Oid) -> Oid:
@@ -92,11 +94,14 @@ class Surveyor:
         """Evaluate `commit`; raise `SpecError` if its pipeline cannot be read."""
         snapshot = TracedSnapshot(self.odb, self.tree_of(commit))
         pipeline = load_asked(snapshot)
-        statuses = () if pipeline is None else tuple(evaluate(pipeline, snapshot, self.knowledge(commit)))
+        statuses = () if pipeline is None else self._evaluate(pipeline, snapshot, commit)
         survey = Survey(commit, snapshot, pipeline, statuses)
         if self._repo.worktree is not None and survey.follows_from_tree:
             note_settled(self._repo, snapshot, survey.as_settled())
         return survey
+
+    def _evaluate(self, pipeline: Pipeline, snapshot: Snapshot, commit: Oid) -> tuple[StageStatus, ...]:
+        return tuple(evaluate(pipeline, snapshot, self.knowledge(commit), self.listings))
 
     def command_digests(self, commit: Oid) -> dict[str, str]:
         """Stage name to the digest of what is trusted of it at `commit`; empty if its pipeline cannot be read."""

@@ -223,3 +223,4 @@ def test_many_tasks_are_looked_up_as_one_is(opened: tuple[Repository, GitOdb]) -
         assert [each and each.record["run"] for each in (one_by_one[3], one_by_one[95])] == ["later", "new"]
         there = [key for number, key in enumerate(keys[:90]) if number % 4 or number % 10 != 8]
         assert [key for key in keys if cache.knows(key)] == [*there, keys[95]]
+        assert cache.known(keys) == {*there, keys[95]}

@@ -20,6 +20,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.datum import Datum
 from gitml.pipeline.dispatch import Cluster, DaskExecutor, Sizer, attribute_tree, prepare, shown_address, under_way
 from gitml.pipeline.executor import ExecutorError, Task, Work
 from gitml.pipeline.parcel import PROTOCOL, Job, Order
@@ -281,8 +282,8 @@ def test_a_worker_fetches_what_it_needs_and_pushes_what_it_made(
 def _foreign(submitter: _Submitter) -> list[Order]:
     """A task whose input no worker has."""
     order = submitter.orders[0]
-    part = replace(order.datum.inputs[0], entry=Entry(MODE_FILE, Oid(b"\1" * 20)))
-    return [Order(order.key, replace(order.datum, inputs=(part,)))]
+    part = order.datum.inputs[0]._replace(entry=Entry(MODE_FILE, Oid(b"\1" * 20)))
+    return [Order(order.key, Datum((part,)))]
 
 
 IN_IMAGE = """

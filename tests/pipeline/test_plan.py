@@ -55,9 +55,9 @@ class Known:
         self.calls.append("committed")
         return self.when
 
-    def task_done(self, task_key: str) -> bool:
-        self.calls.append("task_done")
-        return task_key in self.tasks
+    def tasks_done(self, task_keys: Sequence[str]) -> int:
+        self.calls.append("tasks_done")
+        return sum(key in self.tasks for key in task_keys)
 
     def since(self, leaf: PfsInput, before: Entry, now: Entry) -> Since | None:
         return self.touched
