@@ -214,7 +214,7 @@ def record_all(where: Path) -> None:
 def of_unchanged(top: Path, options: argparse.Namespace) -> None:
     """Many datums that are known and a new one: when its command starts."""
     where, mark = top / "unchanged", top / "mark"
-    script = f"test ! -e /pfs/in/*/new || date +%s.%N > {mark}"  # only the new one leaves a mark
+    script = f"test ! -e /pfs/in/*/new* || date +%s.%N > {mark}"  # only the new one leaves a mark
     project(where, [stage("s", script, "data", "/*/*", datum_tries=1)])
     run(where, "git", "config", "ml.sandbox", "none")
     many_datums(where, options.unchanged)
@@ -244,6 +244,12 @@ def of_unchanged(top: Path, options: argparse.Namespace) -> None:
     processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     row("    the whole run, processor time", f"{processor:.2f} s")
     row("    memory of the runner", f"{memory / 1e6:.0f} MB", "", None, "<= 400 MB")
+    (where / "data" / "0000" / "newer").write_text("newer\n")
+    run(where, "git", "add", "-A")
+    started = time.time()
+    run(where, "git", "commit", "-q", "-m", "one more")
+    run(where, "git", "ml", "wait", "--timeout", "120")
+    row("    by the hook: from the beginning of git commit", f"{float(mark.read_text()) - started:.2f} s")
 
 
 def of_revert(top: Path, options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import ImageSource, Stage
 from gitml.provenance.codec import Json, canonical, text_of
-from gitml.store.tree import Entry
+from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, MODE_TREE, Entry
 
 __all__ = ["canonical", "command_digest", "command_fields", "spec_fields", "stage_key", "task_key", "task_keys"]
 
@@ -72,23 +72,26 @@ def _input(part: DatumInput) -> Json:
     return [*found, given] if given else found
 
 
+_MODES = {mode: f"{mode:06o}" for mode in (MODE_TREE, MODE_FILE, MODE_EXECUTABLE, MODE_LINK)}
+
+
 def _encoded(part: DatumInput) -> str:
     """The canonical text of `_input`. What most inputs are is put together here: there may be a hundred thousand."""
-    name, _, path, entry, join_on, group_by, _, empty_files, reference = part
-    if join_on is not None or group_by is not None or empty_files or reference:
+    name, _, path, (mode, oid), join_on, group_by, _, empty_files, reference = part
+    if join_on is not None or group_by is not None or empty_files or reference or mode not in _MODES:
         return canonical(_input(part)).decode("ascii")
-    return f'[{_quoted(name)},{_quoted(text_of(path))},"{entry.mode:06o}","{entry.oid.hex()}"]'
+    return f'[{_quoted(name)},{_quoted(path.decode("utf-8", "surrogateescape"))},"{_MODES[mode]}","{oid.hex()}"]'
 
 
 def task_keys(stage: Stage, code: Sequence[CodeFile], params: Params, datums: Iterable[Datum]) -> list[str]:
     """The key of each datum's task, 64 hex digits; what the tasks share is encoded once."""
-    before = _TASK + b'{"code":' + canonical(_code(code)) + b',"inputs":'
-    after = b',"params":' + canonical(params.value) + b',"spec":' + canonical(spec_fields(stage)) + b"}"
+    before = _TASK + b'{"code":' + canonical(_code(code)) + b',"inputs":['
+    after = b'],"params":' + canonical(params.value) + b',"spec":' + canonical(spec_fields(stage)) + b"}"
     shared = hashlib.sha256(before)
     keys: list[str] = []
     for datum in datums:
         digest = shared.copy()
-        digest.update(b"[%s]%s" % (",".join(map(_encoded, datum.inputs)).encode("ascii"), after))
+        digest.update(",".join([_encoded(part) for part in datum.inputs]).encode("ascii") + after)
         keys.append(digest.hexdigest())
     return keys
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from gitml.errors import GitmlError
 from gitml.pipeline.code import CodeFile
-from gitml.pipeline.glob import expand_entry
+from gitml.pipeline.glob import Glob, compile_glob, expand_entry
 from gitml.pipeline.key import spec_fields
 from gitml.pipeline.params import Params
 from gitml.pipeline.sources import Entries, entry_of
 from gitml.pipeline.spec.model import PfsInput, Stage
 from gitml.provenance.codec import Json, canonical, printable, text_of
 from gitml.provenance.record import Record, RecordInput
-from gitml.store.tree import Entry, Snapshot
+from gitml.store.tree import MODE_GITLINK, Entry, Snapshot
 
 _MOST_FILES = 1000
 """Files counted before a count becomes 'more than'."""
@@ -104,12 +104,37 @@ def changed_files(snapshot: Snapshot, leaf: PfsInput, before: Entry, now: Entry)
 
 def _changes(snapshot: Snapshot, leaf: PfsInput, before: Entry, after: Entry) -> dict[bytes, str]:
     """Path to 'added', 'removed' or 'changed' of the files that the glob picks, directly or in a directory."""
+    changes: dict[bytes, str] = {}
+    glob = compile_glob(leaf.glob)
+    if before.is_tree and after.is_tree and not glob.is_root:
+        _compare_picked(snapshot, b"", before, after, glob, changes)
+        return changes
     old = dict(expand_entry(snapshot, leaf.path, before, leaf.glob))
     new = dict(expand_entry(snapshot, leaf.path, after, leaf.glob))
-    changes: dict[bytes, str] = {}
     for path in dict.fromkeys([*old, *new]):
         _compare(snapshot, path, old.get(path), new.get(path), changes)
     return changes
+
+
+def _compare_picked(
+    snapshot: Snapshot, at: bytes, old: Entry | None, new: Entry | None, glob: Glob, changes: dict[bytes, str]
+) -> None:
+    """As `_compare`, below two directories (None: not there) and of what a glob picks; what is the same is not read."""
+    before = snapshot.entries(old.oid) if old is not None and old.is_tree else {}
+    after = snapshot.entries(new.oid) if new is not None and new.is_tree else {}
+    for name in sorted({name for name, _ in before.items() ^ after.items()}):
+        if len(changes) > _MOST_FILES:
+            return
+        path = at + name
+        old, new = _without_submodule(before.get(name)), _without_submodule(after.get(name))
+        if glob.matches(path):
+            _compare(snapshot, path, old, new, changes)
+        elif glob.descends(path):
+            _compare_picked(snapshot, path + b"/", old, new, glob, changes)
+
+
+def _without_submodule(entry: Entry | None) -> Entry | None:
+    return None if entry is not None and entry.mode == MODE_GITLINK else entry
 
 
 def _compare(snapshot: Snapshot, path: bytes, old: Entry | None, new: Entry | None, changes: dict[bytes, str]) -> None:

@@ -4,17 +4,18 @@ Paths are bytes with `/` between names, no leading or trailing slash; `b""` is t
 an empty directory are the same thing to git, and so they are here.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Set
-from functools import partial
+from contextlib import suppress
 from typing import NamedTuple
 
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import ObjectReader, ObjectWriter
 
-_SHARED_ENTRIES = 100_000
-"""Entries of shared trees that are kept, some 200 bytes each."""
+_SHARED_ENTRIES = 300_000
+"""Entries of shared trees that are kept, some 200 bytes each: a run cache with 100,000 tasks and its project are."""
 
 MODE_TREE = 0o040000
 MODE_FILE = 0o100644
@@ -45,11 +46,26 @@ def sort_key(name: bytes, mode: int) -> bytes:
     return name + b"/" if mode == MODE_TREE else name
 
 
+_WRITTEN = {b"%o" % mode: mode for mode in (MODE_TREE, MODE_FILE, MODE_EXECUTABLE, MODE_LINK, MODE_GITLINK)}
+_ENTRIES = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
+"""Entry after entry, by the size of oids."""
+
+
 def parse_tree(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
     """The entries of a raw tree object in stored order; raise `CorruptError` if it is malformed."""
+    # directories may have a hundred thousand entries: what git writes is taken apart by `re`, at twice the speed
+    found = _ENTRIES[oid_size].findall(data) if oid_size in _ENTRIES else []
+    if sum(len(mode) + len(name) for mode, name, _ in found) + len(found) * (oid_size + 2) == len(data):
+        with suppress(KeyError):
+            new_oid, new_entry = bytes.__new__, tuple.__new__  # the length is known to be right
+            return [(name, new_entry(Entry, (_WRITTEN[mode], new_oid(Oid, oid)))) for mode, name, oid in found]
+    return _parse_any(data, oid_size)
+
+
+def _parse_any(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
+    """As `parse_tree`, also of what git no longer writes; says what is wrong."""
     entries: list[tuple[bytes, Entry]] = []
     at, end = 0, len(data)
-    oid_of = partial(bytes.__new__, Oid) if oid_size in (20, 32) else Oid  # the length is known to be right
     try:
         while at < end:
             space = data.index(b" ", at)
@@ -57,7 +73,7 @@ def parse_tree(data: bytes, oid_size: int) -> list[tuple[bytes, Entry]]:
             stop = nul + 1 + oid_size
             if stop > end:
                 raise ValueError("truncated")
-            entries.append((data[space + 1 : nul], Entry(int(data[at:space], 8), oid_of(data[nul + 1 : stop]))))
+            entries.append((data[space + 1 : nul], Entry(int(data[at:space], 8), Oid(data[nul + 1 : stop]))))
             at = stop
     except ValueError as error:
         raise CorruptError(f"malformed tree object: {error}") from None
