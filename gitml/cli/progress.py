@@ -1,8 +1,11 @@
 """Showing a run while it goes on: one line that changes in a terminal, few lines elsewhere."""
 
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +16,11 @@ START_GRACE = 2.0
 """Seconds for a runner that was asked for to appear among the processes."""
 _PLAIN_INTERVAL = 30.0
 """Seconds between lines where there is no terminal."""
+_COLOUR = re.compile(r"(\x1b\[\d*m)")
 
 
 class Display:
-    """Draws the state of a run on standard error."""
+    """Draws the state of a run on standard error; a run goes on though nobody can read that any more."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -26,6 +30,15 @@ class Display:
 
     def draw(self, state: RunState) -> None:
         """Show what is new in `state`."""
+        with suppress(OSError):
+            self._draw(state)
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        with suppress(OSError):
+            self._clear()
+
+    def _draw(self, state: RunState) -> None:
         for name, progress in state.stages.items():
             if progress.state in ("fresh", "failed") and name not in self._finished and _did_something(progress):
                 self._finished.add(name)
@@ -35,7 +48,9 @@ class Display:
             return
         if self._terminal:
             text = " · ".join(describe(name, progress) for name, progress in running)
-            sys.stderr.write(f"\r\x1b[K{text[:200]}")
+            # a line that the terminal breaks could not be drawn over; a size of 0 is one that nobody told it
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            sys.stderr.write(f"\r\x1b[K{_fitted(text, columns - 1)}")
             sys.stderr.flush()
             self._drawn = True
         elif time.monotonic() - self._last >= _PLAIN_INTERVAL:
@@ -44,15 +59,14 @@ class Display:
                     talk(describe(name, progress))
             self._last = time.monotonic()
 
-    def close(self) -> None:
-        """Leave the terminal clean."""
+    def _clear(self) -> None:
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = False
 
     def _line(self, text: str) -> None:
-        self.close()
+        self._clear()
         talk(text)
 
 
@@ -87,6 +101,15 @@ class Counting:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = False
+
+
+def _fitted(text: str, columns: int) -> str:
+    """As much of a line as `columns` have room for; colours take none."""
+    kept = []
+    for at, piece in enumerate(_COLOUR.split(text)):
+        kept.append(piece if at % 2 else piece[:columns])
+        columns -= 0 if at % 2 else len(kept[-1])
+    return "".join(kept)
 
 
 def _did_something(progress: StageProgress) -> bool:
