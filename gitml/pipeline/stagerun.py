@@ -174,6 +174,8 @@ class StageRun:
         self._directories: dict[bytes, str] = {}
         """The first datum that wrote below each directory."""
         self._doomed = False
+        self._of_machine: set[str] = set()
+        """Tasks that failed by no fault of command and inputs: no room for a workspace, content that is not here."""
         self._code: Sequence[CodeFile] = ()
         self._halt = Halt(stop, None)
         self._granted = Granted()
@@ -440,6 +442,8 @@ class StageRun:
         outcome = each.outcome
         if outcome is None:
             assert each.error is not None
+            if not isinstance(each.error, UserError):
+                self._of_machine.add(each.task.key)
             return self._line(stage, each, "failed", each.error.message, each.error.hint), None
         found = each.collected
         if found is None and outcome.workspace is None:
@@ -535,7 +539,8 @@ class StageRun:
             )  # fmt: skip
         if not failed:
             return
-        first = failed[0]
+        lasting = [task for task in failed if task.key not in self._of_machine]
+        first = (lasting or failed)[0]
         more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
         lines = told_once(_lines(self._directory / "log" / f"{first.key}.log"))
         raise StageFailedError(
@@ -544,6 +549,7 @@ class StageRun:
             datum=first.datum,
             failed=len(failed),
             last_lines=tuple(lines[-_LAST_LINES:]),
+            lasting=bool(lasting),
         )
 
     def _merge(self, status: StageStatus) -> Oid:

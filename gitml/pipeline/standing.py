@@ -23,10 +23,14 @@ def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[
     alive = lease.is_held()
     if run is not None and run.status == "running" and not alive and not lease.is_lost(run):
         run = lease.read_state()  # it ended meanwhile
-    return [_standing(status, run, alive, trust) for status in survey.statuses]
+    is_of_it = run is not None and survey.commit.hex() in (run.tip, run.published)
+    return [_standing(status, run, alive, trust, is_of_it=is_of_it) for status in survey.statuses]
 
 
-def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Trust | None) -> Standing:
+def _standing(
+    status: StageStatus, run: RunState | None, alive: bool, trust: Trust | None, *, is_of_it: bool
+) -> Standing:
+    """One stage; `is_of_it` says that the latest `run` was about this commit."""
     name = status.stage.name
     state, reason = str(status.state), status.reason
     unreviewed = trust is not None and needs_review(status, trust)
@@ -42,6 +46,13 @@ def _standing(status: StageStatus, run: RunState | None, alive: bool, trust: Tru
             state = LOST
             reason = f"run {run.run} ended without a word; 'git ml resume' goes on where it stopped"
             total = total or progress.total
+    elif run is not None and is_of_it and status.state in _TO_BE_RUN:
+        # what the machine failed at says nothing about the inputs, so the content alone does not tell it
+        tried = run.stages.get(name)
+        if run.status == "error":
+            reason += f"; the last run ended with an error: {run.message}"
+        elif tried is not None and tried.state == State.FAILED:
+            reason += f"; the last try failed: {tried.reason}"
     return Standing(
         name=name,
         state=state,

@@ -17,7 +17,7 @@ class MissingObjectError(MissingDataError):
     """An object is not in the database. Carries its `oid`."""
 
     def __init__(self, oid: Oid) -> None:
-        super().__init__(f"object {oid} is missing", hint="fetch it: git ml install")
+        super().__init__(f"object {oid} is missing", hint="fetch it: git ml fetch")
         self.oid = oid
 
 

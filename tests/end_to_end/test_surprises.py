@@ -55,3 +55,30 @@ def test_validate_finds_parameters_that_are_not_there(tmp_path: Path) -> None:
     assert "the nearest key is 'train'" in done.stdout
     project.write("pipeline.json", project.read("pipeline.json").replace("trian", "train"))
     assert json.loads(project.ml("validate", "--json").stdout)["valid"]
+
+
+def test_what_the_machine_failed_at_is_tried_again_by_the_next_commit(tmp_path: Path) -> None:
+    project = of(tmp_path / "project", "wc -c < /pfs/training/large > /pfs/out/size")
+    project.write(".gitattributes", "training/** filter=ml -text\n")
+    project.write("training/large", bytes(range(256)) * 400)
+    project.commit("first")
+    url = f"file://{tmp_path}/served.git"
+    project.git("clone", "-q", "--bare", str(project.path), str(tmp_path / "served.git"))
+    project.git("remote", "add", "origin", url)
+    project.git("push", "-q", "origin", "main")
+    project.git("clone", "-q", url, str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.ml("install", "--no-fetch")
+    clone.write("pipeline.json", clone.read("pipeline.json").replace("wc -c", "wc  -c"))
+    clone.commit("another command")
+    assert clone.wait().returncode == 2
+    stage = clone.stage("model")
+    assert (stage["state"], stage["hint"]) == ("stale", None), "nothing is wrong with the command and its inputs"
+    assert "the last try failed: datum 'training': object " in stage["reason"]
+    assert "is missing" in stage["reason"]
+    assert "fetch it: git ml fetch" in clone.ml("run", check=False).stdout
+    clone.ml("fetch")
+    clone.write("notes", "nothing of a stage's")
+    clone.commit("notes")
+    assert clone.read("model/size").strip() == "102400"
+    assert clone.states() == {"model": "fresh"}
