@@ -61,15 +61,16 @@ def list_kind(kind: str, names: list[str], *, rev: str, json: bool, limit: int |
 def _runs(context: Context, _: str) -> Iterator[_Row]:
     known = [(run, context.cache.run(run) or {}) for run in context.cache.runs()]
     current = context.lease.read_state()
-    lives = current is not None and current.status == "running"
-    if current is not None and lives and all(run != current.run for run, _ in known):
+    # a run that did not come to its end has no record yet, or one of an earlier try
+    only_here = current is not None and current.status in (RUNNING, "stopped", "error")
+    if current is not None and only_here and all(run != current.run for run, _ in known):
         known.append((current.run, {}))
     for run, record in sorted(known, key=lambda each: -float(each[1].get("started", 1 << 60))):
         shown = dict(record)
-        if current is not None and lives and run == current.run:
+        if current is not None and only_here and run == current.run:
             shown = {"source": current.tip, "branch": current.branch, "host": current.host}
             shown |= {"started": int(current.started), "updated": int(current.updated)}
-            shown["status"] = LOST if context.lease.is_lost(current) else RUNNING
+            shown["status"] = LOST if context.lease.is_lost(current) else current.status
         tasks = context.cache.task_count(run)
         names = ("status", "source", "branch", "host", "started", "updated")
         members = {"run": run, **{name: shown.get(name) for name in names}, "tasks": tasks}

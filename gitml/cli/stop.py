@@ -57,7 +57,7 @@ def stop(
 
 
 def resume(json: Json = False) -> int:
-    """Go on with the run that was stopped or killed, on the branch and with the stages that it had.
+    """Go on with the run that was stopped, killed or ended by an error, on the branch and with the stages that it had.
 
     Finished datums are not run again. Exit codes as for 'git ml run'.
     """
@@ -66,7 +66,7 @@ def resume(json: Json = False) -> int:
         state = lease.read_state()
         if lease.is_held():
             raise BusyError("a run is under way", hint="git ml wait")
-        if state is not None and (state.status == "stopped" or lease.is_lost(state)):
+        if state is not None and (state.status in ("stopped", "error") or lease.is_lost(state)):
             choice = Choice(stages=frozenset(state.asked) if state.asked is not None else None)
             if state.branch is not None:
                 lease.withdraw(state.branch)

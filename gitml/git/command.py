@@ -36,6 +36,9 @@ _QUICK = frozenset(
 )  # fmt: skip
 """What takes no time and may be done twice."""
 
+ENDING_ALL = frozenset({-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP})
+"""How git ends when a whole group of processes is told to end: Ctrl-C, `timeout`, systemd, a terminal that is closed."""
+
 
 def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """`environ` without the variables that bind git to one repository, index or object directory."""
@@ -114,7 +117,7 @@ class Git:
                 stdout, stderr = _communicate_showing(process, input)
             else:
                 stdout, stderr = process.communicate(input)
-        if process.returncode == -signal.SIGINT and arguments[:1] and arguments[0] in _QUICK:
+        if process.returncode in ENDING_ALL and arguments[:1] and arguments[0] in _QUICK:
             # Ctrl-C in a terminal reaches git as well; we are still here, so somebody has things to put in order first
             return self.run(*arguments, input=input, check=check, env=env, show=show, apart=True)
         done = subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)

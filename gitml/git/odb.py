@@ -4,7 +4,6 @@ Git itself reads: alternates, promisor remotes, replaced packs and both hashes w
 (measured at 1.8 GB/s for stored blobs, 3 ms to start).
 """
 
-import signal
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from gitml.errors import CorruptError
-from gitml.git.command import Git
+from gitml.git.command import ENDING_ALL, Git
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import Kind, MissingObjectError
 
@@ -140,12 +139,12 @@ class GitOdb:
         return process, process.stdout.readline()
 
     def _was_interrupted(self) -> bool:
-        """Whether Ctrl-C has ended the process, which is in one group with us; then a later read starts another.
+        """Whether Ctrl-C or the like has ended the process, which is in one group with us; a later read starts another.
 
         Who is left has something to put in order, and needs to read for it.
         """
         process = self._process
-        if process is None or process.wait() != -signal.SIGINT:
+        if process is None or process.wait() not in ENDING_ALL:
             return False
         self.close()
         return True

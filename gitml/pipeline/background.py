@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -50,9 +51,7 @@ def run_branch(
             )  # fmt: skip
             done = runner.run(branch)
         except Exception as error:
-            state = lease.read_state()
-            if state is not None and state.status == "running":
-                state.status, state.message = "error", str(error)
+            if (state := _note_error(lease, told(error))) is not None:
                 notifier.tell(state)
             raise
     if notifier.problem:
@@ -112,21 +111,30 @@ def _serve(
                     followed.add(reader)
                     lease.request(reader)
         return 2 if report.failed else 0
-    except GitmlError as error:
-        _note_error(lease, error.message + (f" ({'; '.join(error.hint.splitlines())})" if error.hint else ""))
-    except OSError as error:
-        machine = MachineError(error)
-        _note_error(lease, machine.message + (f" ({machine.hint})" if machine.hint else ""))
+    except (GitmlError, OSError) as error:
+        message = told(error)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        _note_error(lease, f"gitml failed: {type(error).__name__}: {error} (details in {os.fspath(lease.log)})")
+        message = f"{told(error)} (details in {os.fspath(lease.log)})"
+    print(f"gitml: {message}", file=sys.stderr, flush=True)  # noqa: T201 - into the runner's log
+    _note_error(lease, message)
     return 1
 
 
-def _note_error(lease: Lease, message: str) -> None:
-    print(f"gitml: {message}", file=sys.stderr, flush=True)  # noqa: T201 - into the runner's log
+def told(error: Exception) -> str:
+    """What went wrong and what to do about it, in one line."""
+    known = MachineError(error) if isinstance(error, OSError) else error
+    if not isinstance(known, GitmlError):
+        return f"gitml failed: {type(error).__name__}: {error}"
+    return known.message + (f" ({'; '.join(known.hint.splitlines())})" if known.hint else "")
+
+
+def _note_error(lease: Lease, message: str) -> RunState | None:
+    """Have the run under way end with this error; give its state, None if there is none."""
     state = lease.read_state()
-    if state is not None and state.status == "running":
-        state.status = "error"
-        state.message = message
+    if state is None or state.pid != os.getpid() or state.status not in ("running", "error"):
+        return None
+    state.status, state.message = "error", message
+    with suppress(OSError):  # the disk may be full; then it counts as lost, and is as easily resumed
         lease.write_state(state)
+    return state

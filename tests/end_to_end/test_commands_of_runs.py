@@ -1,6 +1,8 @@
 """The commands around runs: which stages and datums, stop and resume, retry, restore, publish."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -117,6 +119,36 @@ def test_stop_from_another_terminal_and_resume(project: Project) -> None:
     assert "inference: fresh (1 datum run, 1 from cache)" in project.ml("resume").stdout
     assert project.git("log", "-1", "--format=%s", "main") == "gitml: update inference"
     assert project.git("log", "-1", "--format=%s", "elsewhere") == "slow"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_the_whole_group_of_a_run_is_a_stop(project: Project, number: signal.Signals) -> None:
+    # as `timeout` and Ctrl-C do: git, git-ml and the git that reads objects for it all get the signal
+    project.write("train.sh", "sleep 600\n")
+    project.git("commit", "-q", "-a", "-m", "slow")
+    run = subprocess.Popen(
+        ["git", "ml", "run"], cwd=project.path, env=project.environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    project.until(lambda: project.states()["model"] == "running")
+    os.killpg(run.pid, number)
+    said = "".join(run.communicate(timeout=60))
+    assert "stopped; git ml resume goes on" in said
+    assert "error" not in said
+    assert project.json("ls", "runs")["runs"][0]["status"] == "stopped"
+    assert project.states() == {"model": "stale", "inference": "stale"}
+
+
+def test_an_error_of_a_run_in_the_foreground_is_remembered_until_it_goes_on(project: Project) -> None:
+    project.write("training/more.csv", "7\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "more")
+    project.git("config", "ml.executor", "nosuch")
+    assert "unknown executor" in project.ml("run", check=False).stderr
+    assert "the last run ended with an error: unknown executor 'nosuch'" in project.stage("model")["reason"]
+    assert project.states()["model"] == "stale"
+    project.git("config", "--unset", "ml.executor")
+    assert "model: fresh (1 datum run)" in project.ml("resume").stdout
 
 
 def test_who_stops_a_run_that_is_publishing_hears_that_it_was_too_late(project: Project) -> None:

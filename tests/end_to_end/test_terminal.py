@@ -2,7 +2,9 @@
 
 import os
 import pty
+import re
 import select
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,11 @@ from tests.end_to_end.project import Project, small_project
 class Terminal:
     """A command in a terminal of its own, of which it has control as in a shell."""
 
-    def __init__(self, project: Project, *command: str) -> None:
+    def __init__(self, project: Project, *command: str, columns: int = 80) -> None:
         environment = project.environment(TERM="xterm")
         self.pid, self._descriptor = pty.fork()
         if self.pid == 0:
+            termios.tcsetwinsize(0, (24, columns))
             os.chdir(project.path)
             os.execvpe(command[0], list(command), environment)
         self.text = ""
@@ -38,6 +41,11 @@ class Terminal:
         os.waitpid(self.pid, 0)
         os.close(self._descriptor)
         return self.text
+
+    def close(self) -> None:
+        """Close the window, while the command runs; come back when it has ended."""
+        os.close(self._descriptor)
+        os.waitpid(self.pid, 0)
 
     def _read(self, seconds: float) -> bool:
         """Read what is there; False at the end."""
@@ -92,3 +100,27 @@ def test_ctrl_c_detaches_and_the_run_goes_on(project: tuple[Project, Path]) -> N
     gate.touch()
     repo.wait()
     assert set(repo.states().values()) == {"fresh"}
+
+
+def test_who_closes_the_terminal_stops_a_run_in_the_foreground(project: tuple[Project, Path]) -> None:
+    repo, gate = project
+    repo.run("git", "commit", "-q", "-m", "first", extra={"GITML": "0"})
+    terminal = Terminal(repo, "git", "ml", "run")
+    terminal.read_until("model  0/1 datum")
+    terminal.close()
+    repo.until(lambda: repo.json("ls", "runs")["runs"][0]["status"] != "running")
+    assert repo.json("ls", "runs")["runs"][0]["status"] == "stopped"
+    gate.touch()
+    assert "model: fresh (1 datum run)" in repo.ml("resume").stdout
+
+
+def test_the_line_of_a_run_is_never_broken_by_the_terminal(project: tuple[Project, Path]) -> None:
+    repo, gate = project
+    repo.run("git", "commit", "-q", "-m", "first", extra={"GITML": "0"})
+    terminal = Terminal(repo, "git", "ml", "run", columns=12)
+    terminal.read_until("model  0/")
+    gate.touch()
+    said = terminal.end()
+    drawn = [line for line in re.split(r"\r\x1b\[K|\r?\n", said) if "0/" in line]
+    assert drawn, said
+    assert {re.sub(r"\x1b\[\d*m", "", line) for line in drawn} == {"● model  0/"}
