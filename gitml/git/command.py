@@ -37,7 +37,7 @@ _QUICK = frozenset(
 """What takes no time and may be done twice."""
 
 ENDING_ALL = frozenset({-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP})
-"""How git ends when a whole group of processes is told to end: Ctrl-C, `timeout`, systemd, a terminal that is closed."""
+"""How git ends when a whole group of processes is told to end: Ctrl-C, `timeout`, systemd, a closed terminal."""
 
 
 def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -14,7 +14,9 @@ from gitml.git.repository import Repository
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_what_ends_all_processes_of_a_terminal_does_not_end_reading(repo: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_all_processes_of_a_terminal_does_not_end_reading(
+    repo: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository = Repository.discover(repo)
     repository.git.run("commit", "-q", "--allow-empty", "-m", "one")
     head = repository.resolve("HEAD")
@@ -52,5 +54,6 @@ def test_a_quick_command_that_ctrl_c_ended_is_done_again(repo: Path, tmp_path: P
         assert repository.git.line("rev-parse", "--is-bare-repository") == "false"
         (tmp_path / "first").unlink()
         # anything else may not be done twice without being asked for
-        assert repository.git.run("commit", "--allow-empty", "-m", "one", check=False).returncode == -signal.Signals[f"SIG{name}"]
+        done = repository.git.run("commit", "--allow-empty", "-m", "one", check=False)
+        assert done.returncode == -signal.Signals[f"SIG{name}"]
     assert (tmp_path / "calls").read_text().count("x") == 3
