@@ -17,9 +17,13 @@ from gitml.git.pack import PackWriter
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, update_refs
 from gitml.git.repository import Repository
 from gitml.git.signing import COMMITTER, SigningError, committer_of, signed
-from gitml.git.state import PUBLISHING, reasons_to_wait, worktrees
+from gitml.git.state import PUBLISHING, head_is_moving, reasons_to_wait, worktrees
 from gitml.git.worktree import sync_published
+from gitml.liveness import is_alive
 from gitml.oid import Oid
+
+_SETTLED = 5.0
+"""Seconds that a `git reset` or `git switch` of the same moment may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,19 @@ def sign_tip(repo: Repository, odb: GitOdb, branch: str, tip: Oid) -> Outcome | 
     return Published(commit_id)
 
 
+def publication_under_way(repo: Repository) -> bool:
+    """Whether the branch of somebody's has moved, or is about to, and index and worktree do not follow yet."""
+    return (repo.state_dir / PUBLISHING).exists()
+
+
+def publisher_lives(repo: Repository) -> bool:
+    """Whether the process that publishes is there to finish it."""
+    try:
+        return is_alive(int(json.loads((repo.state_dir / PUBLISHING).read_bytes())["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
     """Do what a publisher that was killed after moving the branch left undone in index and worktree."""
     try:
@@ -183,6 +200,7 @@ def finish_interrupted(repo: Repository, odb: GitOdb) -> None:
 def _note_intent(repo: Repository, branch: str, tip: Oid, commit_id: Oid, paths: tuple[bytes, ...]) -> None:
     repo.state_dir.mkdir(parents=True, exist_ok=True)
     intent = {
+        "pid": os.getpid(),
         "branch": branch,
         "tip": tip.hex(),
         "commit": commit_id.hex(),
@@ -208,7 +226,28 @@ def _bring_up_to_date(
                 git_dir=place.git_dir, common_dir=repo.common_dir, worktree=place.path, format=repo.format
             )
             kept += _sync_patiently(here, old_tree, new_tree, paths)
+            _follow_user(here, odb, branch, commit_id, new_tree, paths)
     return tuple(kept)
+
+
+def _follow_user(
+    here: Repository, odb: GitOdb, branch: str, commit_id: Oid, tree: Oid, paths: tuple[bytes, ...]
+) -> None:
+    """Take published paths back where `git reset` or `git switch` went elsewhere at the same moment.
+
+    They had brought index and worktree where they were going, to which we then added what was published.
+    """
+    assert here.worktree is not None
+    end = time.monotonic() + _SETTLED
+    while head_is_moving(here.worktree) and time.monotonic() < end:
+        time.sleep(0.02)
+    head = here.try_resolve("HEAD")
+    if head is None or head == commit_id:
+        return
+    place = here.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
+    if place == branch and here.git.succeeds("merge-base", "--is-ancestor", commit_id.hex(), head.hex()):
+        return  # a commit on top, which has what was published or took it back knowingly
+    _sync_patiently(here, tree, parse_commit(odb.read(head)[1]).tree, paths)
 
 
 def _sync_patiently(here: Repository, old_tree: Oid, new_tree: Oid, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -140,6 +140,52 @@ def commit_under_way(git_dir: Path) -> bool:
     return any(_is_live_git(int(line)) for line in text.split() if line.isdigit())
 
 
+_UNMARKED = 0.4
+"""Seconds that a git which moves the branch takes at most from its start to our hook, which leaves the marker."""
+_SETTLING = 2.0
+_MOVING = frozenset({b"commit", b"merge", b"pull", b"cherry-pick", b"revert", b"am", b"rebase"})
+_LEAVING = frozenset({b"reset", b"switch", b"checkout", b"stash", b"rebase"})
+
+
+def commit_is_starting(top: Path) -> bool:
+    """Whether a git was started in this worktree a moment ago that may have read where the branch is."""
+    return is_at_work(top, _MOVING | _LEAVING, _UNMARKED)
+
+
+def head_is_moving(top: Path) -> bool:
+    """Whether a git goes elsewhere in this worktree: it writes index and files first, and HEAD when hooks have run."""
+    return is_at_work(top, _LEAVING, _SETTLING)
+
+
+def is_at_work(top: Path, commands: frozenset[bytes], seconds: float) -> bool:
+    """Whether a git with one of these commands runs in a worktree that was started at most so long ago."""
+    try:
+        now = float(Path("/proc/uptime").read_text().split()[0])
+        here = os.path.realpath(top)
+        found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except (OSError, ValueError):
+        return False  # not Linux: the marker alone must do
+    return any(_runs(pid, commands) and now - _started(pid) < seconds and _works_in(pid, here) for pid in found)
+
+
+def _runs(pid: int, commands: frozenset[bytes]) -> bool:
+    words = (_command_line(pid) or b"").split(b"\0")
+    return words[0].rpartition(b"/")[2] == b"git" and not commands.isdisjoint(words[1:])
+
+
+def _started(pid: int) -> float:
+    """When a process was started, seconds after the machine; 0 if that cannot be read."""
+    fields = (_read(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else 0.0
+
+
+def _works_in(pid: int, directory: str) -> bool:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()) == directory
+    except OSError:
+        return False  # it has ended, or is another user's
+
+
 def _is_live_git(pid: int) -> bool:
     if not is_alive(pid):
         return False
@@ -159,7 +205,7 @@ def reasons_to_wait(repo: Repository, branch: str) -> Iterator[str]:
     for worktree in worktrees(repo):
         if worktree.branch != branch:
             continue
-        if commit_under_way(worktree.git_dir):
+        if commit_under_way(worktree.git_dir) or commit_is_starting(worktree.path):
             yield "a commit is being written"
         under_way = sequence_under_way(worktree.git_dir)
         if under_way is not None:

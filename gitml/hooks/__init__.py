@@ -1,19 +1,20 @@
 """What git's hooks do: keep data reachable, fill in large files, start the runner. Never in the way of git.
 
 A hook is a hint: everything it starts would come out the same from `git ml run`. Its own failures are one line on
-standard error and never fail the user's command, except pre-push, which must not let a push leave data behind.
+standard error and never fail the user's command, except pre-push, which must not let a push leave data behind, and
+pre-commit, which must not let a commit take back results that it has not seen.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from gitml.errors import GitmlError, MachineError
+from gitml.errors import BusyError, GitmlError, MachineError
 from gitml.git.repository import Repository
 from gitml.hooks.words import say
 
 _HOOKS = {
-    "pre-commit": "committing.before_commit",
+    "pre-commit": "committing.pre_commit",
     "prepare-commit-msg": "committing.before_commit",
     "post-commit": "committing.post_commit",
     "post-merge": "arriving.post_merge",
@@ -42,7 +43,7 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
         say(error.message)
         for line in (error.hint or "").splitlines():
             say(f"hint: {line}")
-        return int(may_fail)
+        return int(may_fail or (name == "pre-commit" and isinstance(error, BusyError)))
     except OSError as error:
         machine = MachineError(error)
         say(f"the {name} hook did not finish: {machine.message}")

@@ -1,21 +1,49 @@
 """The hooks around a commit: its data stays reachable, and what it affects is run."""
 
+import os
+import time
 from collections.abc import Sequence
 
+from gitml.errors import BusyError
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers, wait_for_sessions
-from gitml.git.state import forget_commit, note_commit, rebase_under_way, sequence_under_way
+from gitml.git.state import PUBLISHING, forget_commit, note_commit, rebase_under_way, sequence_under_way
 from gitml.hooks.following import follow
 from gitml.hooks.words import say
 from gitml.oid import Oid
 from gitml.pipeline.settled import is_settled
 
+_PATIENCE = 5.0
+"""Seconds for results to be in index and worktree once their commit is on the branch."""
+
 
 def before_commit(repo: Repository, _: Sequence[str]) -> None:
-    """A commit is about to be written."""
+    """A commit is about to be written, and its message asked for."""
     note_commit(repo.git_dir)  # our shims do it themselves; this is for hook managers
+
+
+def pre_commit(repo: Repository, _: Sequence[str]) -> None:
+    """A commit is about to be written, of an index that git reads once more when this has ended.
+
+    If results come onto the branch at this moment, the index must have them first, or the commit takes them back. With
+    `git commit -a` or paths git has made the index of the commit already; then it has to be called again.
+    """
+    note_commit(repo.git_dir)
+    if not (repo.state_dir / PUBLISHING).exists():
+        return
+    if os.environ.get("GIT_INDEX_FILE", "").endswith(".lock"):
+        raise BusyError("results are being committed at this moment", hint="commit once more")
+    # hardly any commit comes at such a moment
+    from gitml.git.publish import finish_interrupted, publication_under_way, publisher_lives  # noqa: PLC0415
+
+    end = time.monotonic() + _PATIENCE
+    while publication_under_way(repo) and publisher_lives(repo) and time.monotonic() < end:
+        time.sleep(0.01)
+    if publication_under_way(repo):
+        with GitOdb(repo.git, repo.format) as odb:
+            finish_interrupted(repo, odb)
 
 
 def post_commit(repo: Repository, _: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gitml.git.odb import GitOdb
 from gitml.git.publish import Moved, Parked, Published, finish_interrupted, publish
 from gitml.git.repository import Repository
-from gitml.git.state import COMMIT_MARKER, reasons_to_wait, worktrees
+from gitml.git.state import COMMIT_MARKER, is_at_work, reasons_to_wait, worktrees
 from gitml.oid import Oid
 from tests.conftest import run_git
 
@@ -84,6 +84,26 @@ def test_a_live_commit_is_waited_for_and_a_dead_one_is_not(here: Repository) -> 
     living.stdin.close()
     living.wait()
     assert isinstance(put(here, result_tree(here)), Published)
+
+
+@pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="there is no /proc here")
+def test_a_git_that_has_just_started_is_seen_before_any_hook_tells_of_it(here: Repository, tmp_path: Path) -> None:
+    assert here.worktree is not None
+    at, go = tmp_path / "at", tmp_path / "go"
+    hook = here.git_dir / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n: > '{at}'\nuntil [ -e '{go}' ]; do sleep 0.02; done\n")
+    hook.chmod(0o755)
+    commit = subprocess.Popen(["git", "commit", "-q", "--allow-empty", "-m", "x"], cwd=here.worktree)
+    while not at.exists():
+        assert commit.poll() is None
+    assert is_at_work(here.worktree, frozenset({b"commit"}), 600)
+    assert not is_at_work(here.worktree, frozenset({b"commit"}), 0), "it has been at work for longer"
+    assert not is_at_work(here.worktree, frozenset({b"reset"}), 600)
+    assert not is_at_work(tmp_path, frozenset({b"commit"}), 600), "it works elsewhere"
+    go.touch()
+    assert commit.wait() == 0
+    assert not is_at_work(here.worktree, frozenset({b"commit"}), 600)
 
 
 @pytest.mark.parametrize("name", ["index.lock", "MERGE_HEAD", "rebase-merge", "CHERRY_PICK_HEAD", "BISECT_LOG"])
