@@ -11,8 +11,9 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.output import GLYPHS, count, day, paint, safe, show, show_json, size, table, talk
 from gitml.errors import ExitCode, UserError
 from gitml.git.pointers import LARGEST, read_pointers
+from gitml.liveness import this_host
 from gitml.oid import Oid
-from gitml.pipeline.lease import ENDS
+from gitml.pipeline.lease import ENDS, RunState
 from gitml.pipeline.plan import State
 from gitml.pipeline.preview import DatumLine, DatumState, as_it_stands, preview
 from gitml.pipeline.standing import LOST, RUNNING
@@ -59,18 +60,16 @@ def list_kind(kind: str, names: list[str], *, rev: str, json: bool, limit: int |
 
 
 def _runs(context: Context, _: str) -> Iterator[_Row]:
-    known = [(run, context.cache.run(run) or {}) for run in context.cache.runs()]
+    known = {run: context.cache.run(run) or {} for run in context.cache.runs()}
     current = context.lease.read_state()
-    # a run that did not come to its end has no record yet, or one of an earlier try
-    only_here = current is not None and current.status in (RUNNING, "stopped", "error")
-    if current is not None and only_here and all(run != current.run for run, _ in known):
-        known.append((current.run, {}))
-    for run, record in sorted(known, key=lambda each: -float(each[1].get("started", 1 << 60))):
-        shown = dict(record)
-        if current is not None and only_here and run == current.run:
-            shown = {"source": current.tip, "branch": current.branch, "host": current.host}
-            shown |= {"started": int(current.started), "updated": int(current.updated)}
-            shown["status"] = LOST if context.lease.is_lost(current) else current.status
+    # a run that did not come to its end has no record, or one of a moment before
+    if current is not None and current.status in (RUNNING, "stopped", "error"):
+        known[current.run] = _of_state(context, current)
+    for run, record in known.items():
+        if record.get("status", RUNNING) == RUNNING and record.get("host", this_host()) == this_host():
+            left = context.lease.read_state(run) if current is None or run != current.run else current
+            known[run] = {**record, "status": LOST} if left is None else _of_state(context, left)
+    for run, shown in sorted(known.items(), key=lambda each: -float(each[1].get("started", 1 << 60))):
         tasks = context.cache.task_count(run)
         names = ("status", "source", "branch", "host", "started", "updated")
         members = {"run": run, **{name: shown.get(name) for name in names}, "tasks": tasks}
@@ -83,6 +82,20 @@ def _runs(context: Context, _: str) -> Iterator[_Row]:
                    _subject(context, source)),
             members=members,
         )  # fmt: skip
+
+
+def _of_state(context: Context, state: RunState) -> dict[str, Any]:
+    """A run as this clone remembers it, in the members of a record."""
+    lost = state.status == RUNNING and (context.lease.is_lost(state) or not _is_latest(context, state))
+    return {
+        "status": LOST if lost else state.status, "source": state.tip, "branch": state.branch, "host": state.host,
+        "started": int(state.started), "updated": int(state.updated),
+    }  # fmt: skip
+
+
+def _is_latest(context: Context, state: RunState) -> bool:
+    latest = context.lease.read_state()
+    return latest is not None and latest.run == state.run
 
 
 def _subject(context: Context, commit: str) -> str:

@@ -140,7 +140,12 @@ class Runner:
         with ExitStack() as session:
             session.enter_context(closing(self._sandboxes))
             for _ in range(_MAX_ROUNDS):
-                tip = self._repo.resolve(revision)
+                tip = self._repo.try_resolve(revision)
+                if tip is None:
+                    name = (branch or "HEAD").removeprefix("refs/heads/")
+                    report.gone = f"'{name}' was deleted; results are in the run cache"
+                    report.notices[report.gone] = None
+                    break
                 pipeline = load_asked(Snapshot(self._odb, self._surveyor.tree_of(tip)))
                 if pipeline is None:
                     break
@@ -468,6 +473,7 @@ class Runner:
             state.status, state.message = "parked", f"results are ready, not committed yet: {report.parked}"
         else:
             state.status = "published" if report.published is not None else "nothing"
+            state.message = report.gone
         state.published = report.published.hex() if report.published is not None else None
         if self._tasks:
             with self._cache.update(f"run {report.run}: {state.status}") as batch:

@@ -52,6 +52,8 @@ class RunReport:
     tip: Oid
     published: Oid | None = None
     parked: str = ""
+    gone: str = ""
+    """What is to be said if there is no such branch any more."""
     kept: tuple[bytes, ...] = ()
     stages: dict[str, StageReport] = field(default_factory=dict)
     notices: dict[str, None] = field(default_factory=dict)

@@ -100,3 +100,34 @@ def test_row_33_results_are_told_from_what_people_did(project: Project) -> None:
     ]  # fmt: skip
     people = project.git("log", "--format=%s", "--invert-grep", "--grep=^Gitml-Run").splitlines()
     assert people == ["more data", "one more stage", "first"]
+
+
+def test_a_branch_that_is_deleted_while_it_runs_is_no_error(project: Project) -> None:
+    gate = project.path.parent / "gate"
+    project.git("config", "ml.sandbox", "none")  # the gate is a file outside the workspace
+    project.git("switch", "-q", "-c", "short")
+    project.write("train.sh", f"while [ ! -e '{gate}' ]; do sleep 0.05; done\n" + project.read("train.sh"))
+    project.commit("slow", wait=False)
+    project.until(lambda: project.states()["model"] == "running")
+    project.git("switch", "-q", "-")
+    project.git("branch", "-q", "-D", "short")
+    gate.touch()
+    project.wait()
+    run = project.json("ls", "runs")["runs"][0]
+    assert (run["status"], run["branch"], run["tasks"]) == ("nothing", "refs/heads/short", 1)
+    assert project.json("watch")["message"] == "'short' was deleted; results are in the run cache"
+
+
+def test_a_run_that_was_killed_is_lost_also_when_others_came_after_it(project: Project) -> None:
+    gate = project.path.parent / "gate"
+    project.git("config", "ml.sandbox", "none")
+    wait = f"grep -q x pfs/input/* || while [ ! -e '{gate}' ]; do sleep 0.05; done\n"
+    project.write("predict.sh", wait + project.read("predict.sh"))
+    before = project.executions()
+    project.commit("slow", wait=False)
+    project.until(lambda: project.executions() == before + 1)
+    project.kill_runner()
+    gate.touch()
+    project.write("input/z.csv", "z\n")
+    project.commit("another")
+    assert [run["status"] for run in project.json("ls", "runs")["runs"]] == ["published", "lost", "published"]
