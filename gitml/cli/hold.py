@@ -1,7 +1,7 @@
 """`git ml accept`, `git ml hold`, `git ml unhold`."""
 
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
@@ -67,6 +67,8 @@ def hold(
     day = until if until != "change" else ""
     if day and not _is_day(day):
         raise UserError(f"'{until}' is no day", hint="--until 2027-01-31, or --until change")
+    if day and date.fromisoformat(day) <= datetime.now(UTC).date():
+        raise UserError(f"a hold until '{until}' would end at once", hint="name a day that is to come (UTC)")
     with open_context() as context:
         _check(context, stages)
         done = _decide(

@@ -262,6 +262,7 @@ def test_accept_of_an_edited_output(project: Project) -> None:
 
 
 def test_hold_and_unhold(project: Project) -> None:
+    assert "would end at once" in project.ml("hold", "model", "--until", "2020-01-31", check=False).stderr
     refused = project.ml("hold", "model", "--until", "tomorrow", check=False)
     assert "'tomorrow' is no day" in refused.stderr
     project.ml("hold", "model", "--until", "2099-12-31", "--reason", "freeze")
