@@ -109,6 +109,8 @@ class Runner:
             Delivery(repo, carrier, self._trust, explicit=options.explicit, stop=self._stop) if carrier else None
         )
         self._empty = empty_tree(repo.format)
+        self._asked: Collection[str] = ()
+        """The stages that may be brought up to date."""
         self._computed: dict[str, Oid] = {}
         """Stage key to the output that this run made."""
         self._failed: dict[str, StageFailedError] = {}
@@ -156,6 +158,8 @@ class Runner:
                     continue
                 self._deliver(branch, settlement, report)
                 break
+        # whether others are up to date, or failed once, is not what was asked
+        report.stages = {name: line for name, line in report.stages.items() if name in self._asked}
         self._finish(report)
         return report
 
@@ -189,6 +193,7 @@ class Runner:
         choice = self._options.choice
         chosen = choice.of(pipeline)
         unsettled: set[str] = set()
+        self._asked = chosen
         snapshot = self._snapshot(settlement)
         for stage in pipeline.stages:
             if snapshot.root != settlement.overlay:
@@ -211,7 +216,8 @@ class Runner:
             if stage.egress and line.state in {State.FRESH, State.HELD}:
                 settlement.leaving[stage.name] = status
             self._count(line, status)
-            self._show_stage(line, soon=out is None and not line.ran and not line.failed)
+            idle = out is None and not line.ran and not line.failed
+            self._show_stage(line, soon=idle, quiet=stage.name not in chosen)
             if self._stop.is_set():
                 report.stopped = True
                 break
@@ -492,13 +498,16 @@ class Runner:
 
     # --- what others see -------------------------------------------------------------------------------------
 
-    def _show_stage(self, line: StageReport, *, soon: bool = False) -> None:
-        """`soon`: nothing happened to the stage, so it may wait for others to be shown with it."""
+    def _show_stage(self, line: StageReport, *, soon: bool = False, quiet: bool = False) -> None:
+        """`soon`: nothing happened to the stage, so it may wait for others to be shown with it.
+
+        `quiet`: it is none of those asked for, so how it came to its state is of no interest.
+        """
         if self._state is None:
             return
         self._state.stages[line.name] = StageProgress(
             state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
-            recovered=line.recovered, reason="" if line.state == State.FRESH else line.reason,
+            recovered=line.recovered, reason="" if quiet or line.state == State.FRESH else line.reason,
         )  # fmt: skip
         if not soon or time.time() - self._state.updated >= _SOON:
             self._update_state()

@@ -53,6 +53,17 @@ def test_which_stages_and_datums(project: Project) -> None:
     assert project.ml("run", "--until", "nothing", check=False).returncode == 128
 
 
+def test_a_failure_elsewhere_is_not_that_of_the_stages_that_were_asked_for(project: Project) -> None:
+    change(project, predict_sh="echo no >&2; exit 3\n")
+    assert project.ml("run", check=False).returncode == 2
+    done = project.ml("run", "model")
+    assert done.stdout == "  model: fresh (1 from cache)\nnothing to commit\n"
+    assert "inference" not in done.stderr
+    assert [stage["name"] for stage in project.json("run", "model")["stages"]] == ["model"]
+    assert project.ml("run", "--until", "model").returncode == 0
+    assert project.ml("run", "model", "--downstream", check=False).returncode == 2
+
+
 def test_fail_fast_and_retry(project: Project) -> None:
     broken = Path(project.path.parent, "broken")
     broken.touch()
