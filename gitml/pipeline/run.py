@@ -375,9 +375,11 @@ class Runner:
             stage.output: Entry(MODE_TREE, out) if out != self._empty else None,
             record_path(stage.name): Entry(MODE_FILE, pack.write("blob", format_record(record))),
         }
-        settlement.overlay = edit_tree(pack, pack, settlement.overlay, changes, self._trees)
+        overlay = edit_tree(pack, pack, settlement.overlay, changes, self._trees)
         self._staging.flush()
-        settlement.changed[stage.name] = stage
+        if overlay != settlement.overlay:  # what was computed anew may have come out as it was
+            settlement.overlay = overlay
+            settlement.changed[stage.name] = stage
         here = self._snapshot(settlement)
         nothing = ["it wrote nothing to /pfs/out"] if out == self._empty and status.datums else []
         for warning in nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]:

@@ -64,6 +64,14 @@ def test_a_failure_elsewhere_is_not_that_of_the_stages_that_were_asked_for(proje
     assert project.ml("run", "model", "--downstream", check=False).returncode == 2
 
 
+def test_what_comes_out_as_it_was_is_not_committed_again(project: Project) -> None:
+    tip, before = project.head(), project.executions()
+    done = project.ml("run", "--force", "model")
+    assert done.stdout == "  model: fresh (1 datum run)\nnothing to commit\n"
+    assert project.executions() == before + 1
+    assert project.head() == tip
+
+
 def test_fail_fast_and_retry(project: Project) -> None:
     broken = Path(project.path.parent, "broken")
     broken.touch()
