@@ -31,7 +31,8 @@ class Context:
     def commit(self, revision: str = "HEAD") -> Oid:
         """The commit that `revision` names; raise `UserError`."""
         if revision == "HEAD" and self.repo.try_resolve("HEAD") is None:
-            raise UserError("there is no commit yet", hint="git add . && git commit")
+            bare = self.repo.worktree is None
+            raise UserError("there is no commit yet", hint="push one to it" if bare else "git add . && git commit")
         return self.repo.resolve(f"{revision}^{{commit}}")
 
     def survey(self, revision: str = "HEAD") -> tuple[Survey, Pipeline]:

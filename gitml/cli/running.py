@@ -10,7 +10,7 @@ from gitml.cli.states import report_line
 from gitml.errors import BusyError, ExitCode
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.launch import start_runner
-from gitml.pipeline.runreport import RunOptions, RunReport
+from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport
 from gitml.remote.egress import Egress
 
 
@@ -110,7 +110,9 @@ def _print(report: RunReport, *, dry_run: bool) -> None:
     if report.published is not None:
         show(f"results committed as {report.published.hex()[:10]}")
     elif report.parked:
-        talk(f"not committed yet: {safe(report.parked)}; the next commit or 'git ml publish' does it")
+        new = "'git ml publish --to NAME' does it, on a new branch"
+        how = new if report.parked == DETACHED else "the next commit or 'git ml publish' does it"
+        talk(f"not committed yet: {safe(report.parked)}; {how}")
     elif not dry_run and not report.failed and not report.stopped:
         show("nothing to commit")
     if report.stopped and not dry_run:

@@ -36,7 +36,7 @@ from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
 from gitml.pipeline.loading import load_asked
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
 from gitml.pipeline.process import end_leftovers
-from gitml.pipeline.runreport import RunOptions, RunReport
+from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport
 from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
@@ -404,7 +404,7 @@ class Runner:
         if not settlement.changed:
             return False
         if branch is None or not self._options.publish:
-            report.parked = "HEAD is detached, switch to a branch" if branch is None else "as asked"
+            report.parked = DETACHED if branch is None else "as asked"
             return False
         if self._delivery is not None:
             self._delivery.claim(branch, settlement.leaving, settlement.changed)

@@ -7,6 +7,9 @@ from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
 from gitml.pipeline.shown import StageReport
 
+DETACHED = "HEAD is detached"
+"""Why results are not committed where no branch is checked out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:

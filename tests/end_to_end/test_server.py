@@ -26,6 +26,7 @@ def clone(tmp_path: Path, server: Project) -> Project:
 
 def test_row_18_server_queues_pushes_and_has_results_beside_the_branch(server: Project, clone: Project) -> None:
     assert "only reviewed commands run" in server.ml("install", "--server").stdout
+    assert "hint: push one to it" in server.ml("status", check=False).stderr
     said = clone.run("git", "push", "-q", "origin", "main").stderr
     assert "remote: gitml: main is queued; results go to refs/ml/results/main" in said
     assert f"git -C {server.path} ml logs --follow" in said

@@ -257,6 +257,7 @@ def test_row_13_detached_head_computes_nothing_by_itself(project: Project) -> No
     report = project.json("run")
     assert report["published"] is None
     assert [stage["ran"] for stage in report["stages"]] == [1, 2]
+    assert "HEAD is detached; 'git ml publish --to NAME' does it, on a new branch" in project.ml("run").stderr
     assert "no name for a branch" in project.ml("publish", "--to", "a..b", check=False).stderr
     assert "not at the commit checked out" in project.ml("publish", "--to", "main", check=False).stderr
     before = project.executions()
