@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from gitml.errors import GitmlError, UserError
+from gitml.errors import GitmlError, MissingDataError, UserError
 from gitml.git.attributes import filter_of
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
@@ -41,6 +41,7 @@ from gitml.pipeline.process import Halt
 from gitml.pipeline.rhythm import Rhythm
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.spec.model import Stage
+from gitml.pipeline.supply import Supply
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.turns import Turn, Turns, ready_ahead
 from gitml.pipeline.undeclared import explain_missing, explain_module
@@ -328,6 +329,7 @@ class StageRun:
         waiting = iter(todo)
         rhythm = Rhythm(width)
         ahead = ready_ahead(stage)
+        supply = Supply(self._repo)
         turns = Turns(width, is_over=self._is_over, stopped=TaskStoppedError)
         with (
             Processes() as processes,
@@ -347,11 +349,20 @@ class StageRun:
                     return Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
-                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                def create(*, inputs: bool, code: bool) -> Workspace:
                     return workspaces.create(
                         task.datum.inputs if inputs else (), status.code if code else (),
                         status.params.files if code else None, mounts if code else (),
                     )  # fmt: skip
+
+                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+                    try:
+                        return create(inputs=inputs, code=code)
+                    except MissingDataError:
+                        if not supply.is_wanted:
+                            raise
+                        supply.bring(status.datums)
+                        return create(inputs=inputs, code=code)
 
                 environment = task_environment(
                     stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,

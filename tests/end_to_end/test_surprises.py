@@ -1,5 +1,6 @@
 """Slips that run without an error, and what is said of them."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -82,3 +83,31 @@ def test_what_the_machine_failed_at_is_tried_again_by_the_next_commit(tmp_path: 
     clone.commit("notes")
     assert clone.read("model/size").strip() == "102400"
     assert clone.states() == {"model": "fresh"}
+
+
+def test_a_run_fetches_what_no_checkout_has_asked_for(tmp_path: Path) -> None:
+    project = of(tmp_path / "project", "sha256sum < /pfs/training/large > /pfs/out/sum")
+    project.write(".gitattributes", "training/** filter=ml -text\n")
+    project.write("training/large", bytes(range(256)) * 400)
+    project.commit("first", GITML="0")
+    project.git("tag", "v1")
+    project.write("training/large", bytes(range(255)) * 500)
+    project.commit("second", GITML="0")
+    url = f"file://{tmp_path}/served.git"
+    project.git("init", "-q", "--bare", "-b", "main", str(tmp_path / "served.git"))
+    project.git("remote", "add", "origin", url)
+    project.git("push", "-q", "origin", "main", "v1")
+    project.git("clone", "-q", url, str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.git("config", "ml.skip", "training/**")
+    clone.ml("install")
+    pointer = clone.read("training/large")
+    assert pointer.startswith("gitml pointer")
+    clone.ml("run")
+    assert clone.read("model/sum").split()[0] == hashlib.sha256(bytes(range(255)) * 500).hexdigest()
+    assert clone.read("training/large") == pointer, "the file is none of the run's business"
+    pipeline = json.loads(clone.read("pipeline.json"))
+    pipeline["stages"][0]["input"]["pfs"]["commit"] = "v1"
+    clone.write("pipeline.json", json.dumps(pipeline))
+    clone.commit("of v1")
+    assert clone.read("model/sum").split()[0] == hashlib.sha256(bytes(range(256)) * 400).hexdigest()
