@@ -46,6 +46,8 @@ def _standing(
             state = LOST
             reason = f"run {run.run} ended without a word; 'git ml resume' goes on where it stopped"
             total = total or progress.total
+        elif alive and is_of_it and status.state is State.MISSING and progress.state == State.FRESH:
+            reason = f"run {run.run} has it, and commits it as soon as nothing is in the way"
     elif run is not None and is_of_it and status.state in _TO_BE_RUN:
         # what the machine failed at says nothing about the inputs, so the content alone does not tell it
         tried = run.stages.get(name)

@@ -72,6 +72,20 @@ def test_what_comes_out_as_it_was_is_not_committed_again(project: Project) -> No
     assert project.head() == tip
 
 
+def test_status_says_that_results_wait_for_their_moment(project: Project) -> None:
+    change(project, training__more_csv="7\n")
+    lock = project.path / ".git" / "index.lock"
+    lock.touch()
+    run = subprocess.Popen(
+        ["git", "ml", "run"], cwd=project.path, env=project.environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    project.until(lambda: "commits it as soon as nothing is in the way" in project.stage("model")["reason"])
+    lock.unlink()
+    assert "results committed as" in run.communicate(timeout=60)[0]
+    assert set(project.states().values()) == {"fresh"}
+
+
 def test_fail_fast_and_retry(project: Project) -> None:
     broken = Path(project.path.parent, "broken")
     broken.touch()
