@@ -43,7 +43,8 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
         say(error.message)
         for line in (error.hint or "").splitlines():
             say(f"hint: {line}")
-        return int(may_fail or (name == "pre-commit" and isinstance(error, BusyError)))
+        refused = name == "pre-commit" and isinstance(error, BusyError)
+        return int(error.exit_code) if refused else int(may_fail)
     except OSError as error:
         machine = MachineError(error)
         say(f"the {name} hook did not finish: {machine.message}")

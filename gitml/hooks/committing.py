@@ -33,11 +33,13 @@ def pre_commit(repo: Repository, _: Sequence[str]) -> None:
     note_commit(repo.git_dir)
     if not (repo.state_dir / PUBLISHING).exists():
         return
-    if os.environ.get("GIT_INDEX_FILE", "").endswith(".lock"):
-        raise BusyError("results are being committed at this moment", hint="commit once more")
     # hardly any commit comes at such a moment
     from gitml.git.publish import finish_interrupted, publication_under_way, publisher_lives  # noqa: PLC0415
 
+    if os.environ.get("GIT_INDEX_FILE", "").endswith(".lock"):
+        if publisher_lives(repo):
+            raise BusyError("results are being committed at this moment", hint="commit once more")
+        raise BusyError("the run that committed results was killed half way", hint="git ml publish, then commit again")
     end = time.monotonic() + _PATIENCE
     while publication_under_way(repo) and publisher_lives(repo) and time.monotonic() < end:
         time.sleep(0.01)

@@ -84,6 +84,11 @@ def test_row_28_a_commit_brings_the_files_that_a_killed_publisher_did_not(moment
     pid = int(Path(f"/proc/{moment.run.pid}/task/{moment.run.pid}/children").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     moment.run.wait()
+    project.write("train.sh", project.read("train.sh") + "\n")
+    said = project.run("git", "commit", "-q", "-a", "-m", "all", check=False)
+    assert said.returncode == 1
+    assert said.stderr.endswith("killed half way\ngitml: hint: git ml publish, then commit again\n")
+    project.git("restore", "train.sh")
     project.write("notes", "n\n")
     project.git("add", "notes")
     project.git("commit", "-q", "-m", "notes")
