@@ -47,7 +47,10 @@ class Context:
 
     def standings(self, survey: Survey) -> list[Standing]:
         """Where the stages stand; where hooks are set up also which commands they would not run."""
-        return standings(survey, self.lease, Trust(self.repo) if is_installed(self.repo) else None)
+        return standings(
+            survey, self.lease, Trust(self.repo) if is_installed(self.repo) else None,
+            branch=lambda: self.repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip(),
+        )  # fmt: skip
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Where every stage stands: what content says, together with what a runner is doing about it."""
 
+from collections.abc import Callable
+
 from gitml.pipeline.lease import Lease, RunState
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.shown import Standing
@@ -14,16 +16,21 @@ NEEDS_REVIEW = "its command or code is not reviewed here"
 _TO_BE_RUN = (State.STALE, State.MISSING)
 
 
-def standings(survey: Survey, lease: Lease, trust: Trust | None = None) -> list[Standing]:
+def standings(
+    survey: Survey, lease: Lease, trust: Trust | None = None, *, branch: Callable[[], str] = lambda: ""
+) -> list[Standing]:
     """Every stage of the survey in order; states as in `State`, or 'running' or 'lost'.
 
-    With `trust`, a stale stage whose command hooks would not run says so.
+    With `trust`, a stale stage whose command hooks would not run says so. `branch` gives the full name of the branch
+    that is looked at, empty if there is none: what runs on another one does not bring this one up to date.
     """
     run = lease.read_state()
     alive = lease.is_held()
     if run is not None and run.status == "running" and not alive and not lease.is_lost(run):
         run = lease.read_state()  # it ended meanwhile
     is_of_it = run is not None and survey.commit.hex() in (run.tip, run.published)
+    if run is not None and run.status == "running" and not is_of_it and run.branch not in (None, branch()):
+        run = None
     return [_standing(status, run, alive, trust, is_of_it=is_of_it) for status in survey.statuses]
 
 

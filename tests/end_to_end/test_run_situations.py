@@ -110,6 +110,10 @@ def test_a_branch_that_is_deleted_while_it_runs_is_no_error(project: Project) ->
     project.commit("slow", wait=False)
     project.until(lambda: project.states()["model"] == "running")
     project.git("switch", "-q", "-")
+    project.write("training/more.csv", "7\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "here", GITML="0")
+    assert project.states()["model"] == "stale", "what runs elsewhere does not bring this branch up to date"
     project.git("branch", "-q", "-D", "short")
     gate.touch()
     project.wait()
