@@ -107,7 +107,7 @@ class Allotment:
             )
         if needs.gpu and needs.gpu > len(self._machine.gpus):
             found.append(f"asks for {needs.gpu} GPU, this machine has {len(self._machine.gpus)}")
-        return [f"{stage.name}: {each}; tasks run with what there is" for each in found]
+        return [f"{each}; tasks run with what there is" for each in found]
 
     @contextlib.contextmanager
     def share(self, stage: Stage) -> Iterator[Share]:
