@@ -27,6 +27,8 @@ REPEATS = 64
 """A chunk is compressible if at least one of this many samples repeats another."""
 
 _BUCKET_BITS = 19
+_FEW = 1024
+"""Samples that are looked at first where many are expected to repeat."""
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, odd
 _REMIX = 0xD6E8FEB86659FD93
 _MASK = 2**64 - 1
@@ -38,12 +40,8 @@ def sketch(chunk: bytes | memoryview) -> int | None:
         return None
     import numpy as np  # noqa: PLC0415  (0.13 s to import: only once a large content is stored)
 
-    length = min(len(chunk), SPAN)
-    best = 0
-    for start in range(min(WINDOW, length - WINDOW + 1)):
-        windows = np.frombuffer(chunk, "<u8", (length - start) // WINDOW, start)
-        best = max(best, int((windows * np.uint64(_MULTIPLIER)).max()))
-    return _mix(best)
+    windows = np.ndarray((min(len(chunk), SPAN) - WINDOW + 1,), "<u8", chunk, 0, (1,))
+    return _mix(int((windows * np.uint64(_MULTIPLIER)).max()))
 
 
 def is_compressible(chunk: bytes | memoryview) -> bool:
@@ -58,16 +56,26 @@ def is_compressible(chunk: bytes | memoryview) -> bool:
     stride = len(chunk) // SAMPLES | 1
     count = (len(chunk) - 4) // stride + 1
     samples = np.ndarray((count,), "<u4", chunk, 0, (stride,))
-    if not _last.compressible and _buckets_of(samples) > count - count // REPEATS:
+    if _last.compressible:
+        # what repeats among some repeats among all
+        if _repeats(samples[:_FEW]) * REPEATS >= count:
+            return True
+    elif _buckets_of(samples) > count - count // REPEATS:
         return False
-    ordered = np.sort(samples)
-    distinct = 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
-    _last.compressible = (count - distinct) * REPEATS >= count
+    _last.compressible = _repeats(samples) * REPEATS >= count
     return _last.compressible
 
 
+def _repeats(samples: "np.ndarray") -> int:
+    """How many samples are equal to an earlier one."""
+    import numpy as np  # noqa: PLC0415
+
+    ordered = np.sort(samples)
+    return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+
+
 class _Last(threading.local):
-    """What a thread found last: chunks of one content are mostly alike, and sorting is for those that repeat."""
+    """What a thread found last: chunks of one content are mostly alike, and there is a short way to either answer."""
 
     compressible = False
     table: "np.ndarray | None" = None
