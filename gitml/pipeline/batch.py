@@ -145,7 +145,9 @@ class Processes:
             with self._lock:
                 idle = self._idle[share.gpus]
                 process = idle.pop() if idle else None
-            batch = _BatchedTask(attempts, make, process, self._verdict)
+            # the error command may say of each datum that it is not needed
+            verdict = self._verdict if not stage.transform.err_cmd else None
+            batch = _BatchedTask(attempts, make, process, verdict)
             try:
                 outcome = batch.run()
             except BaseException:
@@ -199,7 +201,7 @@ class _BatchedTask:
                 process = self._dead or self.process
                 if process is not None:
                     with process.shows(workspace):
-                        recovered = attempts.recover(process.host, failure) or recovered
+                        recovered = attempts.recover(process.host) or recovered
             finally:
                 if not kept:
                     workspace.close()

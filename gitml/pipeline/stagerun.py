@@ -35,7 +35,7 @@ from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
 from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.spec.model import Stage
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError
+from gitml.pipeline.task import NOT_EXECUTABLE, NOT_FOUND, TaskOutcome, TaskStoppedError
 from gitml.pipeline.undeclared import explain_missing, explain_module
 from gitml.store.tree import Snapshot, empty_tree
 
@@ -372,6 +372,9 @@ class StageRun:
             self.tally.succeeded += 1
         elif line.state == "recovered":
             self.tally.recovered += 1
+            if line.status in (NOT_FOUND, NOT_EXECUTABLE):  # hardly ever what an error command is meant for
+                what = f"{line.stage}: datums are recovered, but {line.message}"
+                self.notices.append(f"{what}; git ml retry {line.stage} computes them once that is mended")
         else:
             self.tally.failed += 1
             self._doomed |= self._fail_fast  # outputs that could not be taken
