@@ -291,6 +291,7 @@ class Attempts:
                         cores=self.share.cores,
                         memory=memory,
                         requests=requests,
+                        start=lambda begin: view.start(begin, [] if group is None else [group.door]),
                         turn=None if self.turn is None or self.turn.began is not None else self.turn.begin,
                     ),
                     sink=seen.write,
