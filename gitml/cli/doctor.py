@@ -20,7 +20,7 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.images import choose_engine
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.sandbox import choose_sandbox
+from gitml.pipeline.sandbox import sandbox_of
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.reading.advice import MOST_FILES, advise
@@ -49,7 +49,7 @@ def _findings() -> Iterator[Finding]:
     yield "ok", f"gitml {gitml.__version__}, Python {platform.python_version()} at {sys.executable}", ""
     repo = Repository.discover()
     yield _git_version(repo)
-    sandbox = choose_sandbox(repo.config("ml.sandbox") or "auto", worktree=repo.worktree, git_dir=repo.common_dir)
+    sandbox = sandbox_of(repo)
     if sandbox.notice is None:
         yield "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
     else:

@@ -59,11 +59,11 @@ class Bubblewrap:
         if program is None:
             raise BubblewrapError("'bwrap' is not installed")
         self._program = program
-        self._hidden = _outermost(path.resolve() for path in hidden)
+        self._hidden = outermost(path.resolve() for path in hidden)
         if Path("/") in self._hidden:
             raise BubblewrapError("the worktree is '/'")
         concealed = [*self._hidden, Path(_TMP)]
-        self._shown = _outermost(
+        self._shown = outermost(
             path
             for given in shown
             for path in {whole(given), whole(given).resolve()}
@@ -282,7 +282,8 @@ def is_below(path: Path, tops: Iterable[Path]) -> bool:
     return any(path.is_relative_to(top) for top in tops)
 
 
-def _outermost(paths: Iterable[Path]) -> list[Path]:
+def outermost(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that lie in no other one, sorted."""
     result: list[Path] = []
     for path in sorted(set(paths)):
         if not is_below(path, result):

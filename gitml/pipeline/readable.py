@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gitml.pipeline.bubblewrap import is_below, whole
+from gitml.pipeline.bubblewrap import is_below, outermost, whole
 
 _HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run/user", "/dev", "/pfs")  # noqa: S108 - they are not used
 _PROGRAMS = frozenset({"bin", "sbin", "shims", "condabin"})
@@ -27,11 +27,7 @@ def hidden_places(hidden: Iterable[Path], environ: Mapping[str, str]) -> list[Pa
     found = [Path(path) for path in _HIDDEN]
     found += [Path(home) for home in (environ.get("HOME", ""), _own_home()) if home.startswith("/")]
     found += [Path(place) for place in (environ.get("TMPDIR", ""),) if place.startswith("/")]
-    result: list[Path] = []
-    for path in sorted({path.resolve() for path in [*hidden, *found]} - {Path("/")}):
-        if not is_below(path, result):
-            result.append(path)
-    return result
+    return outermost({path.resolve() for path in [*hidden, *found]} - {Path("/")})
 
 
 def readable_places(hidden: Sequence[Path], repository: Sequence[Path], programs: Iterable[Path]) -> list[Path]:
@@ -43,11 +39,11 @@ def readable_places(hidden: Sequence[Path], repository: Sequence[Path], programs
     shown = {path for given in programs if given.is_absolute() for path in _installation(given, repository)}
     # one that holds something hidden would uncover it
     closed = [path for path in (*hidden, *repository) if path != Path("/")]
-    inner = [
+    inner = outermost(
         path
-        for path in sorted(shown)
+        for path in shown
         if is_below(path, hidden) and path.exists() and not any(each.is_relative_to(path) for each in closed)
-    ]
+    )
     return [*_beside(Path("/"), hidden), *inner]
 
 

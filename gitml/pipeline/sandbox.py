@@ -16,7 +16,7 @@ from pathlib import Path
 from gitml.errors import UserError
 from gitml.git.repository import Repository
 from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError, graphics, is_below
-from gitml.pipeline.landlock import OWN, READ, WRITE, Domain, LandlockError, Right, version
+from gitml.pipeline.landlock import KNOWN, OWN, READ, WRITE, Domain, LandlockError, Right, version
 from gitml.pipeline.readable import hidden_places, readable_places
 from gitml.pipeline.view import Begin, Inside, Sandbox, Started, Variables, View
 from gitml.pipeline.workspace import Workspace
@@ -160,7 +160,7 @@ class Landlocked:
         self._try()
         self.notice = (
             f"tasks run under Landlock, version {self._abi} ({reason}): '/pfs' is the workspace's 'pfs' directory, "
-            f"rewritten in commands but not inside programs; not refused: {', '.join(self._not_refused())}"
+            f"rewritten in commands but not inside programs; {self._limits()}"
         )
 
     def view(self, workspace: Workspace) -> View:
@@ -187,15 +187,19 @@ class Landlocked:
             self._judged[path] = known
         return known
 
-    def _not_refused(self) -> list[str]:
-        """What a task can do all the same, in words."""
-        found = [] if self._network else ["UDP"] if self._abi >= 4 else ["the network, as TCP wants version 4"]
-        found += ["to change modes and times of files"]
-        if self._abi < 3:
-            found.append("to cut off files, which wants version 3")
-        return found + (
-            ["nothing can be renamed into another directory, which wants version 2"] if self._abi < 2 else []
-        )
+    def _limits(self) -> str:
+        """What a task can do all the same, and what it cannot but should."""
+        missing = [
+            ("TCP", 4, not self._network), ("UDP", KNOWN + 1, not self._network), ("cutting off files", 3, True),
+            ("signals to your processes", 6, True), ("changes of modes and times", KNOWN + 1, True),
+        ]  # fmt: skip
+        found = [
+            what if since > KNOWN else f"{what} (version {since} does)"
+            for what, since, wanted in missing
+            if wanted and self._abi < since
+        ]
+        moves = "" if self._abi >= 2 else "; files cannot be renamed into another directory"
+        return f"it does not keep them from {', '.join(found)}{moves}"
 
     def _try(self) -> None:
         """Raise `LandlockError` unless a task can write in its place and not beside it."""
