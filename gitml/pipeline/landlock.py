@@ -2,6 +2,7 @@
 
 What a domain handles is refused but for its rules. A restricted thread cannot be freed, so each start has a thread of
 its own, which ends with it: the process inherits the domain, and between fork and exec no code of ours is needed.
+Capabilities of root go too.
 Calls and numbers as in landlock(7); they are the same on every architecture that they are used on here.
 """
 
@@ -28,7 +29,10 @@ KNOWN = 7
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT = 38, 28, 47
+_NO_ROOT = 0b11
+"""User 0 gets no capabilities by executing a program, and that cannot be taken back."""
+_CLEAR_ALL = 4
 _BIND_AND_CONNECT_TCP = 0b11
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 _OTHER_NUMBERS = ("alpha", "mips")
@@ -102,7 +106,10 @@ class Domain:
 
         def work() -> None:
             try:
-                _check(_no_new_privileges())
+                _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1))  # the kernel asks for that
+                # fails for all but root, who could read the memory of others otherwise
+                _prctl(_PR_SET_SECUREBITS, _NO_ROOT)
+                _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
                 _check(_syscall(_RESTRICT_SELF, ruleset, 0))
                 made.append(begin())
             except BaseException as error:  # whoever waits raises it
@@ -188,9 +195,9 @@ def _syscall(number: int, *arguments: bytes | int | None) -> tuple[int, int]:
     return result, ctypes.get_errno() if result < 0 else 0
 
 
-def _no_new_privileges() -> tuple[int, int]:
-    """Have this thread and what it starts gain nothing from set-user-ID programs: the kernel asks for that."""
-    result = _libc().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+def _prctl(option: int, value: int) -> tuple[int, int]:
+    """Change what this thread and what it starts can become; gives the same as `_syscall`."""
+    result = _libc().prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
     return result, ctypes.get_errno() if result < 0 else 0
 
 

@@ -242,7 +242,7 @@ class LandlockView(StandInView):
         rules = [(workspace.work, OWN), (workspace.tmp, OWN), (workspace.top / "mounts", OWN)]
         for source in workspace.shown.values():
             rules += [(source, READ), *((pipe, Right.WRITE_FILE) for pipe in source.iterdir() if pipe.is_fifo())]
-        return self._sandbox.domain([*rules, *((door, Right.WRITE_FILE) for door in doors)]).start(begin)
+        return self._sandbox.domain([*rules, *((door, WRITE) for door in doors)]).start(begin)
 
 
 def choose_sandbox(
