@@ -73,7 +73,8 @@ READ = Right.READ_FILE | Right.READ_DIR | Right.EXECUTE
 WRITE = Right.WRITE_FILE | Right.TRUNCATE
 OWN = ~(Right.MAKE_CHAR | Right.MAKE_BLOCK)
 """All but making devices, which would lead root out of here."""
-_OF_FILES = Right.READ_FILE | Right.EXECUTE | WRITE | Right.IOCTL_DEV
+_OF_FILES = int(Right.READ_FILE | Right.EXECUTE | WRITE | Right.IOCTL_DEV)
+_RULE = struct.Struct("=Qi")
 
 
 class LandlockError(UserError):
@@ -90,17 +91,25 @@ class LandlockError(UserError):
 class Domain:
     """What processes may do: with files by `rules`, with TCP if there is `network`, with others nothing.
 
-    `abi` is the version of the interface, as `version` gave it.
+    `abi` is the version of the interface, as `version` gave it. Made once for many starts.
     """
 
     def __init__(self, abi: int, rules: Iterable[tuple[Path, Right]], *, network: bool) -> None:
-        self._abi = abi
-        self._rules = rules
-        self._network = network
+        self._handled = int(Right.handled(abi))
+        fields = [self._handled]
+        if abi >= 4:
+            fields.append(0 if network else _BIND_AND_CONNECT_TCP)
+        if abi >= 6:
+            fields.append(_ABSTRACT_SOCKETS_AND_SIGNALS)
+        self._attributes = struct.pack(f"={len(fields)}Q", *fields)
+        self._rules = self._plain(rules)
 
-    def start(self, begin: Begin) -> Started:
-        """What `begin` gives, called in a thread that is in the domain; raise `OSError`, and what `begin` raises."""
-        ruleset = self._ruleset()
+    def start(self, begin: Begin, own: Iterable[tuple[Path, Right]] = ()) -> Started:
+        """What `begin` gives, called in a thread that is in the domain, with the rules in `own` besides.
+
+        Raise `OSError`, and what `begin` raises.
+        """
+        ruleset = self._ruleset([*self._rules, *self._plain(own)])
         made: list[Started] = []
         failed: list[BaseException] = []
 
@@ -135,20 +144,16 @@ class Domain:
             raise failed[0]
         return made[0]
 
-    def _ruleset(self) -> int:
-        """A descriptor of the rules."""
-        handled = Right.handled(self._abi)
-        fields = [int(handled)]
-        if self._abi >= 4:
-            fields.append(0 if self._network else _BIND_AND_CONNECT_TCP)
-        if self._abi >= 6:
-            fields.append(_ABSTRACT_SOCKETS_AND_SIGNALS)
-        attributes = struct.pack(f"={len(fields)}Q", *fields)
-        ruleset = _check(_syscall(_CREATE_RULESET, attributes, len(attributes), 0))
+    def _plain(self, rules: Iterable[tuple[Path, Right]]) -> list[tuple[str, int]]:
+        return [(str(path), int(rights) & self._handled) for path, rights in rules]
+
+    def _ruleset(self, rules: Iterable[tuple[str, int]]) -> int:
+        """A descriptor of rules."""
+        ruleset = _check(_syscall(_CREATE_RULESET, self._attributes, len(self._attributes), 0))
         try:
-            for path, rights in self._rules:
+            for path, rights in rules:
                 with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # nothing to be allowed
-                    _allow(ruleset, path, rights & handled)
+                    _allow(ruleset, path, rights)
         except BaseException:
             os.close(ruleset)
             raise
@@ -169,14 +174,13 @@ def version() -> int:
     raise LandlockError(f"it may not be used here ({os.strerror(fault)}), as in containers with an older list of calls")
 
 
-def _allow(ruleset: int, path: Path, rights: Right) -> None:
+def _allow(ruleset: int, path: str, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _OF_FILES
         if rights:
-            rule = struct.pack("=Qi", int(rights), descriptor)
-            _check(_syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
+            _check(_syscall(_ADD_RULE, ruleset, _PATH_BENEATH, _RULE.pack(rights, descriptor), 0))
     finally:
         os.close(descriptor)
 

@@ -154,8 +154,9 @@ class Landlocked:
         if Path("/") in closed:
             raise LandlockError("the worktree is '/'")
         self._readable = readable_places(hidden_places(closed, environ), closed, programs)
-        self._rules = [(path, READ) for path in self._readable] + [*_DEVICES.items()]
-        self._rules += [(path, _OF_DEVICES) for path in graphics()]
+        rules = [(path, READ) for path in self._readable] + [*_DEVICES.items()]
+        rules += [(path, _OF_DEVICES) for path in graphics()]
+        self.domain = Domain(self._abi, rules, network=network)
         self._judged: dict[str, bool] = {}
         self._try()
         self.notice = (
@@ -173,10 +174,6 @@ class Landlocked:
 
     def close(self) -> None:
         """Nothing."""
-
-    def domain(self, own: Iterable[tuple[Path, Right]]) -> Domain:
-        """What a task may do that has `own` besides what all have."""
-        return Domain(self._abi, [*self._rules, *own], network=self._network)
 
     def may_read(self, path: str) -> bool:
         """Whether every task may read what is at an absolute path; remembered."""
@@ -208,11 +205,12 @@ class Landlocked:
             own.mkdir()
             command = ["/bin/sh", "-c", "(: > own/file) && ! (: > file)"]
             try:
-                done = self.domain([(own, OWN)]).start(
+                done = self.domain.start(
                     lambda: subprocess.Popen(
                         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                         env={}, cwd=directory,
-                    )
+                    ),
+                    [(own, OWN)],
                 )  # fmt: skip
                 status = done.wait()
             except OSError as error:
@@ -242,7 +240,7 @@ class LandlockView(StandInView):
         rules = [(workspace.work, OWN), (workspace.tmp, OWN), (workspace.top / "mounts", OWN)]
         for source in workspace.shown.values():
             rules += [(source, READ), *((pipe, Right.WRITE_FILE) for pipe in source.iterdir() if pipe.is_fifo())]
-        return self._sandbox.domain([*rules, *((door, WRITE) for door in doors)]).start(begin)
+        return self._sandbox.domain.start(begin, [*rules, *((door, WRITE) for door in doors)])
 
 
 def choose_sandbox(
