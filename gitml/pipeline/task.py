@@ -427,12 +427,16 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
             started=False,
         )
     if "/" in name:
-        path = view.host(os.path.join(directory, name))  # noqa: PTH118 - a path inside
+        whole = os.path.join(directory, name)  # noqa: PTH118 - a path inside
+        path = view.host(whole)
         if path is None or not path.exists():
+            hint = "a task sees only what is declared: name the file in 'code'"
+            if path is None and os.access(whole, os.X_OK):
+                hint += ", or put its directory on PATH if it is installed there"
             return Failure(
                 f"command '{name}' is not found in the workspace",
                 NOT_FOUND,
-                hint="a task sees only what is declared: name the file in 'code'",
+                hint=hint,
                 permanent=True,
                 started=False,
             )

@@ -23,6 +23,7 @@ _ABSOLUTE = re.compile(r"(?<![\w./])/[^\s'\",;()]+")
 _TOPS = tuple(f"/{name}/" for name in ("workspace", "work", "pfs"))
 """After these a path of the repository may follow: the workspace of each kind of sandbox, and inputs."""
 _REFUSED = re.compile(r"permission denied|EACCES|operation not permitted", re.IGNORECASE)
+_NETWORK = re.compile(r"connect|socket|\bbind|listen|\btcp|https?:", re.IGNORECASE)
 _LINES = 40
 _MOST_NAMES = 4
 
@@ -84,11 +85,12 @@ def explain_refused(log: Sequence[str], worktree: Path | None) -> str | None:
             return f"Landlock refuses what a stage does not declare: make '{path}' an input or 'code'"
         if path.startswith("/tmp/"):  # noqa: S108 - that of all is meant
             return "under Landlock a task has no /tmp: write temporary files to $TMPDIR"
-    if not paths:
+    if not paths and any(_NETWORK.search(each) for each in log[-_LINES:]):
         return "Landlock refuses TCP, also between processes of one task: git config ml.network true allows it"
+    what = f"'{paths[-1]}'" if paths else "this"
     return (
-        f"Landlock may have refused '{paths[-1]}': a task reads its inputs, its code and what is installed, and writes "
-        "to /pfs/out, to where it starts, and to $TMPDIR"
+        f"Landlock may have refused {what}: a task reads its inputs, its code and what is installed, and writes to "
+        "/pfs/out, to where it starts, and to $TMPDIR"
     )
 
 

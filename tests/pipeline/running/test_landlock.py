@@ -193,6 +193,7 @@ def test_a_program_that_is_hidden_is_not_found(run: Run, tmp_path: Path) -> None
     outcome = run([str(program)])
     assert (outcome.status, outcome.attempts) == (127, 1)
     assert "is not found in the workspace" in outcome.message
+    assert "put its directory on PATH" in (outcome.hint or "")
 
 
 def test_the_way_into_a_control_group_is_open(
