@@ -67,7 +67,7 @@ class Bubblewrap:
             path
             for given in shown
             for path in {whole(given), whole(given).resolve()}
-            if path.is_absolute() and path.exists() and path not in concealed and is_below(path, concealed)
+            if path.is_absolute() and os.access(path, os.F_OK) and path not in concealed and is_below(path, concealed)
         )
         self._network = network
         self._host: dict[tuple[str, ...], list[str]] = {}
@@ -274,7 +274,8 @@ def _is_empty(directory: Path) -> bool:
 
 def whole(path: Path) -> Path:
     """The installation that a directory of programs belongs to, if it is a virtual environment."""
-    return path.parent if (path.parent / "pyvenv.cfg").is_file() else path
+    # not `is_file`, which raises for directories of the search path that are closed to us
+    return path.parent if os.access(path.parent / "pyvenv.cfg", os.R_OK) else path
 
 
 def is_below(path: Path, tops: Iterable[Path]) -> bool:

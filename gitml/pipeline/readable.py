@@ -42,7 +42,7 @@ def readable_places(hidden: Sequence[Path], repository: Sequence[Path], programs
     inner = outermost(
         path
         for path in shown
-        if is_below(path, hidden) and path.exists() and not any(each.is_relative_to(path) for each in closed)
+        if is_below(path, hidden) and os.access(path, os.F_OK) and not any(each.is_relative_to(path) for each in closed)
     )
     return [*_beside(Path("/"), hidden), *inner]
 
@@ -85,7 +85,7 @@ def _around(programs: Path) -> Iterator[Path]:
         return
     if top.name == ".local":
         yield top / "lib"
-    elif any((top / name).is_dir() for name in _OF_INSTALLATIONS):
+    elif any(os.access(top / name, os.X_OK) for name in _OF_INSTALLATIONS):
         yield top
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from gitml.errors import UserError
 from gitml.git.repository import Repository
 from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError, graphics, is_below
+from gitml.pipeline.environment import inherited_environment
 from gitml.pipeline.landlock import KNOWN, OWN, READ, WRITE, Domain, LandlockError, Right, version
 from gitml.pipeline.readable import hidden_places, readable_places
 from gitml.pipeline.view import Begin, Inside, Sandbox, Started, Variables, View
@@ -278,8 +279,10 @@ def choose_sandbox(
             if setting == "bwrap":
                 raise
             reason = error.reason
+    # libraries and certificates that variables name which tasks inherit
+    named = [Path(path) for value in inherited_environment(source).values() for path in value.split(":")]
     try:
-        return Landlocked(reason, repository=hidden, programs=shown, network=network, environ=source)
+        return Landlocked(reason, repository=hidden, programs=[*shown, *named], network=network, environ=source)
     except LandlockError as error:
         if setting == "landlock":
             raise

@@ -429,7 +429,7 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
     if "/" in name:
         whole = os.path.join(directory, name)  # noqa: PTH118 - a path inside
         path = view.host(whole)
-        if path is None or not path.exists():
+        if path is None or not os.access(path, os.F_OK):
             hint = "a task sees only what is declared: name the file in 'code'"
             if path is None and os.access(whole, os.X_OK):
                 hint += ", or put its directory on PATH if it is installed there"
@@ -444,7 +444,7 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
     found = False
     for part in search.split(":"):
         path = view.host(os.path.join(directory, part, name))  # noqa: PTH118 - a path inside
-        if path is not None and path.is_file():
+        if path is not None and _is_file(path):
             if _is_program(path):
                 return None
             found = True
@@ -459,8 +459,15 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # a directory of the search path that is closed to us, which shells pass over
+        return False
+
+
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return _is_file(path) and os.access(path, os.X_OK)
 
 
 def _not_executable(name: str) -> Failure:

@@ -137,7 +137,7 @@ def test_what_is_declared_and_installed_can_be_read(run: Run) -> None:
     assert output(run("cat /pfs/x/a /pfs/x/b/c > /pfs/out/o; test -r /etc/passwd; ls /usr > $TMPDIR/l", inputs)) == "12"
     code = python(
         "import ctypes, json, sqlite3, ssl, subprocess, sys, tempfile",
-        "subprocess.run([sys.executable, '-c', 'import pytest'], check=True)",
+        "subprocess.run([sys.executable, '-c', 'import decimal'], check=True)",
         "with tempfile.NamedTemporaryFile() as file: file.write(b'1')",
         "open('pfs/out/o', 'w').write(sys.prefix)",
     )
@@ -209,6 +209,21 @@ def test_the_way_into_a_control_group_is_open(
         done = view.start(lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE), [door])
         assert b"ermission denied" in done.communicate()[1]
     assert (door.read_text(), beside.read_text()) == ("1\n", "")
+
+
+def test_libraries_that_variables_name_can_be_read(
+    worktree: Path, make_workspace: Callable[..., Workspace], sealed_environment: Path
+) -> None:
+    landlocked(worktree)
+    libraries, beside = sealed_environment / "lib/mine", sealed_environment / "lib/file"
+    libraries.mkdir(parents=True)
+    (libraries / "a").write_text("1")
+    beside.write_text("2")
+    environ = {**os.environ, "LD_LIBRARY_PATH": f"{libraries}:relative:"}
+    sandbox = choose_sandbox("landlock", worktree=worktree, environ=environ)
+    with make_workspace() as workspace:
+        assert said(sandbox, workspace, f"print(open('{libraries}/a').read())") == "1\n"
+        assert "PermissionError" in said(sandbox, workspace, f"open('{beside}')")
 
 
 # --- network, signals ---

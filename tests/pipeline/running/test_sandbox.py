@@ -89,6 +89,19 @@ def test_a_command_gets_exactly_its_environment(run: Run) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="nothing is closed to root")
+def test_a_directory_of_programs_that_is_closed_is_passed_over(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "bin").mkdir(parents=True)
+    closed.chmod(0)
+    try:
+        search = f"{closed}/bin:/usr/bin:/bin"
+        choose_sandbox(sandbox.name.partition("-")[0], environ={"PATH": search})
+        assert output(run("echo 1 > pfs/out/o", environ={"PATH": search})) == "1\n"
+    finally:
+        closed.chmod(0o700)
+
+
 # --- bubblewrap alone ---
 
 
