@@ -80,6 +80,11 @@ def test_it_can_be_chosen(project: Project, version: int) -> None:
     project.write("pipeline.json", one("cp pfs/input/x.csv pfs/out/a"))
     project.commit("first", wait=False, GITML="0")
     assert f"Landlock, version {version} (as configured)" in project.ml("run").stderr
+    project.git("config", "ml.sandbox", "bwrap")
+    done = project.ml("doctor", check=False)
+    assert done.returncode == 1
+    assert "! cannot run tasks under bubblewrap: bwrap: No permissions to create new namespace" in done.stdout
+    assert "filter and hooks are in place" in done.stdout
     project.git("config", "ml.sandbox", "seatbelt")
     project.write("input/x.csv", "z\n")
     project.commit("second", wait=False, GITML="0")
