@@ -173,8 +173,7 @@ class _Supervisor:
             list(command.arguments(status_out, self._hold)),
             stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=command.environment, cwd=command.cwd,
-            pass_fds=[each for each in (status_out, self._hold) if each is not None],
-            start_new_session=True, bufsize=0,
+            pass_fds=[each for each in (status_out, self._hold) if each is not None], start_new_session=True, bufsize=0,
         )  # fmt: skip
 
     def run(self, timeout: float | None, grace: float, stop: Stop | None) -> Ended:
