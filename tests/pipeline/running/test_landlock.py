@@ -146,10 +146,10 @@ def test_what_is_declared_and_installed_can_be_read(run: Run) -> None:
 
 def test_programs_start_programs_and_files_move(run: Run) -> None:
     text = """
-cd $TMPDIR; git init -q r; cd r; echo 1 > f; git add f
+start=$PWD; cd $TMPDIR; git init -q r; cd r; echo 1 > f; git add f
 git -c user.name=A -c user.email=a@b commit -qm one; git gc -q; git log --format=%s > ../said
 cd - > /dev/null; mkdir a b; echo 1 > a/f; mv a/f b/g; ln b/g b/h; mv a b/; rm -r b
-sh -c "cat said | tr a-z A-Z > said2"; mv said2 $OLDPWD/../../work/pfs/out/o; echo said > /dev/stdout
+sh -c "cat said | tr a-z A-Z > said2"; mv said2 $start/pfs/out/o; echo said > /dev/stdout
 """
     assert output(run(text)) == "ONE\n"
 
