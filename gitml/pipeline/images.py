@@ -69,7 +69,7 @@ class Sandboxes:
         network = self._repo.config_bool("ml.network", False)
         if source.path is None and source.file is None:
             return self._container(name, source.digest, network=network)
-        if self._repo.config("ml.sandbox") == "none":
+        if self._repo.config("ml.sandbox") in {"none", "landlock"}:
             raise ImageError(
                 f"the image '{name}' runs under bubblewrap, which 'ml.sandbox' forbids",
                 hint="git config ml.sandbox auto",

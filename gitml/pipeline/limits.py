@@ -205,7 +205,12 @@ class ControlGroup:
 
     def arguments(self, command: Sequence[str]) -> list[str]:
         """What to execute so that `command` runs in the group from its first instruction."""
-        return ["/bin/sh", "-c", _ENTER, str(self._path / "cgroup.procs"), *command]
+        return ["/bin/sh", "-c", _ENTER, str(self.door), *command]
+
+    @property
+    def door(self) -> Path:
+        """The file that a process writes to when it enters."""
+        return self._path / "cgroup.procs"
 
     @property
     def was_hit(self) -> bool:

@@ -55,6 +55,7 @@ class LocalExecutor:
             tasks = list(tasks)
             inputs = (task.datum.inputs for task in tasks)
             memory = memory_needed(inputs, self._odb, work.parallel or stage.parallelism, stage.limits.disk or 0)
+        self.facts.sandboxes.add(sandbox.name)
         means = Means.of(stage.limits, sandbox.name, sandbox.holds)
         self.facts.means.update(means.used)
         self._notice([f"'resource_limits.{name}' is not enforced here" for name in means.missing])

@@ -36,7 +36,7 @@ from gitml.pipeline.process import Halt
 from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import NOT_EXECUTABLE, NOT_FOUND, TaskOutcome, TaskStoppedError
-from gitml.pipeline.undeclared import explain_missing, explain_module
+from gitml.pipeline.undeclared import explain_missing, explain_module, explain_refused
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
@@ -347,6 +347,8 @@ class StageRun:
         hint = explain_missing(stage, self._code, snapshot, log, self._repo.worktree)
         if hint is None and self._is_here:
             hint = explain_module(stage, log)
+        if hint is None and any(name.startswith("landlock") for name in self._executor.facts.sandboxes):
+            hint = explain_refused(log, self._repo.worktree)
         hint = hint or outcome.hint
         return f"{outcome.message}: {said}" if said else outcome.message, hint
 

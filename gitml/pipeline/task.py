@@ -294,6 +294,7 @@ class Attempts:
                         cores=self.share.cores,
                         memory=memory,
                         requests=requests,
+                        start=lambda begin: view.start(begin, [] if group is None else [group.door]),
                         turn=None if self.turn is None or self.turn.began is not None else self.turn.begin,
                     ),
                     sink=seen.write,
@@ -428,19 +429,23 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
             permanent=True,
         )
     if "/" in name:
-        path = view.host(os.path.join(directory, name))  # noqa: PTH118 - a path inside
-        if path is None or not path.exists():
+        whole = os.path.join(directory, name)  # noqa: PTH118 - a path inside
+        path = view.host(whole)
+        if path is None or not os.access(path, os.F_OK):
+            hint = "a task sees only what is declared: name the file in 'code'"
+            if path is None and os.access(whole, os.X_OK):
+                hint += ", or put its directory on PATH if it is installed there"
             return Failure(
                 f"command '{name}' is not found in the workspace",
                 NOT_FOUND,
-                hint="a task sees only what is declared: name the file in 'code'",
+                hint=hint,
                 permanent=True,
             )
         return None if _is_program(path) else _not_executable(name)
     found = False
     for part in search.split(":"):
         path = view.host(os.path.join(directory, part, name))  # noqa: PTH118 - a path inside
-        if path is not None and path.is_file():
+        if path is not None and _is_file(path):
             if _is_program(path):
                 return None
             found = True
@@ -454,8 +459,15 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # a directory of the search path that is closed to us, which shells pass over
+        return False
+
+
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return _is_file(path) and os.access(path, os.X_OK)
 
 
 def _not_executable(name: str) -> Failure:

@@ -18,14 +18,12 @@ from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.dispatch import Cluster, DaskExecutor, Sizer, attribute_tree, prepare, shown_address, under_way
 from gitml.pipeline.executor import ExecutorError, Task, Work
 from gitml.pipeline.parcel import PROTOCOL, Job, Order
 from gitml.pipeline.plan import evaluate_stage
-from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.worker import Bench, WorkError, work
@@ -33,6 +31,7 @@ from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot
 from tests.conftest import run_git
 from tests.images import Member, layer, oci, write_tar
+from tests.sandboxes import require_bubblewrap
 
 
 def test_batches_grow_to_what_takes_some_seconds_and_leave_work_for_everybody() -> None:
@@ -300,10 +299,7 @@ def test_an_image_goes_to_workers_with_the_inputs(tmp_path: Path) -> None:
     found = "" if program is None else subprocess.run(["ldd", program], capture_output=True, check=False, text=True)
     if program is None or "not a dynamic" not in str(found):
         pytest.skip("there is no static busybox here: apt install busybox-static")
-    try:
-        choose_sandbox("bwrap")
-    except BubblewrapError as error:
-        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    require_bubblewrap()
     content: list[Member] = [
         ("bin/", ""), ("bin/busybox", Path(program).read_bytes(), 0o755), ("bin/sh", "->busybox"),
         ("bin/cp", "->busybox"), ("etc/mark", "of the image"),

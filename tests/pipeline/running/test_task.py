@@ -278,7 +278,7 @@ def test_memory_is_measured(run: Run) -> None:
 
 
 def test_processor_time_is_measured_and_waiting_is_none(run: Run, request: pytest.FixtureRequest) -> None:
-    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10_000_000))'])"
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(30_000_000))'])"
     with run([sys.executable, "-c", busy]) as worked, run(["sleep", "0.5"]) as waited:
         if "bwrap" in request.node.name:
             assert worked.cpu_seconds is waited.cpu_seconds is None
