@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gitml.git.data import HEADS
-from gitml.git.exchange import Exchange, is_done
+from gitml.git.exchange import Exchange, ExchangeError, is_done, push_refs
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
@@ -284,6 +284,23 @@ def _foreign(submitter: _Submitter) -> list[Order]:
     order = submitter.orders[0]
     part = order.datum.inputs[0]._replace(entry=Entry(MODE_FILE, Oid(b"\1" * 20)))
     return [Order(order.key, Datum((part,)))]
+
+
+def test_a_ref_that_another_worker_pushes_at_the_same_time_is_waited_for(repo: Path) -> None:
+    run_git(repo.parent, "init", "-q", "--bare", "data.git")
+    run_git(repo, "remote", "add", "data", "../data.git")
+    run_git(repo, "commit", "-q", "--allow-empty", "-m", "one")
+    lock = repo.parent / "data.git" / "refs" / "ml" / "data" / "x.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    here = Repository.discover(repo)
+    with pytest.raises(ExchangeError, match=r"cannot push to 'data': .*failed to update ref"):
+        push_refs(here, "data", ["HEAD:refs/ml/data/x"])
+    other = threading.Timer(0.1, lock.unlink)
+    other.start()
+    push_refs(here, "data", ["HEAD:refs/ml/data/x"])
+    other.join()
+    assert run_git(repo.parent / "data.git", "rev-parse", "refs/ml/data/x") == run_git(repo, "rev-parse", "HEAD")
 
 
 IN_IMAGE = """
