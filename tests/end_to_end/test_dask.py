@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gitml.pipeline.limits import size_below
 from tests.cluster import Cluster, cluster
 from tests.end_to_end.project import Project
 
@@ -131,7 +132,7 @@ def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_pa
     workers.wait()
     running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
     place = workers.directory / f"worker-{doomed}" / "scratch"
-    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/tasks/tasks/*")), 300)
+    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/work/*/*/tasks/*")), 300)
     assert running.poll() is None, "the worker was to die in the middle"
     workers.kill(doomed)
     out, err = running.communicate(timeout=300 + DATUMS)
@@ -233,6 +234,51 @@ def test_what_kills_workers_fails_alone_and_a_scheduler_that_ends_is_said(tmp_pa
         assert b"is gone" in err
         assert b"finished datums are kept" in err
         here.until(lambda: not _sleeping(), 300)
+
+
+def settings(**values: str) -> dict[str, str]:
+    """What sets variables below `ml` of git's configuration for a process."""
+    found = {"GIT_CONFIG_COUNT": str(len(values))}
+    for number, (name, value) in enumerate(values.items()):
+        found |= {f"GIT_CONFIG_KEY_{number}": f"ml.{name}", f"GIT_CONFIG_VALUE_{number}": value}
+    return found
+
+
+def test_workers_keep_no_more_than_they_may(tmp_path: Path) -> None:
+    script = "cat pfs/input/* pfs/model/weights.bin | cksum > pfs/out/$(ls pfs/input)"
+    both = [{"pfs": {"repo": "input", "glob": "/*"}}, {"pfs": {"repo": "model", "glob": "/"}}]
+    shared = tmp_path / "shared"
+    # less than one batch brings
+    with cluster(tmp_path / "cluster", 3, **settings(workerDir=str(shared), workerCache="100k")) as own:
+        here = project(tmp_path, {"input": {"cross": both}}, own.address, **{"code/up.sh": script})
+        for number in range(20):
+            here.write(f"input/{number}", f"{number}\n")
+        here.write("model/weights.bin", os.urandom(200_000))
+        here.ml("track", "model/**")
+        here.commit(wait=False)
+        own.wait()
+        running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
+        here.until(lambda: running.poll() is not None or any(shared.glob("*/cache/*/sha1.git/objects/pack/*")), 300)
+        assert running.poll() is None, "a worker was to die in the middle"
+        own.kill(0)
+        out, err = running.communicate(timeout=300)
+        assert running.returncode == 0, (out, err)
+        assert b"20 datums run" in out
+        left = [path for path in shared.glob("*/cache/*") if path.is_dir()]
+        assert sum(size_below(path)[0] for path in left) <= 100 << 10
+    computed = here.head("HEAD:up")
+    here.ml("run", "up", "--force", "--executor", "local")
+    assert here.head("HEAD:up") == computed
+
+
+def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path) -> None:
+    with cluster(tmp_path / "cluster", 1, **settings(workerCache="much")) as own:
+        here = project(tmp_path, {}, own.address, **{"code/up.sh": "cp pfs/input/* pfs/out"})
+        here.write("input/a", "a")
+        here.commit(wait=False)
+        done = here.ml("run", check=False)
+    assert done.returncode == 2
+    assert f"worker on '{os.uname().nodename}': cannot read the setting 'ml.workerCache': bad numeric" in done.stderr
 
 
 WRONG: list[tuple[dict[str, str | None], str]] = [
