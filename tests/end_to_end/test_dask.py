@@ -11,6 +11,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
+import yaml
 
 from gitml.pipeline.limits import size_below
 from tests.cluster import Cluster, cluster
@@ -279,6 +280,23 @@ def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path) -> Non
         done = here.ml("run", check=False)
     assert done.returncode == 2
     assert f"worker on '{os.uname().nodename}': cannot read the setting 'ml.workerCache': bad numeric" in done.stderr
+
+
+def test_what_the_page_starts_is_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "dask.md").read_text()
+    shown = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    spec = yaml.safe_load(shown[1])["spec"]
+    started = [container["args"] for side in ("worker", "scheduler") for container in spec[side]["spec"]["containers"]]
+    started += [line.split("#")[0].split()[1:] for line in page.splitlines() if re.match(r"\$ (dask|python -m) ", line)]
+    assert {tuple(words[:2]) for words in started} >= {("dask", "worker"), ("dask", "scheduler"), ("python", "-m")}
+    for words in started:
+        command = words[: 3 if words[0] == "python" else 2]
+        # a program that asks for what it lacks says so before it explains itself
+        told = subprocess.run([*command, "--help"], capture_output=True, check=True, text=True).stdout
+        assert [word for word in words if word.startswith("--") and f"{word} " not in told] == []
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(code, "dask.md", "exec")
 
 
 WRONG: list[tuple[dict[str, str | None], str]] = [
