@@ -308,6 +308,41 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
 ]
 
 
+PLACES: list[tuple[dict[str, str], str]] = [
+    ({}, "local"),
+    ({"setting": "dask"}, "dask"),
+    ({"setting": "dask", "pipeline": "local"}, "local"),
+    ({"setting": "local", "pipeline": "dask"}, "dask"),
+    ({"pipeline": "local", "defaults": "dask"}, "dask"),
+    ({"defaults": "dask", "stage": "local"}, "local"),
+    ({"defaults": "local", "stage": "dask"}, "dask"),
+    ({"setting": "local", "pipeline": "local", "stage": "local", "option": "dask"}, "dask"),
+    ({"setting": "dask", "pipeline": "dask", "stage": "dask", "option": "local"}, "local"),
+]
+
+
+def test_what_says_where_stages_are_computed(tmp_path: Path) -> None:
+    here = project(tmp_path, {}, "", **{"code/up.sh": "cp pfs/input/* pfs/out"})
+    here.write("input/a", "a")
+    stage = json.loads(here.read("pipeline.json"))["stages"][0]
+    for said, expected in PLACES:
+        whole: dict[str, Any] = {"stages": [{**stage, **({"executor": said["stage"]} if "stage" in said else {})}]}
+        if "pipeline" in said:
+            whole["executor"] = said["pipeline"]
+        if "defaults" in said:
+            whole["defaults"] = {"executor": said["defaults"]}
+        here.write("pipeline.json", json.dumps(whole))
+        here.git("add", "-A")
+        here.git("commit", "-q", "--allow-empty", "-m", "one")
+        here.git("config", "ml.executor", said.get("setting", ""))
+        if "setting" not in said:
+            here.git("config", "--unset", "ml.executor")
+        option = ["--executor", said["option"]] if "option" in said else []
+        done = here.ml("run", "--force", "up", *option, check=False)
+        asked = "there is no Dask scheduler to give tasks to" in done.stderr
+        assert ("dask" if asked else "local", done.returncode) == (expected, 2 if asked else 0), (said, done.stderr)
+
+
 def test_what_is_missing_is_said_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "300ms")
     here = project(tmp_path, {}, "tcp://127.0.0.1:1", **{"code/up.sh": "cp pfs/input/* pfs/out"})
