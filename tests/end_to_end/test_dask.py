@@ -278,6 +278,7 @@ def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path) -> Non
         here.write("input/a", "a")
         here.commit(wait=False)
         done = here.ml("run", check=False)
+        assert own.said("worker-0").count("Compute Failed") == 3, "tried twice more"
     assert done.returncode == 2
     assert f"worker on '{os.uname().nodename}': cannot read the setting 'ml.workerCache': bad numeric" in done.stderr
 
