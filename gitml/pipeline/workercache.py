@@ -70,7 +70,7 @@ class WorkerCache:
                         # what is taken away is the mark of an open one: that works on a disk that is full
                         (place / "open").unlink(missing_ok=True)
             for place, held in self._taken():
-                with held:
+                with held, contextlib.suppress(OSError):
                     _remove(place)
 
     def bound(self, used: int) -> int:

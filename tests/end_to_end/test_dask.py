@@ -272,15 +272,22 @@ def test_workers_keep_no_more_than_they_may(tmp_path: Path) -> None:
     assert here.head("HEAD:up") == computed
 
 
-def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path) -> None:
-    with cluster(tmp_path / "cluster", 1, **settings(workerCache="much")) as own:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("much", "cannot read the setting 'ml.workerCache': bad numeric config value 'much'"),
+        ("-1", "the setting 'ml.workerCache' is less than 0"),
+    ],
+)
+def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path, value: str, said: str) -> None:
+    with cluster(tmp_path / "cluster", 1, **settings(workerCache=value)) as own:
         here = project(tmp_path, {}, own.address, **{"code/up.sh": "cp pfs/input/* pfs/out"})
         here.write("input/a", "a")
         here.commit(wait=False)
         done = here.ml("run", check=False)
         assert own.said("worker-0").count("Compute Failed") == 3, "tried twice more"
     assert done.returncode == 2
-    assert f"worker on '{os.uname().nodename}': cannot read the setting 'ml.workerCache': bad numeric" in done.stderr
+    assert f"worker on '{os.uname().nodename}': {said}" in done.stderr
 
 
 def test_what_the_page_starts_is_there() -> None:

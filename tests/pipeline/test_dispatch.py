@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
@@ -232,6 +234,8 @@ def test_a_worker_fetches_what_it_needs_and_pushes_what_it_made(
     monkeypatch.setenv("PATH", os.defpath)
     with Bench(tmp_path / "bench", submitter.repo.format, secrets) as bench:
         first = bench.perform(submitter.job, submitter.orders[1:], submitter.stop)
+        # a git that waits would keep files on the disk when another process removes the cache
+        assert not [line for line in _commands() if os.fsencode(tmp_path / "bench") in line]
     assert [(done.state, done.status) for done in first.done] == [("success", 0), ("failed", 3)]
     assert first.data is not None
     cache = GitOdb(Repository.discover(next(tmp_path.glob("bench/cache/*/*.git"))).git, submitter.repo.format)
@@ -279,6 +283,12 @@ def test_a_worker_fetches_what_it_needs_and_pushes_what_it_made(
     paths = run_git(submitter.path, "ls-tree", "-r", "--name-only", joined.pop())
     assert "up/b.bin/manifest" in paths
     assert "other/b.bin/manifest" in paths
+
+
+def _commands() -> Iterator[bytes]:
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield place.read_bytes()
 
 
 def _foreign(submitter: _Submitter) -> list[Order]:
@@ -347,6 +357,23 @@ def test_processes_that_share_a_small_cache_do_what_others_do(
     with Bench(tmp_path / "bench", submitter.repo.format, tmp_path / "secrets", limit):
         assert sum(size_below(place)[0] for place in (tmp_path / "bench" / "cache").iterdir()) <= limit
         assert len(list((tmp_path / "bench" / "work").iterdir())) == 1
+
+
+@pytest.mark.parametrize("limit", [0, 350_000])
+def test_threads_of_one_process_change_caches_one_by_one(submitter: _Submitter, tmp_path: Path, limit: int) -> None:
+    (tmp_path / "secrets" / "service").mkdir(parents=True)
+    (tmp_path / "secrets" / "service" / "token").write_text("topsecret")
+    with (
+        Bench(tmp_path / "bench", submitter.repo.format, tmp_path / "secrets", limit) as bench,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        calls = [pool.submit(bench.perform, submitter.job, [order], submitter.stop) for order in submitter.orders * 2]
+        found = [call.result().done[0] for call in calls]
+        assert [done.state for done in found] == ["success", "success", "failed"] * 2
+        assert [done.tree for done in found[:3]] == [done.tree for done in found[3:]]
+        assert size_below(tmp_path / "bench" / "cache")[0] <= limit
+        # what was laid out from a cache goes with it
+        assert size_below(tmp_path / "bench" / "work")[0] <= limit
 
 
 IN_IMAGE = """
