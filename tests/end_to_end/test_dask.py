@@ -133,7 +133,7 @@ def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_pa
     workers.wait()
     running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
     place = workers.directory / f"worker-{doomed}" / "scratch"
-    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/work/*/*/tasks/*")), 300)
+    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/*/tasks/*")), 300)
     assert running.poll() is None, "the worker was to die in the middle"
     workers.kill(doomed)
     out, err = running.communicate(timeout=300 + DATUMS)

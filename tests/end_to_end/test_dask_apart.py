@@ -43,7 +43,7 @@ def test_workers_need_nothing_of_the_user_but_the_remote(tmp_path: Path) -> None
                 command = [*every.enter, "git-ml", "run"]
                 running = subprocess.Popen(command, cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
                 place = own.directory / "worker-0" / "scratch"
-                here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/work/*/*/tasks/*")), 300)
+                here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/*/tasks/*")), 300)
                 assert running.poll() is None, "the worker was to die in the middle"
                 own.kill(0)
                 out, err = running.communicate(timeout=300)
