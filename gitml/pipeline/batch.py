@@ -28,13 +28,14 @@ from gitml.pipeline.archive import PATH
 from gitml.pipeline.environment import names_of_datum
 from gitml.pipeline.limits import Share
 from gitml.pipeline.process import Ended, Requests, Stop
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import Attempts, Failure, TaskOutcome, TaskStoppedError, run_task
 from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
 from gitml.pipeline.turns import Turn
-from gitml.pipeline.workspace import Workspace, remove_tree
+from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
 
 PLACE = "/gitml"

@@ -36,6 +36,7 @@ from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
 from gitml.pipeline.loading import load_asked
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage, why_edited
 from gitml.pipeline.process import end_leftovers
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
@@ -53,7 +54,6 @@ from gitml.pipeline.stagerun import (
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
-from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 

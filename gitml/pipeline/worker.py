@@ -42,11 +42,12 @@ from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, image_in, pack, unpack
 from gitml.pipeline.process import Stop, end_leftovers
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError
 from gitml.pipeline.workercache import WorkerCache, is_open
-from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
+from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 

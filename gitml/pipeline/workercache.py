@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from gitml.pipeline.limits import size_below
-from gitml.pipeline.workspace import remove_tree
+from gitml.pipeline.removal import remove_tree
 
 _GONE = "gone-"
 _IMAGES = "*/ml/images/sha256-*"
