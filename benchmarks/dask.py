@@ -58,7 +58,7 @@ def prepared(top: Path, name: str, options: argparse.Namespace) -> Path:
 def kill_one(made: Cluster) -> None:
     """Kill the last worker once it is at a datum."""
     place = made.directory / f"worker-{len(made.workers) - 1}"
-    while not any(place.glob("scratch/*/*/gitml/*/*/*/tasks/tasks/*")):
+    while not any(place.glob("scratch/*/*/gitml/*/*/*/*/tasks/*")):
         time.sleep(0.05)
     made.kill(len(made.workers) - 1)
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,15 +17,21 @@ _QUIET = {
 
 
 class Cluster:
-    """`address` is the scheduler's; the directory of worker n is `directory / "worker-n"`."""
+    """`address` is the scheduler's; the directory of worker n is `directory / "worker-n"`.
 
-    def __init__(self, directory: Path, extra: Mapping[str, str]) -> None:
+    `enter` stands before every command: it runs it on the machine with the address `host`.
+    """
+
+    def __init__(
+        self, directory: Path, extra: Mapping[str, str], *, host: str = "127.0.0.1", enter: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
         self._extra = extra
+        self._enter = enter
         self.workers: list[subprocess.Popen[bytes]] = []
         directory.mkdir(parents=True)
         self._file = directory / "scheduler.json"
-        self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", self._file)
+        self._scheduler = self._start(enter, "scheduler", "--host", host, "--port", "0", "--scheduler-file", self._file)
         end = time.monotonic() + 60
         while not self._file.exists() or not self._file.read_text():
             assert self._scheduler.poll() is None, self.said("scheduler")
@@ -33,12 +39,13 @@ class Cluster:
             time.sleep(0.02)
         self.address: str = json.loads(self._file.read_text())["address"]
 
-    def add(self, *arguments: str) -> int:
-        """Start one more worker process; give its number."""
+    def add(self, *arguments: str, enter: Sequence[str] | None = None) -> int:
+        """Start one more worker process, on another machine if `enter` says so; give its number."""
         number = len(self.workers)
         home = self.directory / f"worker-{number}"
         self.workers.append(
             self._start(
+                self._enter if enter is None else enter,
                 "worker", self.address, "--no-nanny", "--nthreads", "1", "--local-directory", home / "scratch",
                 "--death-timeout", "60", *arguments, home=home,
             )
@@ -52,7 +59,7 @@ import distributed
 with distributed.Client({self.address!r}) as client:
     client.wait_for_workers({len(self.workers)}, timeout=120)
 """
-        subprocess.run([sys.executable, "-c", ready], check=True, capture_output=True)
+        subprocess.run([*self._enter, sys.executable, "-c", ready], check=True, capture_output=True)
 
     def kill(self, number: int) -> None:
         """End a worker as a power cut does."""
@@ -72,7 +79,9 @@ with distributed.Client({self.address!r}) as client:
             process.kill()
             process.wait()
 
-    def _start(self, kind: str, *arguments: str | Path, home: Path | None = None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, enter: Sequence[str], kind: str, *arguments: str | Path, home: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         home = home or self.directory / kind
         home.mkdir()
         environment = {
@@ -83,15 +92,17 @@ with distributed.Client({self.address!r}) as client:
         environment |= {"HOME": str(home), "TMPDIR": str(home), **_QUIET, **self._extra}
         with (self.directory / f"{home.name}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "distributed.cli.dask_" + kind, "--no-dashboard", *map(str, arguments)],
+                [*enter, sys.executable, "-m", "distributed.cli.dask_" + kind, "--no-dashboard", *map(str, arguments)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=home,
             )  # fmt: skip
 
 
 @contextmanager
-def cluster(directory: Path, workers: int, **environment: str) -> Iterator[Cluster]:
+def cluster(
+    directory: Path, workers: int, *, host: str = "127.0.0.1", enter: Sequence[str] = (), **environment: str
+) -> Iterator[Cluster]:
     """A cluster that goes with the block; every process gets the variables."""
-    made = Cluster(directory, environment)
+    made = Cluster(directory, environment, host=host, enter=enter)
     try:
         for _ in range(workers):
             made.add()

@@ -20,7 +20,7 @@ from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.images import choose_engine
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.sandbox import choose_sandbox
+from gitml.pipeline.sandbox import sandbox_of
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.reading.advice import MOST_FILES, advise
@@ -49,11 +49,7 @@ def _findings() -> Iterator[Finding]:
     yield "ok", f"gitml {gitml.__version__}, Python {platform.python_version()} at {sys.executable}", ""
     repo = Repository.discover()
     yield _git_version(repo)
-    sandbox = choose_sandbox(repo.config("ml.sandbox") or "auto", worktree=repo.worktree, git_dir=repo.common_dir)
-    if sandbox.notice is None:
-        yield "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
-    else:
-        yield "note", sandbox.notice, "on Debian: apt install bubblewrap"
+    yield _sandbox(repo)
     yield from _set_up(repo)
     with GitOdb(repo.git, repo.format) as odb:
         yield from _data(repo, odb)
@@ -67,6 +63,16 @@ def _git_version(repo: Repository) -> Finding:
     if numbers < (2, 30):
         return "wrong", f"git {text} is too old", "gitml needs git 2.30 or newer"
     return "ok", f"git {text}, at {shutil.which('git')}", ""
+
+
+def _sandbox(repo: Repository) -> Finding:
+    try:
+        sandbox = sandbox_of(repo)
+    except UserError as error:  # the one that is set does not work here
+        return "wrong", error.message, error.hint or ""
+    if sandbox.notice is None:
+        return "ok", "bubblewrap works: tasks see a real /pfs and nothing undeclared", ""
+    return "note", sandbox.notice, "on Debian: apt install bubblewrap" if shutil.which("bwrap") is None else ""
 
 
 def _set_up(repo: Repository) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from gitml.cli.prune import as_json, show_pruned
 from gitml.errors import ExitCode, GitmlError
 from gitml.git.repository import Repository
 from gitml.pipeline.lease import Lease
-from gitml.pipeline.workspace import remove_tree
+from gitml.pipeline.removal import remove_tree
 
 
 def gc(

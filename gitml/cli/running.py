@@ -22,6 +22,8 @@ def perform(context: Context, options: RunOptions, branch: str | None = None) ->
             if mine:
                 context.cache.refresh()  # what the other run left
                 report = _run(context, options, branch)
+                if context.repo.worktree is not None and report.published is not None:
+                    context.surveyor.survey(report.published)  # so that the next command need not
                 break
         if options.dry_run:
             raise BusyError("a run is under way", hint="git ml wait")

@@ -20,9 +20,9 @@ from gitml.errors import UserError
 from gitml.meter import Meter
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.recompute import Recomputation, StageCheck, TaskCheck
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.spec.model import Pipeline
 from gitml.pipeline.survey import Survey
-from gitml.pipeline.workspace import remove_tree
 from gitml.review.verify import (
     AS_RECORDED,
     NONE,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_PIECE = 1 << 20
+_PIECE = 8 << 20
 _SIDE_BY_SIDE = 4 << 20
 """Files of up to this many bytes are prepared several at a time; larger ones use both threads by themselves."""
 _AHEAD = 8

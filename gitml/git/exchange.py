@@ -23,10 +23,10 @@ from gitml.git.data import REMOTES, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.promisor import Item
-from gitml.git.refs import RefUpdate, list_refs, update_refs
+from gitml.git.refs import RefUpdate, list_refs, pause, update_refs
 from gitml.git.remotes import last_line, list_refs_at, list_remote, namespace_at
 from gitml.git.repository import Repository
-from gitml.git.transfer import join_heads, push_contents
+from gitml.git.transfer import RACES, join_heads, push_contents
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import ObjectWriter
 
@@ -34,6 +34,7 @@ _INCOMING = "refs/ml/incoming/"
 _EXPIRY = 14 * 86_400
 """Seconds after which the refs of a run count as left by one that was killed."""
 _MOST_PARENTS = 16
+_ATTEMPTS = 8
 
 
 class ExchangeError(GitmlError):
@@ -150,16 +151,26 @@ def is_done(name: str, token: str, now: float) -> bool:
 
 
 def push_refs(repo: Repository, remote: str, refspecs: Sequence[str]) -> None:
-    """Push some refs of ours to a remote; raise `ExchangeError`."""
-    done = repo.git.run(
-        "-c", f"remote.{remote}.mirror=false", "push", "--quiet", "--no-verify", "--thin", "--no-follow-tags",
-        "--recurse-submodules=no", "--no-progress", "--", remote, *refspecs, check=False, env={"LC_ALL": "C"},
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise ExchangeError(
-            f"cannot push to '{remote}': {_reason(done)}",
-            hint="the data remote must take refs below refs/ml/; try: git push --dry-run " + remote,
-        )
+    """Push some refs of ours to a remote; raise `ExchangeError`.
+
+    A worker that did the same batch has the same data commit: one may find its ref locked by the other.
+    """
+    reason = ""
+    for attempt in range(_ATTEMPTS):
+        done = repo.git.run(
+            "-c", f"remote.{remote}.mirror=false", "push", "--quiet", "--no-verify", "--thin", "--no-follow-tags",
+            "--recurse-submodules=no", "--no-progress", "--", remote, *refspecs, check=False, env={"LC_ALL": "C"},
+        )  # fmt: skip
+        if done.returncode == 0:
+            return
+        reason = _reason(done)
+        if not RACES.search(reason):
+            break
+        pause(attempt)
+    raise ExchangeError(
+        f"cannot push to '{remote}': {reason}",
+        hint="the data remote must take refs below refs/ml/; try: git push --dry-run " + remote,
+    )
 
 
 def _reason(done: subprocess.CompletedProcess[bytes]) -> str:

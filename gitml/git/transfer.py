@@ -49,10 +49,11 @@ PUSH_LIMIT = 1_900_000_000
 _ATTEMPTS = 8
 _WORTH_BORROWING = 1 << 20
 """Bytes to send from which on the trees of the remote's data commits are fetched to find what it has of them."""
-_RACES = re.compile(
+RACES = re.compile(
     "stale info|fetch first|non-fast-forward|cannot lock ref|failed to lock|failed to update ref|already exists"
     "|incorrect old value|reference already exists|remote ref updated"
 )
+"""How servers say that somebody else was moving the same ref."""
 _LOSES_CUSTOM_REFS = re.compile(r"[/@.]bitbucket\.org[:/]", re.IGNORECASE)
 """Hosts that take refs of any name and then lose what only those reach."""
 
@@ -449,7 +450,7 @@ class _Push:
         refused = [line.decode("utf-8", "replace") for line in done.stdout.splitlines() if line.startswith(b"!")]
         if refused:
             reasons = [line.split("\t")[-1] for line in refused]
-            raced = any(map(_RACES.search, reasons))
+            raced = any(map(RACES.search, reasons))
             own = next((reason for reason in reasons if "atomic" not in reason), reasons[0])
             return (_Outcome.RACE if raced else _Outcome.REFUSED), own
         if b"atomic" in done.stderr:

@@ -28,13 +28,14 @@ from gitml.pipeline.archive import PATH
 from gitml.pipeline.environment import names_of_datum
 from gitml.pipeline.limits import Share
 from gitml.pipeline.process import Ended, Requests, Stop
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted, Mask
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import Attempts, Failure, TaskOutcome, TaskStoppedError, run_task
 from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
 from gitml.pipeline.turns import Turn
-from gitml.pipeline.workspace import Workspace, remove_tree
+from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
 
 PLACE = "/gitml"
@@ -145,7 +146,9 @@ class Processes:
             with self._lock:
                 idle = self._idle[share.gpus]
                 process = idle.pop() if idle else None
-            batch = _BatchedTask(attempts, make, process, self._verdict)
+            # the error command may say of each datum that it is not needed
+            verdict = self._verdict if not stage.transform.err_cmd else None
+            batch = _BatchedTask(attempts, make, process, verdict)
             try:
                 outcome = batch.run()
             except BaseException:
@@ -199,7 +202,7 @@ class _BatchedTask:
                 process = self._dead or self.process
                 if process is not None:
                     with process.shows(workspace):
-                        recovered = attempts.recover(process.host, failure) or recovered
+                        recovered = attempts.recover(process.host) or recovered
             finally:
                 if not kept:
                     workspace.close()

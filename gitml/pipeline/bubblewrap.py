@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gitml.errors import UserError
 from gitml.pipeline.users import UnknownUserError, ids
-from gitml.pipeline.view import Inside, Variables
+from gitml.pipeline.view import Begin, Inside, Started, Variables
 from gitml.pipeline.workspace import Workspace
 
 WORKSPACE = "/workspace"
@@ -59,15 +59,15 @@ class Bubblewrap:
         if program is None:
             raise BubblewrapError("'bwrap' is not installed")
         self._program = program
-        self._hidden = _outermost(path.resolve() for path in hidden)
+        self._hidden = outermost(path.resolve() for path in hidden)
         if Path("/") in self._hidden:
             raise BubblewrapError("the worktree is '/'")
         concealed = [*self._hidden, Path(_TMP)]
-        self._shown = _outermost(
+        self._shown = outermost(
             path
             for given in shown
-            for path in {_whole(given), _whole(given).resolve()}
-            if path.is_absolute() and path.exists() and path not in concealed and _is_below(path, concealed)
+            for path in {whole(given), whole(given).resolve()}
+            if path.is_absolute() and os.access(path, os.F_OK) and path not in concealed and is_below(path, concealed)
         )
         self._network = network
         self._host: dict[tuple[str, ...], list[str]] = {}
@@ -100,7 +100,7 @@ class Bubblewrap:
 
     def is_hidden(self, path: Path) -> bool:
         """Whether a path of the host cannot be seen inside."""
-        return _is_below(path, [*self._hidden, Path(_TMP)]) and not _is_below(path, self._shown)
+        return is_below(path, [*self._hidden, Path(_TMP)]) and not is_below(path, self._shown)
 
     def options(
         self, work: Path, tmp: Path, mounts: Mapping[str, Path], shown: Mapping[str, Path] | None = None
@@ -108,7 +108,7 @@ class Bubblewrap:
         """The options that build the file system and the namespaces for one workspace; `shown` is read-only inside."""
         targets = [Path(target) for target in [*mounts, *(shown or {})]]
         result = [*self._of_host(targets), "--bind", str(tmp), _TMP]
-        covered = [path for path in self._hidden if not _is_below(path, [Path(_TMP), Path(WORKSPACE), *targets])]
+        covered = [path for path in self._hidden if not is_below(path, [Path(_TMP), Path(WORKSPACE), *targets])]
         for path in covered:
             result += ["--tmpfs", str(path)]
         result += ["--bind", str(work), WORKSPACE, "--bind", str(work / "pfs"), "/pfs"]
@@ -204,6 +204,10 @@ class BubblewrapView:
         """Anywhere."""
         return Path("/")
 
+    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
+        """What `begin` gives: bwrap does the rest."""
+        return begin()
+
     def end(self) -> None:
         """Nothing: what runs inside ends with bwrap."""
 
@@ -245,10 +249,14 @@ def bound(path: Path, targets: Sequence[Path], root: Path = Path("/")) -> list[s
 
 
 def devices() -> list[str]:
-    """Graphics and compute devices, which the private /dev lacks."""
+    """Options that show graphics and compute devices, which the private /dev lacks."""
+    return [argument for path in graphics() for argument in ("--dev-bind", str(path), str(path))]
+
+
+def graphics() -> list[Path]:
+    """The graphics and compute devices of this machine."""
     found = [path for path in map(Path("/dev").joinpath, _DEVICES) if path.exists()]
-    found += sorted(Path("/dev").glob("nvidia*"))
-    return [argument for path in found for argument in ("--dev-bind", str(path), str(path))]
+    return [*found, *sorted(Path("/dev").glob("nvidia*"))]
 
 
 def _is_empty(directory: Path) -> bool:
@@ -264,18 +272,21 @@ def _is_empty(directory: Path) -> bool:
         return False
 
 
-def _whole(path: Path) -> Path:
+def whole(path: Path) -> Path:
     """The installation that a directory of programs belongs to, if it is a virtual environment."""
-    return path.parent if (path.parent / "pyvenv.cfg").is_file() else path
+    # not `is_file`, which raises for directories of the search path that are closed to us
+    return path.parent if os.access(path.parent / "pyvenv.cfg", os.R_OK) else path
 
 
-def _is_below(path: Path, tops: Iterable[Path]) -> bool:
+def is_below(path: Path, tops: Iterable[Path]) -> bool:
+    """Whether `path` is one of `tops` or lies in one."""
     return any(path.is_relative_to(top) for top in tops)
 
 
-def _outermost(paths: Iterable[Path]) -> list[Path]:
+def outermost(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that lie in no other one, sorted."""
     result: list[Path] = []
     for path in sorted(set(paths)):
-        if not _is_below(path, result):
+        if not is_below(path, result):
             result.append(path)
     return result

@@ -267,6 +267,10 @@ class RunCache:
         """Whether a recorded run of `stage` gave `out`."""
         return any(True for _ in self._get(output_path(out, stage)))
 
+    def is_any_output(self, out: Oid) -> bool:
+        """Whether a recorded run of any stage gave `out`."""
+        return any(True for _ in self._get(output_path(out, "").rpartition(b"/")[0]))
+
     def outputs_of(self, stage: str) -> Iterator[Oid]:
         """Every output that recorded runs of `stage` gave, each once, in no order."""
         seen: set[Oid] = set()

@@ -26,7 +26,10 @@ class Choice:
     def check(self, pipeline: Pipeline) -> None:
         """Raise `UserError` for a stage that the pipeline does not have."""
         known = [stage.name for stage in pipeline.stages]
+        absent = {stage.name: stage for stage in pipeline.left_out}
         for name in sorted({*(self.stages or ()), *(self.until or ())}):
+            if name in absent:
+                raise UserError(f"stage '{name}' is left out: {absent[name].why}", hint=absent[name].hint)
             if name not in known:
                 raise UserError(f"there is no stage '{name}'", hint=f"stages: {', '.join(known)}")
 

@@ -32,7 +32,7 @@ from gitml.pipeline.bubblewrap import WORKSPACE
 from gitml.pipeline.imageroot import starting_place
 from gitml.pipeline.process import Command, Stop, run_process
 from gitml.pipeline.unpack import ImageError
-from gitml.pipeline.view import Inside, Variables
+from gitml.pipeline.view import Begin, Inside, Started, Variables
 from gitml.pipeline.workspace import Workspace
 
 ENGINES = ("podman", "docker", "apptainer")
@@ -274,6 +274,10 @@ class ContainerView:
         """Anywhere."""
         return Path("/")
 
+    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
+        """What `begin` gives: the engine does the rest."""
+        return begin()
+
     def end(self) -> None:
         """End the container."""
         self._sandbox.remove(self._name)
@@ -361,6 +365,10 @@ class ApptainerView:
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - apptainer changes the directory itself
         """Anywhere."""
         return Path("/")
+
+    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
+        """What `begin` gives: the engine does the rest."""
+        return begin()
 
     def end(self) -> None:
         """Nothing: the processes of the container are our own."""

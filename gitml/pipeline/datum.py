@@ -72,10 +72,11 @@ def datums(stage: Stage, snapshot: Snapshot, entries: Entries | None = None) -> 
     """The datums of `stage` at the tree of `snapshot`, in order; the semantics are Pachyderm's.
 
     A pfs input gives one datum for each path its glob picks, in path order; a cross every combination (none
-    if a side is empty; the last input varies fastest), a union one after the other. A join crosses, for each
-    key, the files that have it, if every input has some; else only those of inputs with `outer_join` are left.
-    A group puts all files with one key into one datum. Both go by the order of their keys. Inputs are taken in
-    the order of their names. A stage without input has one datum without inputs.
+    if a side is empty; the last input varies fastest), a union one after the other (what several of its inputs
+    give only once). A join crosses, for each key, the files that have it, if every input has some; else only
+    those of inputs with `outer_join` are left. A group puts all files with one key into one datum. Both go by
+    the order of their keys. Inputs are taken in the order of their names. A stage without input has one datum
+    without inputs.
 
     `entries` says what the inputs hold, where that is not what the tree has at their paths.
     """
@@ -103,7 +104,7 @@ def _parts(node: Input, snapshot: Snapshot, entries: Entries) -> Sequence[_Parts
     sides = [_parts(inner, snapshot, entries) for inner in sorted(map(_in_order, node.inputs), key=_first_name)]
     match node:
         case UnionInput():
-            return [parts for side in sides for parts in side]
+            return list(dict.fromkeys(parts for side in sides for parts in side))
         case CrossInput():
             return [tuple(part for parts in combination for part in parts) for combination in product(*sides)]
         case JoinInput():

@@ -9,7 +9,7 @@ import math
 import pkgutil
 import urllib.parse
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,7 +143,7 @@ class DaskExecutor:
         self._repo = repo
         self._odb = odb
 
-    def run(self, work: Work, tasks: Sequence[Task]) -> Generator[list[Ended], None, None]:
+    def run(self, work: Work, tasks: Iterable[Task]) -> Generator[list[Ended], None, None]:
         """As `Executor` has it."""
         cluster = Cluster.of(self._repo)
         with _connected(cluster.scheduler) as client:
@@ -152,7 +152,7 @@ class DaskExecutor:
                 exchange = Exchange(self._repo, self._odb, cluster.remote)
                 giving = _Giving(self._repo, self._odb, client, exchange, cluster, work, self.facts)
                 try:
-                    yield from giving.run(tasks)
+                    yield from giving.run(list(tasks))
                 finally:
                     giving.end()
             except GitmlError as error:

@@ -4,7 +4,7 @@ A stage run gives out tasks and takes them back as they end. It judges, records 
 so that a result from a worker is found again by the same key.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,7 +103,7 @@ class Executor(Protocol):
         """What is known of the tasks that ended so far."""
         ...
 
-    def run(self, work: Work, tasks: Sequence[Task]) -> Generator[list[Ended], None, None]:
+    def run(self, work: Work, tasks: Iterable[Task]) -> Generator[list[Ended], None, None]:
         """Compute `tasks`; give those that ended, in batches. What was given is recorded when the next is asked for.
 
         Close the iterator to end what is under way. Raise `ExecutorError`.

@@ -9,6 +9,8 @@ _OF_INTERPRETERS = ("Execution halted", "make: ***")
 """Last lines that only say that something ended."""
 _LONGEST = 160
 _ATTEMPT = re.compile(r"--- attempt (\d+) of (\d+): ")
+_WORKSPACE = re.compile(r"/tasks/[0-9a-f]{8}-\d+/")
+"""What tells the workspaces of two attempts apart, where a task sees its own under its own path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ def told_once(log: Sequence[str]) -> list[str]:
     alike = 1
     for at, (head, body) in enumerate(parts[1:], 1):
         command = _ATTEMPT.sub("", head)
-        if at + 1 < len(parts) and parts[at + 1][1] == body and _ATTEMPT.sub("", parts[at + 1][0]) == command:
+        if (
+            at + 1 < len(parts)
+            and _anywhere(parts[at + 1][1]) == _anywhere(body)
+            and _ATTEMPT.sub("", parts[at + 1][0]) == command
+        ):
             alike += 1
             continue
         told += [head, *body]
@@ -65,3 +71,7 @@ def told_once(log: Sequence[str]) -> list[str]:
             told.append(f"--- {alike} attempts printed this, each the same")
         alike = 1
     return told
+
+
+def _anywhere(lines: Sequence[str]) -> list[str]:
+    return [_WORKSPACE.sub("/", line) for line in lines]

@@ -45,7 +45,7 @@ def run_idle(
     lease.write_state(state)
     old = lease.forget_old_runs()
     if old:
-        from gitml.pipeline.workspace import remove_tree  # noqa: PLC0415 - reads much, and is not needed most of the time
+        from gitml.pipeline.removal import remove_tree  # noqa: PLC0415 - hardly ever
 
         for directory in old:
             remove_tree(directory)

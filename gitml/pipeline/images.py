@@ -15,13 +15,13 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.container import ENGINES, Apptainer, Container, Engine, apptainer_image
+from gitml.pipeline.contents import content_of
 from gitml.pipeline.imageroot import ImageRoot
 from gitml.pipeline.imagestore import UNPACK_LIMIT, ImageStore, Unpacked
 from gitml.pipeline.process import Stop
 from gitml.pipeline.sandbox import Sandbox, sandbox_of
 from gitml.pipeline.spec.model import ImageSource, Stage
 from gitml.pipeline.unpack import ImageError
-from gitml.pipeline.workspace import content_of
 from gitml.store.tree import Entry, Snapshot
 
 
@@ -69,7 +69,7 @@ class Sandboxes:
         network = self._repo.config_bool("ml.network", False)
         if source.path is None and source.file is None:
             return self._container(name, source.digest, network=network)
-        if self._repo.config("ml.sandbox") == "none":
+        if self._repo.config("ml.sandbox") in {"none", "landlock"}:
             raise ImageError(
                 f"the image '{name}' runs under bubblewrap, which 'ml.sandbox' forbids",
                 hint="git config ml.sandbox auto",

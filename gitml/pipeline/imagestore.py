@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from gitml.pipeline.archive import Image, opened
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.unpack import ImageError, Unpacking
-from gitml.pipeline.workspace import remove_tree
 
 UNPACK_LIMIT = 20 << 30
 """Bytes in the files of an image, at most."""

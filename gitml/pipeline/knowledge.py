@@ -5,6 +5,7 @@ Records in history count as runs too, so a clone without `refs/ml/runs` decides 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gitml.errors import CorruptError
@@ -69,6 +70,22 @@ class RepositoryKnowledge:
         return self._cache.is_output(stage_name, oid) or any(
             change.record is not None and change.record.output_tree == oid for change in self.history(stage_name)
         )
+
+    def is_made(self, stage_name: str, oid: Oid) -> bool:
+        """Whether `oid` is an output of any recorded run, also of a stage that was called otherwise."""
+        return (
+            self.is_output(stage_name, oid)
+            or self._cache.is_any_output(oid)
+            or any(record.output_tree == oid for record in self._records())
+        )
+
+    def _records(self) -> Iterator[Record]:
+        """The records in the tree; those of stages that are no more stay there."""
+        snapshot = Snapshot(self._odb, parse_commit(self._odb.read(self._commit)[1]).tree)
+        for path, entry in snapshot.walk(RECORDS):
+            if entry.is_file:
+                with suppress(CorruptError):
+                    yield parse_record(snapshot.read(path))
 
     def rolled_back(self, stage_name: str, key: str, output: bytes) -> bool:
         """Whether what stands at `output` was changed after the result for `key` was committed, the inputs staying.

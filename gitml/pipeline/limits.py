@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -107,7 +107,7 @@ class Allotment:
             )
         if needs.gpu and needs.gpu > len(self._machine.gpus):
             found.append(f"asks for {needs.gpu} GPU, this machine has {len(self._machine.gpus)}")
-        return [f"{stage.name}: {each}; tasks run with what there is" for each in found]
+        return [f"{each}; tasks run with what there is" for each in found]
 
     @contextlib.contextmanager
     def share(self, stage: Stage) -> Iterator[Share]:
@@ -205,7 +205,12 @@ class ControlGroup:
 
     def arguments(self, command: Sequence[str]) -> list[str]:
         """What to execute so that `command` runs in the group from its first instruction."""
-        return ["/bin/sh", "-c", _ENTER, str(self._path / "cgroup.procs"), *command]
+        return ["/bin/sh", "-c", _ENTER, str(self.door), *command]
+
+    @property
+    def door(self) -> Path:
+        """The file that a process writes to when it enters."""
+        return self._path / "cgroup.procs"
 
     @property
     def was_hit(self) -> bool:
@@ -293,11 +298,16 @@ def limiting_files(command: Sequence[str], size: int) -> list[str]:
     return ["/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"', str(max(size // 512, 1)), *command]
 
 
-def size_below(directory: Path) -> tuple[int, int]:
-    """Bytes of all regular files below `directory` together, and of the largest; links are not followed."""
+def size_below(directory: Path, apart: Container[Path] = ()) -> tuple[int, int]:
+    """Bytes of all regular files below `directory` together, and of the largest; links are not followed.
+
+    Nothing below a directory that is in `apart` counts.
+    """
     total = largest = 0
     seen: set[int] = set()
-    for top, _, names in os.walk(directory):
+    for top, below, names in os.walk(directory):
+        if apart:
+            below[:] = [name for name in below if Path(top, name) not in apart]
         for name in names:
             with contextlib.suppress(OSError):
                 found = os.lstat(Path(top, name))

@@ -19,6 +19,9 @@ output stands there and the hold has not ended.
 A stage behind one that is stale, failed or missing is stale without a key: its inputs are not settled. So is
 one whose input is not in the tree. A stage with no datums has nothing to run and the empty output: stale until
 a record says so, then fresh.
+
+What stands at an output where the stage never put a result, and that no run made, is `foreign`: the stage runs, and is
+edited once its result is known and is another.
 """
 
 from collections.abc import Collection, Sequence
@@ -44,6 +47,8 @@ from gitml.provenance.codec import harmless, printable
 from gitml.provenance.record import Record, RecordCode, RecordEntry, RecordInput, parse_record, record_path
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Entry, Snapshot, empty_tree
+
+_FIRST_RUN = "first run"
 
 
 class State(StrEnum):
@@ -74,6 +79,10 @@ class Knowledge(Protocol):
 
     def is_output(self, stage_name: str, oid: Oid) -> bool:
         """Whether `oid` is an output of any recorded run of the stage."""
+        ...
+
+    def is_made(self, stage_name: str, oid: Oid) -> bool:
+        """Whether `oid` is an output of any recorded run, also of a stage that was called otherwise."""
         ...
 
     def rolled_back(self, stage_name: str, key: str, output: bytes) -> bool:
@@ -130,6 +139,8 @@ class StageStatus:
     """The stage's record in the tree, None if there is none that can be read."""
     pinned: bool = False
     """Whether the state is held because the record says so, not because the result was rolled back."""
+    foreign: bool = False
+    """Whether files of the user's stand at the output where no result ever stood: one must not take their place."""
 
     @property
     def recorded(self) -> bool:
@@ -200,7 +211,7 @@ def evaluate_stage(
     if blocked is not None:
         return replace(status, reason=blocked)
     if record is None:
-        reason = unreadable or "first run"
+        reason = unreadable or _FIRST_RUN
         return _decide(status, snapshot, knowledge, reason)
     return _decide(status, snapshot, knowledge, None)
 
@@ -368,7 +379,9 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
     known = [] if recorded is None else [recorded]
     if status.datums:
         known += knowledge.outputs(name, key)
-    elif recorded is None and knowledge.rolled_back(name, key, status.stage.output):
+    elif recorded is None and (
+        knowledge.rolled_back(name, key, status.stage.output) or _is_foreign(status, snapshot, knowledge, no_record)
+    ):
         known = [empty]  # without datums the result is known without a run
     if output in known:
         return replace(status, state=State.FRESH, result=output, done=len(status.datums))
@@ -377,12 +390,36 @@ def _decide(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_re
 
     failure = knowledge.failed(name, key)
     done = knowledge.tasks_done(status.task_keys)
+    status = replace(status, foreign=_is_foreign(status, snapshot, knowledge, no_record))
     if failure is not None:
         return replace(status, state=State.FAILED, reason=harmless(failure.message), done=done, failure=failure)
     if record is None:
-        return replace(status, state=State.STALE, reason=no_record or "first run", done=done)
+        return replace(status, state=State.STALE, reason=no_record or _FIRST_RUN, done=done)
     reason = why_stale(status.stage, snapshot, status.reading.entries, record, status.code, status.params)
     return replace(status, state=State.STALE, reason=reason, done=done)
+
+
+def _is_foreign(status: StageStatus, snapshot: Snapshot, knowledge: Knowledge, no_record: str | None) -> bool:
+    """Whether something stands at the output that no run made, and no record says that a result ever stood there.
+
+    A record that cannot be read is one. A directory that only `.gitignore` or an empty file keeps holds nothing.
+    """
+    where, record = status.stage.output, status.record
+    if no_record != _FIRST_RUN if record is None else record.output_path == where:
+        return False
+    blank = snapshot.odb.format.oid_of("blob", b"")
+    files = ((path.rpartition(b"/")[2], entry.oid) for path, entry in snapshot.walk(where))
+    return any(name != b".gitignore" and oid != blank for name, oid in files) and not knowledge.is_made(
+        status.stage.name, status.output
+    )
+
+
+def why_edited(status: StageStatus) -> str:
+    """What is said of a stage whose output is no result."""
+    where = f"'{printable(status.stage.output)}'"
+    if status.record is None or status.record.output_path != status.stage.output:
+        return f"{where} holds files that no run made"
+    return f"{where} was changed by something other than a run"
 
 
 def _unlike_known(status: StageStatus, knowledge: Knowledge, empty: Oid) -> StageStatus:
@@ -393,8 +430,7 @@ def _unlike_known(status: StageStatus, knowledge: Knowledge, empty: Oid) -> Stag
         output == empty or (record is not None and record.output_tree == output) or knowledge.is_output(name, output)
     )
     if not is_result:
-        where = printable(status.stage.output)
-        return replace(status, state=State.EDITED, reason=f"'{where}' was changed by something other than a run")
+        return replace(status, state=State.EDITED, reason=why_edited(status))
     if knowledge.rolled_back(name, status.key, status.stage.output):
         what = "to nothing" if output == empty else "to an earlier result"
         return replace(status, state=State.HELD, reason=f"rolled back {what}")

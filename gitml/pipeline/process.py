@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gitml.pipeline.limits import on_cores
+from gitml.pipeline.view import Begin, Started
 
 _PIECE = 1 << 16
 _LEFT_PIECES = 32
@@ -101,6 +102,8 @@ class Command:
     memory: int | None = None
     """It is killed when its processes take more bytes than these together (Linux)."""
     requests: Requests | None = None
+    start: Callable[[Begin], Started] = lambda begin: begin()
+    """Gives what it is given gives, which is the process, started from where it inherits what it has to."""
     turn: Callable[[], None] | None = None
     """Returns when the command may begin; a sandbox that reports stands by then. None: it may at once."""
 
@@ -153,17 +156,7 @@ class _Supervisor:
         self._started = time.monotonic()
         try:
             with on_cores(command.cores):
-                self._process = subprocess.Popen(
-                    list(command.arguments(status_out, self._hold)),
-                    stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env=command.environment,
-                    cwd=command.cwd,
-                    pass_fds=[each for each in (status_out, self._hold) if each is not None],
-                    start_new_session=True,
-                    bufsize=0,
-                )
+                self._process = command.start(lambda: self._popen(command, status_out))
         except BaseException:
             self._let_go()
             raise
@@ -174,6 +167,14 @@ class _Supervisor:
             if stream is not None:
                 stack.callback(stream.close)
         stack.callback(self._end_once)
+
+    def _popen(self, command: Command, status_out: int | None) -> Started:
+        return subprocess.Popen(
+            list(command.arguments(status_out, self._hold)),
+            stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=command.environment, cwd=command.cwd,
+            pass_fds=[each for each in (status_out, self._hold) if each is not None], start_new_session=True, bufsize=0,
+        )  # fmt: skip
 
     def run(self, timeout: float | None, grace: float, stop: Stop | None) -> Ended:
         if self._hold is not None and self._turn is not None:

@@ -34,8 +34,9 @@ from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
 from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
 from gitml.pipeline.loading import load_asked
-from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage
+from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage, why_edited
 from gitml.pipeline.process import end_leftovers
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport
 from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
@@ -53,7 +54,6 @@ from gitml.pipeline.stagerun import (
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
-from gitml.pipeline.workspace import remove_tree
 from gitml.provenance.record import format_record, record_path
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 
@@ -249,6 +249,8 @@ class Runner:
         named = self._options.choice.names(status.stage.name)
         if status.key in self._computed:
             out = self._computed[status.key]
+            if self._stays(status, out, line):
+                return None
             return None if out == status.output and status.recorded else out
         if status.key in self._failed:
             error = self._failed[status.key]
@@ -269,8 +271,25 @@ class Runner:
         if self._options.known_only:
             return None
         if status.state is State.STALE or (status.state is State.FAILED and self._options.explicit):
-            return self._compute(status, snapshot, report, ignore=NOTHING)
+            found = self._compute(status, snapshot, report, ignore=NOTHING)
+            return None if found is None or self._stays(status, found, line) else found
         return None
+
+    def _stays(self, status: StageStatus, out: Oid, line: StageReport) -> bool:
+        """Whether what stands at the output stays, as no run made it; the result `out` is in the cache.
+
+        With --force the stage was asked for by name, whatever stands there.
+        """
+        forced = self._options.force and self._options.choice.names(status.stage.name)
+        if forced or out == status.output or not (status.foreign or status.state is State.EDITED):
+            return False
+        name = status.stage.name
+        line.state, line.reason = str(State.EDITED), why_edited(status)
+        line.hint = f"git ml restore {name} puts its result there, git ml accept {name} makes these files the result"
+        warning = f"{name}: {line.reason}; {line.hint}"
+        if self._state is not None and warning not in self._state.warnings:
+            self._state.warnings.append(warning)
+        return True
 
     def _compute(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, *, ignore: Collection[str]

@@ -5,12 +5,10 @@ those of two seconds at most together (gitml.pipeline.rhythm). So a kill costs t
 Datums that fail do not stop the others.
 """
 
-import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -18,36 +16,28 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from gitml.errors import GitmlError, MissingDataError, UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.attributes import filter_of
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.oid import Oid
-from gitml.pipeline.batch import Processes
 from gitml.pipeline.cache import RunCache, TaskResult, run_path, task_path
 from gitml.pipeline.code import CodeFile
 from gitml.pipeline.collect import Collected, DuplicateOutputError, collect, merge_outputs
 from gitml.pipeline.datum import Datum
-from gitml.pipeline.environment import task_environment
 from gitml.pipeline.executor import Ended, Executor, ExecutorError, Task, Work
 from gitml.pipeline.failure import last_words, told_once
 from gitml.pipeline.images import Sandboxes
-from gitml.pipeline.limits import Allotment, Machine, Means
-from gitml.pipeline.livelogs import note_task
+from gitml.pipeline.local import LocalExecutor
 from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.process import Halt
-from gitml.pipeline.rhythm import Rhythm
-from gitml.pipeline.secretstore import Granted, SecretStore
+from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.supply import Supply
-from gitml.pipeline.task import TaskOutcome, TaskStoppedError
-from gitml.pipeline.turns import Turn, Turns, ready_ahead
-from gitml.pipeline.undeclared import explain_missing, explain_module
-from gitml.pipeline.view import Sandbox
-from gitml.pipeline.volume import memory_needed, workspaces_at
-from gitml.pipeline.workspace import Workspace, Workspaces
+from gitml.pipeline.task import NOT_EXECUTABLE, NOT_FOUND, TaskOutcome, TaskStoppedError
+from gitml.pipeline.undeclared import explain_missing, explain_module, explain_refused
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
@@ -160,7 +150,6 @@ class StageRun:
         self._odb = odb
         self._cache = cache
         self._staging = staging
-        self._sandboxes = sandboxes
         self._run = run
         self._directory = directory
         self._commit = commit
@@ -169,7 +158,12 @@ class StageRun:
         self._parallel = parallel
         self._progress = progress
         self._fail_fast = fail_fast
-        self._executor = executor
+        self._is_here = executor is None
+        self._supply = Supply(repo)
+        self._executor: Executor = executor or LocalExecutor(
+            odb, sandboxes, SecretStore(repo.state_dir / "secrets"), directory / "work", self._supply,
+            fail_fast=fail_fast,
+        )  # fmt: skip
         self._outs: dict[str, Oid] = {}
         self._writers: dict[bytes, str] = {}
         self._directories: dict[bytes, str] = {}
@@ -179,7 +173,6 @@ class StageRun:
         """Tasks that failed by no fault of command and inputs: no room for a workspace, content that is not here."""
         self._code: Sequence[CodeFile] = ()
         self._halt = Halt(stop, None)
-        self._granted = Granted()
         self.tasks: list[TaskLine] = []
         self.tally = Tally(0)
         self.notices: list[str] = []
@@ -196,11 +189,10 @@ class StageRun:
         stage = status.stage
         self._code = status.code
         self._halt = Halt(self._stop, stage.job_timeout)
+        self._supply.expect(status.datums)
         self.tally = Tally(len(status.datums))
         todo = self._todo(status)
         first = next(todo, None)
-        if first is not None and self._executor is None:
-            self._granted = self._grant(stage)
         self._progress(self.tally)
         if first is not None:
             (self._directory / "log").mkdir(parents=True, exist_ok=True)
@@ -212,29 +204,6 @@ class StageRun:
                 deque(todo, maxlen=0)  # to know how many have a result
         self._raise_failure(status)
         return self._merge(status)
-
-    def _grant(self, stage: Stage) -> Granted:
-        try:
-            return SecretStore(self._repo.state_dir / "secrets").grant(stage)
-        except UserError as error:
-            raise StageFailedError(
-                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
-            ) from None
-
-    def _memory_volume(self, stage: Stage, todo: Iterable[Task]) -> int | None:
-        """Bytes of memory that the workspaces want to lie in, None if they need not."""
-        if not stage.transform.memory_volume:
-            return None
-        inputs = (task.datum.inputs for task in todo)
-        return memory_needed(inputs, self._odb, self._parallel or stage.parallelism, stage.limits.disk or 0)
-
-    def _choose_sandbox(self, stage: Stage, snapshot: Snapshot) -> Sandbox:
-        try:
-            return self._sandboxes.of(stage, snapshot)
-        except GitmlError as error:  # another machine may have what this one lacks
-            raise StageFailedError(
-                error.message, hint=error.hint, datum="", failed=0, last_lines=(), lasting=False
-            ) from None
 
     def _todo(self, status: StageStatus) -> Iterator[Task]:
         """The tasks to run: first those that have no result, then those that have one and are to run nevertheless.
@@ -277,19 +246,11 @@ class StageRun:
         self, stage: Stage, status: StageStatus, snapshot: Snapshot, todo: Iterable[Task]
     ) -> Iterator[Iterator[list[Ended]]]:
         """The tasks as they end, in batches; what is under way ends with the block."""
-        if self._executor is None:
-            sandbox = self._choose_sandbox(stage, snapshot)
-            if stage.transform.memory_volume:
-                todo = list(todo)
-            memory = self._memory_volume(stage, todo)
-            with workspaces_at(self._directory / "work", self._odb, memory=memory) as workspaces:
-                yield self._run_all(stage, status, todo, workspaces, sandbox)
-            return
         work = Work(
             stage=stage,
             snapshot=snapshot,
             run=self._run,
-            commits=self._commits(stage, status),
+            commits={leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs},
             code=tuple(status.code),
             files=status.params.files,
             logs=self._directory / "log",
@@ -298,7 +259,7 @@ class StageRun:
             is_over=self._is_over,
         )
         try:
-            with closing(self._executor.run(work, list(todo))) as batches:
+            with closing(self._executor.run(work, todo)) as batches:
                 yield batches
         except ExecutorError as error:
             raise StageFailedError(
@@ -307,105 +268,9 @@ class StageRun:
         finally:
             facts = self._executor.facts
             self.means = dict(facts.means)
-            self.elsewhere = facts.document()
+            if not self._is_here:
+                self.elsewhere = facts.document()
             self.notices += [f"{stage.name}: {each}" for each in facts.notices]
-
-    def _commits(self, stage: Stage, status: StageStatus) -> dict[str, str]:
-        return {leaf.name: status.reading.commits.get(leaf, self._commit).hex() for leaf in stage.inputs}
-
-    def _run_all(
-        self, stage: Stage, status: StageStatus, todo: Iterable[Task], workspaces: Workspaces, sandbox: Sandbox
-    ) -> Iterator[list[Ended]]:
-        """Run the tasks, at most `parallelism` at once; give those that ended, in batches."""
-        mounts = [mount.target for mount in stage.code or ()]
-        inherited = dict(os.environ)
-        commits = self._commits(stage, status)
-        allotment = Allotment(Machine.here(inherited))
-        width = allotment.width(stage, self._parallel)
-        means = Means.of(stage.limits, sandbox.name, sandbox.holds)
-        self.means = means.used
-        self.notices += allotment.notices(stage)
-        self.notices += [f"{stage.name}: 'resource_limits.{name}' is not enforced here" for name in means.missing]
-        waiting = iter(todo)
-        rhythm = Rhythm(width)
-        ahead = ready_ahead(stage)
-        supply = Supply(self._repo)
-        turns = Turns(width, is_over=self._is_over, stopped=TaskStoppedError)
-        with (
-            Processes() as processes,
-            ThreadPoolExecutor(max_workers=width + ahead, thread_name_prefix="task") as pool,
-        ):
-
-            def start(task: Task, turn: Turn) -> Ended:
-                try:
-                    return compute(task, turn)
-                finally:
-                    turn.end()
-
-            def compute(task: Task, turn: Turn) -> Ended:
-                began = time.monotonic()
-                log = self._directory / "log" / f"{task.key}.log"
-                if self._is_over():
-                    return Ended(task, None, TaskStoppedError(), log, 0.0)
-                note_task(log, stage.name, task.datum.label)
-
-                def create(*, inputs: bool, code: bool) -> Workspace:
-                    return workspaces.create(
-                        task.datum.inputs if inputs else (), status.code if code else (),
-                        status.params.files if code else None, mounts if code else (),
-                    )  # fmt: skip
-
-                def make(*, inputs: bool = True, code: bool = True) -> Workspace:
-                    try:
-                        return create(inputs=inputs, code=code)
-                    except MissingDataError:
-                        if not supply.is_wanted:
-                            raise
-                        supply.bring(status.datums)
-                        return create(inputs=inputs, code=code)
-
-                environment = task_environment(
-                    stage, task.datum, environ=inherited, datum_id=task.datum.id, job_id=self._run, commits=commits,
-                    image=sandbox.image,
-                )  # fmt: skip
-                try:
-                    with allotment.share(stage) as share:
-                        outcome = processes.run_task(
-                            stage,
-                            make=make,
-                            sandbox=sandbox,
-                            environment=environment,
-                            log=log,
-                            share=share,
-                            granted=self._granted,
-                            stop=self._halt,
-                            turn=turn,
-                        )
-                except GitmlError as error:
-                    ended = Ended(task, None, error, log, time.monotonic() - began)
-                else:
-                    ended = Ended(task, outcome, None, log, time.monotonic() - (turn.began or began))
-                self._doomed |= self._fail_fast and ended.has_failed
-                return ended
-
-            running: set[Future[Ended]] = set()
-            ended: list[Ended] = []
-            while True:
-                while len(running) < width + max(rhythm.ahead, ahead) and not self._is_over():
-                    task = next(waiting, None)
-                    if task is None:
-                        break
-                    running.add(pool.submit(start, task, turns.take()))
-                if not running and not ended:
-                    return
-                done, running = wait(running, rhythm.left(len(ended)) if ended else None, FIRST_COMPLETED)
-                ended += [future.result() for future in done]
-                for future in done:
-                    rhythm.ended(future.result().seconds)
-                if not running or rhythm.left(len(ended)) == 0:
-                    with rhythm.record():
-                        yield ended
-                    ended = []
 
     def _is_over(self) -> bool:
         """Whether no further task may start: told to stop, or there can be or shall be no result any more."""
@@ -488,8 +353,10 @@ class StageRun:
         log = _lines(each.log)
         said = last_words(log)
         hint = explain_missing(stage, self._code, snapshot, log, self._repo.worktree)
-        if hint is None and self._executor is None:
+        if hint is None and self._is_here:
             hint = explain_module(stage, log)
+        if hint is None and any(name.startswith("landlock") for name in self._executor.facts.sandboxes):
+            hint = explain_refused(log, self._repo.worktree)
         hint = hint or outcome.hint
         return f"{outcome.message}: {said}" if said else outcome.message, hint
 
@@ -515,6 +382,9 @@ class StageRun:
             self.tally.succeeded += 1
         elif line.state == "recovered":
             self.tally.recovered += 1
+            if line.status in (NOT_FOUND, NOT_EXECUTABLE):  # hardly ever what an error command is meant for
+                what = f"{line.stage}: datums are recovered, but {line.message}"
+                self.notices.append(f"{what}; git ml retry {line.stage} computes them once that is mended")
         else:
             self.tally.failed += 1
             self._doomed |= self._fail_fast  # outputs that could not be taken

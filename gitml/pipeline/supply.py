@@ -5,7 +5,7 @@ checkout leaves out, are in nobody's worktree, so nothing has asked for them bef
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from gitml.git.odb import GitOdb
 from gitml.git.pointers import read_pointers
@@ -23,20 +23,26 @@ class Supply:
         self._repo = repo
         self._lock = threading.Lock()
         self._asked = False
+        self._datums: Collection[Datum] = ()
 
     @property
     def is_wanted(self) -> bool:
         """Whether the user wants content fetched that nobody asked for."""
         return self._repo.config_bool("ml.autoFetch", True)
 
-    def bring(self, datums: Iterable[Datum]) -> None:
-        """Fetch what `datums` need; nothing is raised for what no remote gives. Whoever comes later waits for it."""
+    def expect(self, datums: Collection[Datum]) -> None:
+        """These are the datums of the stage."""
+        self._datums = datums
+        self._asked = False
+
+    def bring(self) -> None:
+        """Fetch what the datums need; nothing is raised for what no remote gives. Whoever comes later waits for it."""
         with self._lock:
             if self._asked:
                 return
             self._asked = True
             with GitOdb(self._repo.git, self._repo.format) as odb:
-                blobs = dict(_blobs(odb, datums))
+                blobs = dict(_blobs(odb, self._datums))
             pointers = read_pointers(self._repo.git, blobs)
             items: list[Item] = [(blobs[oid], pointer.manifest) for oid, pointer in pointers.items()]
             if items:

@@ -2,8 +2,8 @@
 
 Semantics as Pachyderm's (`src/server/worker/{datum,driver}`): every attempt starts in a fresh workspace; after a
 failed one the error command runs in the same place, and if it succeeds the datum is *recovered*, that is, given
-up without failing the stage. Unlike there, what no repetition can mend (a command that does not exist) fails at
-once.
+up without failing the stage. Unlike there, after what no repetition can mend (a command that does not exist) there is
+no other attempt.
 """
 
 import contextlib
@@ -88,7 +88,6 @@ class Failure:
     hint: str | None = None
     permanent: bool = False
     """No other attempt can do better."""
-    started: bool = True
 
 
 def run_task(
@@ -167,7 +166,7 @@ class Attempts:
                     return self.outcome("success", attempt, found.status, Failure("", None), workspace)
                 failure = found
                 self.log.note(failure.message)
-                recovered = self.recover(workspace, failure) or recovered
+                recovered = self.recover(workspace) or recovered
             finally:
                 if not kept:
                     workspace.close()
@@ -213,10 +212,14 @@ class Attempts:
             )
         return ended
 
-    def recover(self, workspace: Workspace, failure: Failure) -> bool:
-        """Run the error command after a failed attempt; whether it succeeded."""
+    def recover(self, workspace: Workspace) -> bool:
+        """Run the error command after a failed attempt; whether it succeeded.
+
+        Also after a command that could not be started, as for Pachyderm. What keeps any command of the stage from
+        starting, such as a sandbox that fails, keeps this one from it too, so it is not taken for a fault of the datum.
+        """
         transform = self.stage.transform
-        if not transform.err_cmd or not failure.started:
+        if not transform.err_cmd:
             return False
         self.log.note(f"error command: {shlex.join(transform.err_cmd)}")
         ended = self.command(workspace, transform.err_cmd, transform.err_stdin, timeout=self.stage.datum_timeout)
@@ -239,7 +242,7 @@ class Attempts:
         `timeout` in seconds, `requests` is where it may ask us for something while it runs.
         """
         if not command:
-            return Failure("no command is given", None, hint="set 'transform.cmd'", permanent=True, started=False)
+            return Failure("no command is given", None, hint="set 'transform.cmd'", permanent=True)
         transform = self.stage.transform
         view = self.sandbox.view(workspace)
         arguments = [view.rewrite(argument) for argument in command]
@@ -291,6 +294,7 @@ class Attempts:
                         cores=self.share.cores,
                         memory=memory,
                         requests=requests,
+                        start=lambda begin: view.start(begin, [] if group is None else [group.door]),
                         turn=None if self.turn is None or self.turn.began is not None else self.turn.begin,
                     ),
                     sink=seen.write,
@@ -367,7 +371,7 @@ class Attempts:
             )
         fault = self.sandbox.fault(ended.status, start)
         if fault is not None:
-            return Failure(f"cannot start '{name}': {fault}", NOT_EXECUTABLE, permanent=True, started=False)
+            return Failure(f"cannot start '{name}': {fault}", NOT_EXECUTABLE, permanent=True)
         if ended.status == 0 or ended.status in self.stage.transform.accept_return_code:
             return ended
         if ended.status in {NOT_FOUND, NOT_EXECUTABLE}:
@@ -423,23 +427,25 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
             None,
             hint="'working_dir' must be part of 'code' or exist on this machine",
             permanent=True,
-            started=False,
         )
     if "/" in name:
-        path = view.host(os.path.join(directory, name))  # noqa: PTH118 - a path inside
-        if path is None or not path.exists():
+        whole = os.path.join(directory, name)  # noqa: PTH118 - a path inside
+        path = view.host(whole)
+        if path is None or not os.access(path, os.F_OK):
+            hint = "a task sees only what is declared: name the file in 'code'"
+            if path is None and os.access(whole, os.X_OK):
+                hint += ", or put its directory on PATH if it is installed there"
             return Failure(
                 f"command '{name}' is not found in the workspace",
                 NOT_FOUND,
-                hint="a task sees only what is declared: name the file in 'code'",
+                hint=hint,
                 permanent=True,
-                started=False,
             )
         return None if _is_program(path) else _not_executable(name)
     found = False
     for part in search.split(":"):
         path = view.host(os.path.join(directory, part, name))  # noqa: PTH118 - a path inside
-        if path is not None and path.is_file():
+        if path is not None and _is_file(path):
             if _is_program(path):
                 return None
             found = True
@@ -450,12 +456,18 @@ def _check_start(view: View, name: str, directory: str, search: str) -> Failure 
         NOT_FOUND,
         hint=f"install it, or name a file of 'code' by its path; looked in {search}",
         permanent=True,
-        started=False,
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # a directory of the search path that is closed to us, which shells pass over
+        return False
+
+
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return _is_file(path) and os.access(path, os.X_OK)
 
 
 def _not_executable(name: str) -> Failure:
@@ -464,7 +476,6 @@ def _not_executable(name: str) -> Failure:
         NOT_EXECUTABLE,
         hint=f"git update-index --chmod=+x {shlex.quote(name)}, or start it with its interpreter",
         permanent=True,
-        started=False,
     )
 
 
@@ -474,4 +485,4 @@ def _start_failure(name: str, error: OSError | ValueError) -> Failure:
     hint = None
     if isinstance(error, FileNotFoundError):
         hint = "the interpreter that its first line names may be missing"
-    return Failure(f"cannot start '{name}': {reason}", status, hint=hint, permanent=True, started=False)
+    return Failure(f"cannot start '{name}': {reason}", status, hint=hint, permanent=True)

@@ -21,11 +21,11 @@ from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.plan import State, evaluate_stage
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
-from gitml.pipeline.workspace import remove_tree
 from gitml.store.tree import Entry, Snapshot, edit_tree
 
 

@@ -19,8 +19,11 @@ _MISSING = re.compile(
 )
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _NAMES = re.compile(r"""'([^'\n]+)'|"([^"\n]+)"|([^\s'":,;()]+)""")
+_ABSOLUTE = re.compile(r"(?<![\w./])/[^\s'\",;()]+")
 _TOPS = tuple(f"/{name}/" for name in ("workspace", "work", "pfs"))
 """After these a path of the repository may follow: the workspace of each kind of sandbox, and inputs."""
+_REFUSED = re.compile(r"permission denied|EACCES|operation not permitted", re.IGNORECASE)
+_NETWORK = re.compile(r"connect|socket|\bbind|listen|\btcp|https?:", re.IGNORECASE)
 _LINES = 40
 _MOST_NAMES = 4
 
@@ -68,6 +71,26 @@ def explain_module(stage: Stage, log: Sequence[str]) -> str | None:
     return (
         f"'{command}' is {found} here, and what it runs lacks '{names[-1].partition('.')[0]}': install it there, or "
         "activate the environment that has it; then git ml retry"
+    )
+
+
+def explain_refused(log: Sequence[str], worktree: Path | None) -> str | None:
+    """What to do about what Landlock may have refused, None if the end of the log tells of nothing refused."""
+    line = next((line for line in reversed(log[-_LINES:]) if _REFUSED.search(line)), None)
+    if line is None:
+        return None
+    paths = [path.removesuffix(":") for path in _ABSOLUTE.findall(line)]
+    for path in paths:
+        if worktree is not None and Path(path).is_relative_to(worktree):
+            return f"Landlock refuses what a stage does not declare: make '{path}' an input or 'code'"
+        if path.startswith("/tmp/"):  # noqa: S108 - that of all is meant
+            return "under Landlock a task has no /tmp: write temporary files to $TMPDIR"
+    if not paths and any(_NETWORK.search(each) for each in log[-_LINES:]):
+        return "Landlock refuses TCP, also between processes of one task: git config ml.network true allows it"
+    what = f"'{paths[-1]}'" if paths else "this"
+    return (
+        f"Landlock may have refused {what}: a task reads its inputs, its code and what is installed, and writes to "
+        "/pfs/out, to where it starts, and to $TMPDIR"
     )
 
 

@@ -1,6 +1,7 @@
 """What a sandbox is to the rest of the program: how a task sees its workspace, and how a command starts there."""
 
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,8 @@ from gitml.pipeline.spec.model import Resources
 from gitml.pipeline.workspace import Workspace
 
 Variables = Mapping[str, str]
+Started = subprocess.Popen[bytes]
+Begin = Callable[[], Started]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,10 @@ class View(Protocol):
         """Where to start what `arguments` gave."""
         ...
 
+    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:
+        """What `begin` gives, which executes what `arguments` gave; that may write to the files `doors` besides."""
+        ...
+
     def end(self) -> None:
         """End what still runs inside although what `arguments` gave is over; nothing if nothing does."""
         ...
@@ -72,7 +79,7 @@ class Sandbox(Protocol):
 
     @property
     def name(self) -> str:
-        """What run records say: 'bwrap', 'none', 'docker', 'podman' or 'apptainer'."""
+        """What run records say: 'bwrap', 'landlock-abi<n>', 'none', 'docker', 'podman' or 'apptainer'."""
         ...
 
     @property

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gitml.pipeline.contents import content_of
 from gitml.pipeline.datum import DatumInput
-from gitml.pipeline.workspace import Workspaces, content_of, remove_tree
+from gitml.pipeline.removal import remove_tree
+from gitml.pipeline.workspace import Workspaces
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 

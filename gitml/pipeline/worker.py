@@ -1,8 +1,8 @@
 """The side of a worker: inputs from the data remote, tasks in workspaces, results to the data remote.
 
-A worker process keeps a bare repository as a cache, which may be shared with others below the same directory, and a
-place for workspaces of its own. It knows nothing of the project but what an order says, and keeps nothing that it could
-not get again: whoever kills it loses the batch that it is at.
+A worker process has a cache of what it fetched, which it shares with others below the same directory, and a place for
+workspaces of its own. It knows nothing of the project but what an order says, and keeps nothing that it could not get
+again: whoever kills it loses the batch that it is at.
 """
 
 import contextlib
@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.pointers import read_pointers
 from gitml.git.promisor import fetch_objects, fetch_versions
+from gitml.git.remotes import last_line
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
 from gitml.oid import ObjectFormat, Oid
@@ -40,14 +42,18 @@ from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.limits import Allotment, Machine, Means
 from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_below, image_in, pack, unpack
 from gitml.pipeline.process import Stop, end_leftovers
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.secretstore import Granted, SecretStore
 from gitml.pipeline.task import TaskOutcome, TaskStoppedError
-from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
+from gitml.pipeline.workercache import WorkerCache, is_open
+from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_FILE, MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree, format_tree
 
 _OPENING = threading.Lock()
+_LAID_OUT = 4 << 30
+"""Bytes of large contents that a process keeps as files for its next batches, at most."""
 
 
 class WorkError(Exception):
@@ -91,12 +97,14 @@ def _of_dask() -> tuple[Path, Stop]:
     return Path(worker.local_directory), _Unwanted(worker)
 
 
-def _setting(name: str) -> str | None:
-    """A variable of git's configuration on this machine, outside of any repository."""
+def _setting(name: str, *options: str) -> str | None:
+    """A variable of git's configuration on this machine, outside of any repository; raise `WorkError`."""
     done = subprocess.run(
-        ["git", "config", "--get", name], cwd="/", env=clean_environment(), capture_output=True, check=False,
+        ["git", "config", *options, "--get", name], cwd="/", env=clean_environment(), capture_output=True, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    if done.returncode > 1:
+        raise WorkError(f"cannot read the setting '{name}': {last_line(done.stderr)}")
     return os.fsdecode(done.stdout).rstrip("\n") or None
 
 
@@ -110,17 +118,45 @@ def _open_bench(home: Path, object_format: str) -> "Bench":
     # what lies there is told apart by process ids, which mean something on one machine only
     directory = Path(_setting("ml.workerDir") or home / "gitml").expanduser() / os.uname().nodename
     given = _setting("ml.workerSecrets")
-    return Bench(directory, ObjectFormat.named(object_format), Path(given).expanduser() if given else None)
+    secrets_in = Path(given).expanduser() if given else None
+    limit = _setting("ml.workerCache", "--type=int")  # git knows the suffixes
+    if limit is not None and int(limit) < 0:
+        raise WorkError("the setting 'ml.workerCache' is less than 0; it is in bytes, with k, m or g")
+    return Bench(directory, ObjectFormat.named(object_format), secrets_in, int(limit) if limit is not None else None)
+
+
+class _Room:
+    """What a process has open of one of the caches. Workspaces hold contents of it, so they end with it."""
+
+    def __init__(self, repo: Repository, tasks: Path, laid_out: int) -> None:
+        self.repo = repo
+        self.odb = GitOdb(repo.git, repo.format)
+        self.workspaces = Workspaces(tasks, self.odb, cache_limit=laid_out)
+        self.images = Sandboxes(repo, self.odb)
+        self.users = 0
+        """Batches that are in it."""
+
+    def close(self) -> None:
+        """Leave nothing open and no files."""
+        self.images.close()
+        self.odb.close()
+        self.workspaces.close()
 
 
 class Bench:
     """Where one worker process works, for one object format. Safe to share between threads; at its end it is cleared.
 
-    `directory` may be shared with other processes of this machine; `secrets_in` has the secrets of this machine.
+    `directory` may be shared with other processes of this machine; `secrets_in` has the secrets of this machine;
+    `cache_limit` is for `WorkerCache`.
     """
 
-    def __init__(self, directory: Path, object_format: ObjectFormat, secrets_in: Path | None = None) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        object_format: ObjectFormat,
+        secrets_in: Path | None = None,
+        cache_limit: int | None = None,
+    ) -> None:
         self._format = object_format
         self._secrets = secrets_in
         above = directory / "work"
@@ -132,14 +168,15 @@ class Bench:
         self._place = above / f"{os.getpid()}-{secrets.token_hex(4)}"
         self._logs = self._place / "logs"
         self._logs.mkdir(parents=True)
-        self._repo = worker_cache(directory, object_format)
-        self._odb = GitOdb(self._repo.git, object_format)
-        self._workspaces = Workspaces(self._place / "tasks", self._odb)
+        self._cache = WorkerCache(directory / "cache", cache_limit)
+        self._cache.keep_bound()  # the last one may have been killed while it did that
+        self._laid_out = _LAID_OUT if cache_limit is None else min(cache_limit, _LAID_OUT)
         self._allotment = Allotment(Machine.here(os.environ))
         self._choosing = threading.Lock()
         self._sandboxes: dict[tuple[str, bool, str], Sandbox] = {}
-        self._images = Sandboxes(self._repo, self._odb)
-        self._ended = weakref.finalize(self, _clear, self._images, self._odb, self._workspaces, self._place)
+        self._entering = threading.Lock()
+        self._rooms: dict[Path, _Room] = {}
+        self._ended = weakref.finalize(self, _clear, self._rooms, self._place)
 
     def __enter__(self) -> Self:
         return self
@@ -155,31 +192,60 @@ class Bench:
         Raise `WorkError`, also once `stop` is set.
         """
         try:
-            return self._perform(job, orders, stop)
+            with self._room() as room:
+                return self._perform(room, job, orders, stop)
         except GitmlError as error:
             reason = error.message + (f" ({error.hint})" if error.hint else "")
             raise WorkError(reason.replace(remote_name(job.address), job.address)) from None
 
-    def _perform(self, job: Job, orders: Sequence[Order], stop: Stop) -> Returned:
-        repo = self._repo
+    @contextmanager
+    def _room(self) -> Iterator[_Room]:
+        """What a batch works in; in the end the cache is within its bound again."""
+        try:
+            with self._cache.entered() as place, self._entered(place) as room:
+                yield room
+        finally:
+            self._cache.keep_bound()
+            with self._entering:
+                for place in [each for each in self._rooms if not self._rooms[each].users and not is_open(each)]:
+                    self._rooms.pop(place).close()
+
+    @contextmanager
+    def _entered(self, place: Path) -> Iterator[_Room]:
+        with self._entering:
+            room = self._rooms.get(place)
+            if room is None:
+                room = _Room(worker_cache(place, self._format), self._place / place.name, self._laid_out)
+                self._rooms[place] = room
+            room.users += 1
+        try:
+            yield room
+        finally:
+            with self._entering:
+                room.users -= 1
+                if not room.users:
+                    room.odb.close()  # a git that waits would keep files on the disk of a cache that is removed
+
+    def _perform(self, room: _Room, job: Job, orders: Sequence[Order], stop: Stop) -> Returned:
+        repo = room.repo
         _find_helper(job.address)
         remote = name_remote(repo, job.address)
-        self._bring(repo, remote, job, orders)
+        self._bring(room, remote, job, orders)
         processes = Processes()
         batch = _Batch(
             job,
             repo,
-            self._odb,
-            self._sandbox(job),
+            room.odb,
+            self._sandbox(room, job),
             logs=self._logs,
-            workspaces=self._workspaces,
+            workspaces=room.workspaces,
             allotment=self._allotment,
             granted=self._grant(job),
             processes=processes,
             stop=stop,
         )
         with PackWriter(
-            repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=self._odb
+            repo.objects_dir, self._format, known=ObjectIndex(repo.objects_dir, self._format), reader=room.odb
         ) as written:
             began = time.monotonic()
             with processes:
@@ -187,7 +253,7 @@ class Bench:
             seconds = time.monotonic() - began
             commit = write_commit(written, batch.tree(written))
             written.finish()
-        data, missing = DataLog(repo, self._odb).write([], batch.contents)
+        data, missing = DataLog(repo, room.odb).write([], batch.contents)
         if missing:
             raise MissingDataError(next(iter(missing.values())))
         refs = [f"{commit}:{job.results}{secrets.token_hex(8)}"]
@@ -209,11 +275,11 @@ class Bench:
             seconds=seconds,
         )
 
-    def _sandbox(self, job: Job) -> Sandbox:
+    def _sandbox(self, room: _Room, job: Job) -> Sandbox:
         with self._choosing:
             if job.stage.transform.source is not None:
                 # an image depends on what is installed on this machine, so its settings count
-                return self._images.of(job.stage, Snapshot(self._odb, job.attributes))
+                return room.images.of(job.stage, Snapshot(room.odb, job.attributes))
             asked = (job.sandbox, job.network, job.stage.transform.user)
             known = self._sandboxes.get(asked)
             if known is None:
@@ -221,7 +287,7 @@ class Bench:
                 known = choose_sandbox(
                     job.sandbox,
                     worktree=self._secrets,
-                    git_dir=self._repo.common_dir,
+                    git_dir=self._cache.directory,
                     network=job.network,
                     user=job.stage.transform.user,
                 )
@@ -238,8 +304,9 @@ class Bench:
             )
         return SecretStore(self._secrets).grant(job.stage)
 
-    def _bring(self, repo: Repository, remote: str, job: Job, orders: Sequence[Order]) -> None:
+    def _bring(self, room: _Room, remote: str, job: Job, orders: Sequence[Order]) -> None:
         """Have here all that the tasks of a batch read."""
+        repo, odb = room.repo, room.odb
         inputs = [part for order in orders for part in order.datum.inputs]
         entries = {part.entry for part in inputs} | {file.entry for file in job.code}
         empty = empty_tree(self._format)
@@ -247,10 +314,10 @@ class Bench:
         absent = fetch_objects(repo, remote, roots - {empty})
         if absent:
             raise MissingDataError(f"object '{min(absent)}' is no longer at the data remote")
-        archive = image_in(job.stage, Snapshot(self._odb, job.attributes))
+        archive = image_in(job.stage, Snapshot(odb, job.attributes))
         named = {file.entry: file.source for file in job.code} | {part.entry: part.full_path for part in inputs}
         named |= {entry: path for path, entry in archive.items()}
-        paths = {oid: path for entry, root in named.items() for path, oid in files_below(self._odb, entry, root)}
+        paths = {oid: path for entry, root in named.items() for path, oid in files_below(odb, entry, root)}
         pointers = read_pointers(repo.git, paths)
         wanted = [(paths[oid], pointer.manifest) for oid, pointer in pointers.items()]
         missing = fetch_versions(repo, wanted, remotes=[remote], progress=False)
@@ -259,10 +326,9 @@ class Bench:
             raise MissingDataError(f"content of '{os.fsdecode(path)}' cannot be fetched: {reason}")
 
 
-def _clear(images: Sandboxes, odb: GitOdb, workspaces: Workspaces, place: Path) -> None:
-    images.close()
-    odb.close()
-    workspaces.close()
+def _clear(rooms: dict[Path, _Room], place: Path) -> None:
+    for room in rooms.values():
+        room.close()
     remove_tree(place)
 
 

@@ -20,27 +20,22 @@ import re
 import secrets
 import shutil
 import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Self
 
 from gitml.errors import CorruptError, GitmlError, UserError
 from gitml.oid import Oid
 from gitml.pipeline.code import CodeFile
+from gitml.pipeline.contents import STAMP, Cached, Content, Contents, content_of
 from gitml.pipeline.datum import DatumInput
+from gitml.pipeline.removal import remove_tree
 from gitml.provenance.codec import printable
-from gitml.store.content import SMALL, read_content
-from gitml.store.odb import Kind, ObjectReader
-from gitml.store.pointer import is_pointer, parse_pointer
+from gitml.store.odb import ObjectReader
 from gitml.store.tree import MODE_EXECUTABLE, MODE_GITLINK, MODE_LINK, Entry, Snapshot, empty_tree
-
-STAMP = 946_684_800
-"""Modification time of every placed file, in seconds: 2000-01-01, late enough for zip."""
 
 _FICLONE = 0x40049409
 _SHELL_SAFE = re.compile(rb"[A-Za-z0-9_./@%+=,-]+")
@@ -52,44 +47,6 @@ class WorkspaceError(UserError):
 
 class DiskError(GitmlError):
     """The machine cannot hold a workspace: disk full, no permission, path too long."""
-
-
-@runtime_checkable
-class StreamingReader(Protocol):
-    """A reader that can give an object in pieces, as `GitOdb` does."""
-
-    def open(self, oid: Oid) -> AbstractContextManager[tuple[Kind, int, Iterator[bytes]]]:
-        """Kind, size and content in pieces; raise `MissingObjectError`."""
-        ...
-
-
-@dataclass(slots=True)
-class _Cached:
-    """A content in the cache: its file, and how that file looks while nobody has written to it."""
-
-    path: Path
-    size: int
-    mode: int
-    inode: int
-    is_pointer: bool
-    users: int = 0
-
-    def intact(self) -> bool:
-        """Whether the content is what was put there."""
-        try:
-            now = self.path.lstat()
-        except OSError:
-            return False
-        return (now.st_ino, now.st_size, now.st_mtime_ns) == (self.inode, self.size, STAMP * 10**9)
-
-
-class Content(NamedTuple):
-    """The bytes of a file, in pieces that need not be asked for."""
-
-    pieces: Iterable[bytes]
-    size: int
-    is_pointer: bool
-    """Whether git has a pointer to them."""
 
 
 class _Placed(NamedTuple):
@@ -119,7 +76,7 @@ class Workspace:
     """Where the task saw `work`, if it was not there."""
     _placed: dict[bytes, "_Placed"] = field(default_factory=dict)
     """Every input file by its path below `pfs`."""
-    _linked: list[tuple[bytes, _Cached]] = field(default_factory=list)
+    _linked: list[tuple[bytes, Cached]] = field(default_factory=list)
     _emptied: dict[bytes, Entry] = field(default_factory=dict)
     """Input files that stand without their bytes, by path below `pfs`."""
 
@@ -155,7 +112,7 @@ class Workspace:
         """Paths below `/pfs` of inputs shared with other tasks that were written to meanwhile."""
         changed = [(path, cached) for path, cached in self._linked if not cached.intact()]
         for _, cached in changed:
-            self._owner.forget(cached)
+            self._owner.contents.forget(cached)
         return [path for path, _ in changed]
 
     def untouched(self, path: bytes) -> tuple[Entry, bool] | None:
@@ -197,7 +154,8 @@ class Workspace:
 
     def close(self) -> None:
         """Remove everything; what a task made unreadable too."""
-        self._owner.release(self._linked)
+        for _, cached in self._linked:
+            self._owner.contents.unuse(cached)
         self._linked = []
         remove_tree(self.top)
 
@@ -211,10 +169,7 @@ class Workspaces:
     def __init__(self, root: Path, odb: ObjectReader, *, cache_limit: int = 4 << 30) -> None:
         self.root = root
         self._odb = odb
-        self._cache: OrderedDict[tuple[Oid, bool], _Cached] = OrderedDict()
-        self._cache_limit = cache_limit
-        self._lock = threading.Lock()
-        self._filling: dict[tuple[Oid, bool], threading.Lock] = {}
+        self.contents = Contents(root / "cache", odb, cache_limit)
         self._numbers = itertools.count(1)
         # A task that outlived a killed runner still writes to its old path, which must not become another's.
         self._token = secrets.token_hex(4)
@@ -369,18 +324,18 @@ class Workspaces:
         with contextlib.suppress(FileExistsError):
             where.symlink_to(os.fsdecode(target))
 
-    def _place(self, where: Path, entry: Entry, *, private: bool = False) -> tuple[_Cached | None, bool]:
+    def _place(self, where: Path, entry: Entry, *, private: bool = False) -> tuple[Cached | None, bool]:
         """Put the content of `entry` at `where`.
 
         Give the cache entry if the two share their bytes, and whether the content is behind a pointer.
         """
         where.parent.mkdir(parents=True, exist_ok=True)
         executable = entry.mode == MODE_EXECUTABLE
-        small = None if (entry.oid, executable) in self._cache else self._read_small(entry.oid)
+        small = self.contents.small(entry.oid, executable)
         if small is not None:
             _write_small(where, small, executable=executable)
             return None, False
-        cached = self._cached(entry.oid, executable)
+        cached = self.contents.use(entry.oid, executable)
         shared = False
         try:
             if os.path.lexists(where):
@@ -389,9 +344,9 @@ class Workspaces:
             return (cached if shared else None), cached.is_pointer
         finally:
             if not shared:
-                self._unuse(cached)
+                self.contents.unuse(cached)
 
-    def _share(self, cached: _Cached, where: Path, *, private: bool) -> bool:
+    def _share(self, cached: Cached, where: Path, *, private: bool) -> bool:
         """Clone, link or copy a cached file; True if it is a link."""
         if self._clones:
             try:
@@ -412,121 +367,9 @@ class Workspaces:
         os.utime(where, (STAMP, STAMP))
         return False
 
-    def _read_small(self, oid: Oid) -> bytes | None:
-        """A small plain blob; None if the content is large or behind a pointer."""
-        if isinstance(self._odb, StreamingReader):
-            with self._odb.open(oid) as (kind, size, pieces):
-                _check_blob(oid, kind)
-                data = b"".join(pieces) if size < SMALL else None
-        else:
-            kind, whole = self._odb.read(oid)
-            _check_blob(oid, kind)
-            data = whole if len(whole) < SMALL else None
-        return None if data is None or is_pointer(data) else data
-
-    def _cached(self, oid: Oid, executable: bool) -> _Cached:
-        """The cache entry of a large content, filled if need be, marked as used."""
-        key = (oid, executable)
-        with self._lock:
-            filling = self._filling.setdefault(key, threading.Lock())
-        with filling:
-            with self._lock:
-                known = self._cache.get(key)
-                if known is not None and known.intact():
-                    self._cache.move_to_end(key)
-                    known.users += 1
-                    return known
-            made = self._fill(oid, executable)
-            made.users = 1
-            with self._lock:
-                self._cache[key] = made
-                self._evict()
-            return made
-
-    def _fill(self, oid: Oid, executable: bool) -> _Cached:
-        path = self.root / "cache" / (f"{oid}-x" if executable else f"{oid}")
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            with self.content(oid) as found:
-                file.writelines(found.pieces)
-            mode = 0o555 if executable else 0o444
-            os.fchmod(file.fileno(), mode)
-        os.utime(partial, (STAMP, STAMP))
-        partial.replace(path)
-        made = path.lstat()
-        return _Cached(path, made.st_size, mode, made.st_ino, found.is_pointer)
-
     def content(self, oid: Oid) -> AbstractContextManager[Content]:
         """The content of a blob, or of the file it points to if it is a pointer."""
         return content_of(oid, self._odb)
-
-    def _evict(self) -> None:
-        """Drop least recently used contents that no task uses, above the limit. The lock is held."""
-        total = sum(cached.size for cached in self._cache.values())
-        for key in [key for key, cached in self._cache.items() if cached.users == 0]:
-            if total <= self._cache_limit:
-                return
-            dropped = self._cache.pop(key)
-            total -= dropped.size
-            dropped.path.unlink(missing_ok=True)
-
-    def _unuse(self, cached: _Cached) -> None:
-        with self._lock:
-            cached.users -= 1
-            self._evict()
-
-    def release(self, linked: Iterable[tuple[bytes, _Cached]]) -> None:
-        """A task is done with the contents it shared."""
-        for _, cached in linked:
-            self._unuse(cached)
-
-    def forget(self, cached: _Cached) -> None:
-        """A content was written to: the next task gets a new one."""
-        with self._lock:
-            for key in [key for key, value in self._cache.items() if value is cached]:
-                del self._cache[key]
-
-
-@contextmanager
-def content_of(oid: Oid, odb: ObjectReader) -> Iterator[Content]:
-    """The content of a blob, or of the file it points to if it is a pointer; raise what reading objects raises."""
-    if isinstance(odb, StreamingReader):
-        with odb.open(oid) as (_, size, pieces):
-            if size >= SMALL:
-                yield Content(pieces, size, False)
-                return
-            data = b"".join(pieces)
-    else:
-        data = odb.read(oid)[1]
-    if is_pointer(data):
-        pointer = parse_pointer(data)
-        yield Content(read_content(pointer, odb), pointer.size, True)
-    else:
-        yield Content([data], len(data), False)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all below it, also where modes forbid it. Nothing there is fine.
-
-    What still resists (an immutable file, a busy mount) stays behind: a finished task does not fail for it.
-    """
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except OSError:
-        _open_up(path)
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _open_up(directory: Path) -> None:
-    """Make every directory below `directory` ours to empty; links are not followed."""
-    with contextlib.suppress(OSError):
-        directory.chmod(0o700)
-        with os.scandir(directory) as entries:
-            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for path in inner:
-            _open_up(path)
 
 
 @contextmanager
@@ -602,11 +445,6 @@ def _checked_mode(path: bytes, entry: Entry) -> Entry:
             hint="commit the files themselves, or leave the submodule out of the input",
         )
     return entry
-
-
-def _check_blob(oid: Oid, kind: Kind) -> None:
-    if kind != "blob":
-        raise CorruptError(f"object {oid} is a {kind}, expected a blob")
 
 
 def _check_link(path: bytes, target: bytes, name: str) -> None:

@@ -9,7 +9,7 @@ IEEE TPDS 31(9), 2020. Safetensors: https://github.com/huggingface/safetensors#f
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 MIN_CHUNK = 64 * 1024
@@ -30,8 +30,8 @@ MAX_HEADER = 4 * 1024 * 1024
 _MAX_DIGITS = 18
 
 
-_BLOCK = 2 * MAX_CHUNK
-"""Bytes that are collected before they are cut: what is left of a block is copied once more, with the next."""
+_BLOCK = 4 * MAX_CHUNK
+"""Bytes that are collected before they are cut. Where a piece is as long, only what lies around its ends is copied."""
 
 
 class Chunker:
@@ -43,7 +43,10 @@ class Chunker:
         self._fastcdc = FastCDC(
             AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, normalized_chunking=NORMALISATION, seed=0
         )
+        self._rest = memoryview(b"")
+        """What follows the last cut and was too short to be cut."""
         self._pieces: list[memoryview] = []
+        """What came after it."""
         self._held = 0
         self._wanted = _BLOCK
         self._offset = 0
@@ -65,24 +68,48 @@ class Chunker:
         return self._cut(ended=True)
 
     def _cut(self, *, ended: bool) -> Iterator[memoryview]:
-        block = self._pieces[0] if len(self._pieces) == 1 else memoryview(b"".join(self._pieces))
+        if self._boundaries is None or len(self._pieces) > 1:  # many must be joined, so it costs little to join all
+            block, self._rest = _joined([self._rest, *self._pieces]), memoryview(b"")
+        else:
+            block = _joined(self._pieces)
+        self._pieces, self._held, self._wanted = [], 0, _BLOCK
         if self._boundaries is None:
             self._boundaries = tensor_boundaries(block, ended=ended)
-        if self._boundaries is None:
-            # a header is longer than a block
-            self._pieces, self._wanted = [block], 2 * len(block)
-            return
+            if self._boundaries is None:
+                # a header is longer than a block
+                self._rest, self._wanted = block, len(block)
+                return
+        if len(self._rest):
+            # the chunks that begin in the rest, of which the last ends in the block
+            ends = _joined([self._rest, block[:MAX_CHUNK]])
+            at = 0
+            for chunk in self._chunks(ends, ended=ended and len(block) <= MAX_CHUNK):
+                at += len(chunk)
+                yield chunk
+                if at >= len(self._rest):
+                    break
+            if at < len(self._rest):  # there is not enough yet
+                self._rest = _joined([ends[at:], block[MAX_CHUNK:]])
+                return
+            block = block[at - len(self._rest) :]
+        at = 0
+        for chunk in self._chunks(block, ended=ended):
+            at += len(chunk)
+            yield chunk
+        self._rest = block[at:]
+
+    def _chunks(self, block: memoryview, *, ended: bool) -> Iterator[memoryview]:
+        """The chunks that `block` begins with: those that are certain, all if the content ends with it."""
         at = 0
         while at < len(block):
             limit = self._next_limit()
             if len(block) - at < limit and not ended:
-                break
+                return
             window = block[at : at + limit]
             chunk = window[: next(iter(self._fastcdc.cut_buf(window))).length]
             at += len(chunk)
             self._offset += len(chunk)
             yield chunk
-        self._pieces, self._held, self._wanted = [block[at:]], len(block) - at, _BLOCK
 
     def _next_limit(self) -> int:
         """Bytes from the last cut to the latest possible next one."""
@@ -91,6 +118,12 @@ class Chunker:
         if at == len(self._boundaries):
             return MAX_CHUNK
         return min(MAX_CHUNK, self._boundaries[at] - self._offset)
+
+
+def _joined(pieces: Sequence[memoryview]) -> memoryview:
+    """All bytes of `pieces` in one place; copied only if there are several."""
+    there = [piece for piece in pieces if len(piece)]
+    return there[0] if len(there) == 1 else memoryview(b"".join(there))
 
 
 def tensor_boundaries(head: bytes | bytearray | memoryview, *, ended: bool) -> list[int] | None:

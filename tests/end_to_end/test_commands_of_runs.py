@@ -127,6 +127,18 @@ def test_retry_runs_recovered_datums_again(project: Project) -> None:
     assert project.is_clean()
 
 
+def test_a_program_that_is_missing_is_told_although_the_error_command_recovers(project: Project) -> None:
+    pipeline = json.loads(json.dumps(TWO_STAGES))
+    pipeline["stages"][1]["transform"] = {"cmd": ["no-such-program"], "err_cmd": ["true"]}
+    project.write("pipeline.json", json.dumps(pipeline))
+    project.commit("breaks", wait=False)
+    said = project.ml("run")
+    assert "2 recovered" in said.stdout
+    told = "inference: datums are recovered, but command 'no-such-program' is not found; git ml retry inference"
+    assert said.stderr.count(told) == 1
+    assert not (project.path / "inference").exists()
+
+
 def test_stop_from_another_terminal_and_resume(project: Project) -> None:
     gate = project.path.parent / "gate"
     project.write("predict.sh", f"grep -q x pfs/input/* || while [ ! -e '{gate}' ]; do sleep 0.05; done\n"

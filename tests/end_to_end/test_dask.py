@@ -11,7 +11,9 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
+import yaml
 
+from gitml.pipeline.limits import size_below
 from tests.cluster import Cluster, cluster
 from tests.end_to_end.project import Project
 
@@ -131,7 +133,7 @@ def test_a_run_on_a_cluster_gives_what_a_run_here_gives(workers: Cluster, tmp_pa
     workers.wait()
     running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
     place = workers.directory / f"worker-{doomed}" / "scratch"
-    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/tasks/tasks/*")), 300)
+    here.until(lambda: running.poll() is not None or any(place.glob("*/*/gitml/*/*/*/*/tasks/*")), 300)
     assert running.poll() is None, "the worker was to die in the middle"
     workers.kill(doomed)
     out, err = running.communicate(timeout=300 + DATUMS)
@@ -235,6 +237,76 @@ def test_what_kills_workers_fails_alone_and_a_scheduler_that_ends_is_said(tmp_pa
         here.until(lambda: not _sleeping(), 300)
 
 
+def settings(**values: str) -> dict[str, str]:
+    """What sets variables below `ml` of git's configuration for a process."""
+    found = {"GIT_CONFIG_COUNT": str(len(values))}
+    for number, (name, value) in enumerate(values.items()):
+        found |= {f"GIT_CONFIG_KEY_{number}": f"ml.{name}", f"GIT_CONFIG_VALUE_{number}": value}
+    return found
+
+
+def test_workers_keep_no_more_than_they_may(tmp_path: Path) -> None:
+    script = "cat pfs/input/* pfs/model/weights.bin | cksum > pfs/out/$(ls pfs/input)"
+    both = [{"pfs": {"repo": "input", "glob": "/*"}}, {"pfs": {"repo": "model", "glob": "/"}}]
+    shared = tmp_path / "shared"
+    # less than one batch brings
+    with cluster(tmp_path / "cluster", 3, **settings(workerDir=str(shared), workerCache="100k")) as own:
+        here = project(tmp_path, {"input": {"cross": both}}, own.address, **{"code/up.sh": script})
+        for number in range(20):
+            here.write(f"input/{number}", f"{number}\n")
+        here.write("model/weights.bin", os.urandom(200_000))
+        here.ml("track", "model/**")
+        here.commit(wait=False)
+        own.wait()
+        running = subprocess.Popen(["git-ml", "run"], cwd=here.path, env=here.environment(), stdout=PIPE, stderr=PIPE)
+        here.until(lambda: running.poll() is not None or any(shared.glob("*/cache/*/sha1.git/objects/pack/*")), 300)
+        assert running.poll() is None, "a worker was to die in the middle"
+        own.kill(0)
+        out, err = running.communicate(timeout=300)
+        assert running.returncode == 0, (out, err)
+        assert b"20 datums run" in out
+        left = [path for path in shared.glob("*/cache/*") if path.is_dir()]
+        assert sum(size_below(path)[0] for path in left) <= 100 << 10
+    computed = here.head("HEAD:up")
+    here.ml("run", "up", "--force", "--executor", "local")
+    assert here.head("HEAD:up") == computed
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("much", "cannot read the setting 'ml.workerCache': bad numeric config value 'much'"),
+        ("-1", "the setting 'ml.workerCache' is less than 0"),
+    ],
+)
+def test_a_setting_of_a_worker_that_means_nothing_is_said(tmp_path: Path, value: str, said: str) -> None:
+    with cluster(tmp_path / "cluster", 1, **settings(workerCache=value)) as own:
+        here = project(tmp_path, {}, own.address, **{"code/up.sh": "cp pfs/input/* pfs/out"})
+        here.write("input/a", "a")
+        here.commit(wait=False)
+        done = here.ml("run", check=False)
+        assert own.said("worker-0").count("Compute Failed") == 3, "tried twice more"
+    assert done.returncode == 2
+    assert f"worker on '{os.uname().nodename}': {said}" in done.stderr
+
+
+def test_what_the_page_starts_is_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "dask.md").read_text()
+    shown = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    spec = yaml.safe_load(shown[1])["spec"]
+    started = [container["args"] for side in ("worker", "scheduler") for container in spec[side]["spec"]["containers"]]
+    started += [line.split("#")[0].split()[1:] for line in page.splitlines() if re.match(r"\$ (dask|python -m) ", line)]
+    assert {tuple(words[:2]) for words in started} >= {("dask", "worker"), ("dask", "scheduler"), ("python", "-m")}
+    for words in started:
+        command = words[: 3 if words[0] == "python" else 2]
+        # a program that asks for what it lacks says so before it explains itself
+        told = subprocess.run([*command, "--help"], capture_output=True, check=True, text=True).stdout
+        assert [word for word in words if word.startswith("--") and f"{word} " not in told] == []
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(code, "dask.md", "exec")
+
+
 WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"ml.daskScheduler": ""}, "there is no Dask scheduler to give tasks to; git config ml.daskScheduler"),
     ({"ml.dataRemote": None}, "workers get their inputs from a data remote, and none is set; git config"),
@@ -242,6 +314,41 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"ml.daskScheduler": "none.json"}, "there is no scheduler file 'none.json'"),
     ({"remote.store.url": "https://me:word@host/x"}, "the address of 'store' holds a password, which is not sent"),
 ]
+
+
+PLACES: list[tuple[dict[str, str], str]] = [
+    ({}, "local"),
+    ({"setting": "dask"}, "dask"),
+    ({"setting": "dask", "pipeline": "local"}, "local"),
+    ({"setting": "local", "pipeline": "dask"}, "dask"),
+    ({"pipeline": "local", "defaults": "dask"}, "dask"),
+    ({"defaults": "dask", "stage": "local"}, "local"),
+    ({"defaults": "local", "stage": "dask"}, "dask"),
+    ({"setting": "local", "pipeline": "local", "stage": "local", "option": "dask"}, "dask"),
+    ({"setting": "dask", "pipeline": "dask", "stage": "dask", "option": "local"}, "local"),
+]
+
+
+def test_what_says_where_stages_are_computed(tmp_path: Path) -> None:
+    here = project(tmp_path, {}, "", **{"code/up.sh": "cp pfs/input/* pfs/out"})
+    here.write("input/a", "a")
+    stage = json.loads(here.read("pipeline.json"))["stages"][0]
+    for said, expected in PLACES:
+        whole: dict[str, Any] = {"stages": [{**stage, **({"executor": said["stage"]} if "stage" in said else {})}]}
+        if "pipeline" in said:
+            whole["executor"] = said["pipeline"]
+        if "defaults" in said:
+            whole["defaults"] = {"executor": said["defaults"]}
+        here.write("pipeline.json", json.dumps(whole))
+        here.git("add", "-A")
+        here.git("commit", "-q", "--allow-empty", "-m", "one")
+        here.git("config", "ml.executor", said.get("setting", ""))
+        if "setting" not in said:
+            here.git("config", "--unset", "ml.executor")
+        option = ["--executor", said["option"]] if "option" in said else []
+        done = here.ml("run", "--force", "up", *option, check=False)
+        asked = "there is no Dask scheduler to give tasks to" in done.stderr
+        assert ("dask" if asked else "local", done.returncode) == (expected, 2 if asked else 0), (said, done.stderr)
 
 
 def test_what_is_missing_is_said_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

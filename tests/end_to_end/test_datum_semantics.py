@@ -54,6 +54,20 @@ def test_failed_and_recovered_datums(tmp_path: Path) -> None:
     assert project.states() == {"out": "fresh"}
 
 
+def test_another_error_command_is_another_stage(tmp_path: Path) -> None:
+    """The counts are those of Pachyderm's TestPipelineErrorHandling: nothing is skipped, also not what succeeded."""
+    project = project_with(tmp_path / "project", "grep good pfs/data/*; cp pfs/data/* pfs/out", "grep fair pfs/data/*")
+    for name, text in {"1": "good", "2": "bad", "3": "fair"}.items():
+        project.write(f"data/file{name}", text)
+    project.git("config", "ml.auto", "false")
+    project.commit("three files")
+    assert counts(project) == (2, 0, 1, 1)
+    project.write("pipeline.json", project.read("pipeline.json").replace('"grep fair pfs/data/*"', '"true"'))
+    project.commit("an error command that never fails")
+    assert counts(project) == (3, 0, 2, 0)
+    assert [path.name for path in (project.path / "out").iterdir()] == ["file1"]
+
+
 def test_outputs_of_datums_that_went_are_gone_and_may_be_another_datums(tmp_path: Path) -> None:
     project = project_with(tmp_path / "project", 'cp "$data" "pfs/out/$(cat "$data")"; mkdir pfs/out/empty')
     project.write("data/a", "x")

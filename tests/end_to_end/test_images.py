@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError
 from tests.end_to_end.project import small_project
 from tests.engine import FakeEngine
 from tests.images import Member, configuration, digest, layer, oci, write_tar
+from tests.sandboxes import require_bubblewrap
 
 APPLETS = ("sh", "cat", "id", "ls", "env", "touch", "wc", "sleep", "cp", "head", "stat")
 SETTINGS: dict[str, Any] = {
@@ -30,10 +30,7 @@ PASSWD = "root:x:0:0::/root:/bin/sh\nworker:x:1234:567::/home/worker:/bin/sh\n"
 @pytest.fixture(scope="module")
 def busybox() -> bytes:
     """A shell and its tools in one static program."""
-    try:
-        Bubblewrap(hidden=[], shown=[], network=False)
-    except BubblewrapError as error:
-        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    require_bubblewrap()
     for name in ("busybox", "busybox.static"):
         program = shutil.which(name)
         if (

@@ -27,7 +27,7 @@ def test_specifications_of_pachyderm(
     project = Project(repo)
     project.write("spec/edges.json", json.dumps(EDGES))
     project.write("spec/count.json", json.dumps(COUNT))
-    project.write("spec/edges.sh", "for f in /pfs/images/*; do wc -c < $f > /pfs/out/${f##*/}; done\n")
+    project.write("spec/edges.sh", "for f in pfs/images/*; do wc -c < $f > pfs/out/${f##*/}; done\n")
     project.write("images/a", "abc")
     project.write("images/b", "abcd")
     own = '{"stages": [{"pipeline": {"name": "own"}, "transform": {"cmd": ["touch", "/pfs/out/x"]}}]}\n'

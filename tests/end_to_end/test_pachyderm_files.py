@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.end_to_end.project import small_project
+from tests.sandboxes import require_bubblewrap
 
 STREAM = """{
   "pipeline": {"name": "edges", "project": {"name": "video"}},
@@ -40,6 +41,7 @@ LIST = """[{"pipeline": {"name": "named"}, "transform": {"image": "acme/tools:1"
 
 
 def test_files_written_for_pachyderm_run_as_they_are(tmp_path: Path) -> None:
+    require_bubblewrap()
     project = small_project(
         tmp_path / "project",
         {
@@ -80,6 +82,7 @@ def test_files_written_for_pachyderm_run_as_they_are(tmp_path: Path) -> None:
 
 
 def test_results_on_a_branch_of_their_own_are_put_off(tmp_path: Path) -> None:
+    require_bubblewrap()
     project = small_project(
         tmp_path / "project", {"stages": ["edges/*.json"], "images": {"x:1": {"code": {"/": "edges/bin"}}}}
     )

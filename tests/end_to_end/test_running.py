@@ -126,11 +126,11 @@ PYTHON_BATCH = """
 import pathlib, subprocess
 while True:
     subprocess.run(["pachctl", "next", "datum"], check=True)
-    env = dict(line.split("=", 1) for line in pathlib.Path("/pfs/.env").read_text().splitlines())
+    env = dict(line.split("=", 1) for line in pathlib.Path("pfs/.env").read_text().splitlines())
     source = pathlib.Path(env["input"])
-    assert [path.name for path in pathlib.Path("/pfs/input").iterdir()] == [source.name]
+    assert [path.name for path in pathlib.Path("pfs/input").iterdir()] == [source.name]
     assert "PACH_DATUM_ID" in env
-    (pathlib.Path("/pfs/out") / source.name).write_text(source.read_text().upper())
+    (pathlib.Path("pfs/out") / source.name).write_text(source.read_text().upper())
     print("did", source.name, flush=True)
 """
 

@@ -85,6 +85,14 @@ def test_the_hook_passes_over_and_still_sees_what_comes_next(settled: Project) -
     assert settled.states() == {"model": "fresh", "inference": "fresh"}
 
 
+def test_after_a_run_in_the_foreground_nothing_needs_to_be_evaluated(settled: Project) -> None:
+    settled.write("input/x.csv", "changed\n")
+    quietly(settled)
+    assert not passes_over(settled)
+    settled.ml("run")
+    assert passes_over(settled)
+
+
 def test_a_result_that_is_not_there_for_all_is_looked_at(settled: Project) -> None:
     settled.write("input/x.csv", "changed\n")
     quietly(settled)

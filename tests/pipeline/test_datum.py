@@ -54,6 +54,16 @@ def test_a_union_is_one_after_the_other(tree: MakeTree, make_stage: MakeStage, p
     assert labels(make_stage("s", input=node), tree(FILES)) == ["b/p", "b/q", "a/1", "a/2"]
 
 
+def test_what_several_branches_of_a_union_give_is_one_datum(
+    tree: MakeTree, make_stage: MakeStage, pfs_input: MakeInput
+) -> None:
+    every, one = pfs_input("in", "/*", path="a"), pfs_input("in", "/1", path="a")
+    node = UnionInput(inputs=(every, one, pfs_input("in", "/p", path="b")))
+    assert labels(make_stage("s", input=node), tree(FILES)) == ["a/1", "a/2", "b/p"]
+    other = UnionInput(inputs=(every, pfs_input("other", "/1", path="a")))
+    assert labels(make_stage("s", input=other), tree(FILES)) == ["a/1", "a/2", "a/1"], "under another name"
+
+
 def test_unions_and_crosses_nest(tree: MakeTree, make_stage: MakeStage, pfs_input: MakeInput) -> None:
     either = UnionInput(inputs=(pfs_input("b", "/p"), pfs_input("a", "/1")))
     node = CrossInput(inputs=(pfs_input("model", "/"), either))

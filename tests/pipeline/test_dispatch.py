@@ -6,26 +6,28 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
 from gitml.git.data import HEADS
-from gitml.git.exchange import Exchange, is_done
+from gitml.git.exchange import Exchange, ExchangeError, is_done, push_refs
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.dispatch import Cluster, DaskExecutor, Sizer, attribute_tree, prepare, shown_address, under_way
 from gitml.pipeline.executor import ExecutorError, Task, Work
-from gitml.pipeline.parcel import PROTOCOL, Job, Order
+from gitml.pipeline.limits import size_below
+from gitml.pipeline.parcel import PROTOCOL, Job, Order, pack
 from gitml.pipeline.plan import evaluate_stage
-from gitml.pipeline.sandbox import choose_sandbox
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.worker import Bench, WorkError, work
@@ -33,6 +35,7 @@ from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot
 from tests.conftest import run_git
 from tests.images import Member, layer, oci, write_tar
+from tests.sandboxes import require_bubblewrap
 
 
 def test_batches_grow_to_what_takes_some_seconds_and_leave_work_for_everybody() -> None:
@@ -230,9 +233,11 @@ def test_a_worker_fetches_what_it_needs_and_pushes_what_it_made(
     monkeypatch.setenv("PATH", os.defpath)
     with Bench(tmp_path / "bench", submitter.repo.format, secrets) as bench:
         first = bench.perform(submitter.job, submitter.orders[1:], submitter.stop)
+        # a git that waits would keep files on the disk when another process removes the cache
+        assert not [line for line in _commands() if os.fsencode(tmp_path / "bench") in line]
     assert [(done.state, done.status) for done in first.done] == [("success", 0), ("failed", 3)]
     assert first.data is not None
-    cache = GitOdb(Repository.discover(next(tmp_path.glob("bench/*.git"))).git, submitter.repo.format)
+    cache = GitOdb(Repository.discover(next(tmp_path.glob("bench/cache/*/*.git"))).git, submitter.repo.format)
     assert not cache.has(submitter.orders[0].datum.inputs[0].entry.oid)
     with Bench(tmp_path / "bench", submitter.repo.format, secrets) as bench:
         second = bench.perform(submitter.job, submitter.orders[:1], submitter.stop)
@@ -279,11 +284,95 @@ def test_a_worker_fetches_what_it_needs_and_pushes_what_it_made(
     assert "other/b.bin/manifest" in paths
 
 
+def _commands() -> Iterator[bytes]:
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield place.read_bytes()
+
+
 def _foreign(submitter: _Submitter) -> list[Order]:
     """A task whose input no worker has."""
     order = submitter.orders[0]
     part = order.datum.inputs[0]._replace(entry=Entry(MODE_FILE, Oid(b"\1" * 20)))
     return [Order(order.key, Datum((part,)))]
+
+
+def test_a_ref_that_another_worker_pushes_at_the_same_time_is_waited_for(repo: Path) -> None:
+    run_git(repo.parent, "init", "-q", "--bare", "data.git")
+    run_git(repo, "remote", "add", "data", "../data.git")
+    run_git(repo, "commit", "-q", "--allow-empty", "-m", "one")
+    lock = repo.parent / "data.git" / "refs" / "ml" / "data" / "x.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    here = Repository.discover(repo)
+    with pytest.raises(ExchangeError, match=r"cannot push to 'data': .*failed to update ref"):
+        push_refs(here, "data", ["HEAD:refs/ml/data/x"])
+    other = threading.Timer(0.1, lock.unlink)
+    other.start()
+    push_refs(here, "data", ["HEAD:refs/ml/data/x"])
+    other.join()
+    assert run_git(repo.parent / "data.git", "rev-parse", "refs/ml/data/x") == run_git(repo, "rev-parse", "HEAD")
+
+
+PROCESS = """
+import sys, threading
+from pathlib import Path
+from gitml.oid import ObjectFormat
+from gitml.pipeline.parcel import Job, unpack
+from gitml.pipeline.worker import Bench
+top, limit, turn = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+job = unpack((top / "job").read_bytes(), Job)
+orders = unpack((top / "orders").read_bytes(), tuple)
+with Bench(top / "bench", ObjectFormat.named(job.object_format), top / "secrets", limit) as it:
+    for number in range(3):
+        done = it.perform(job, [orders[(number + turn) % 3]], threading.Event()).done[0]
+        print(done.key, done.state, done.tree, flush=True)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 350_000])  # less than any batch takes; a batch or two
+def test_processes_that_share_a_small_cache_do_what_others_do(
+    submitter: _Submitter, tmp_path: Path, limit: int
+) -> None:
+    (tmp_path / "secrets" / "service").mkdir(parents=True)
+    (tmp_path / "secrets" / "service" / "token").write_text("topsecret")
+    (tmp_path / "job").write_bytes(pack(submitter.job))
+    (tmp_path / "orders").write_bytes(pack(tuple(submitter.orders)))
+    with Bench(tmp_path / "another", submitter.repo.format, tmp_path / "secrets") as bench:
+        alone = bench.perform(submitter.job, submitter.orders, submitter.stop)
+    expected = sorted(f"{done.key} {done.state} {done.tree}" for done in alone.done)
+
+    command = [sys.executable, "-c", PROCESS, str(tmp_path), str(limit)]
+    processes = [subprocess.Popen([*command, str(turn)], stdout=PIPE, stderr=PIPE, text=True) for turn in range(3)]
+    doomed = subprocess.Popen([*command, "0"], stdout=PIPE, stderr=PIPE)
+    assert doomed.stdout is not None
+    doomed.stdout.readline()  # it is at the second batch then
+    doomed.kill()
+    doomed.communicate()
+    for process in processes:
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, ""), err
+        assert sorted(out.splitlines()) == expected
+    with Bench(tmp_path / "bench", submitter.repo.format, tmp_path / "secrets", limit):
+        assert sum(size_below(place)[0] for place in (tmp_path / "bench" / "cache").iterdir()) <= limit
+        assert len(list((tmp_path / "bench" / "work").iterdir())) == 1
+
+
+@pytest.mark.parametrize("limit", [0, 350_000])
+def test_threads_of_one_process_change_caches_one_by_one(submitter: _Submitter, tmp_path: Path, limit: int) -> None:
+    (tmp_path / "secrets" / "service").mkdir(parents=True)
+    (tmp_path / "secrets" / "service" / "token").write_text("topsecret")
+    with (
+        Bench(tmp_path / "bench", submitter.repo.format, tmp_path / "secrets", limit) as bench,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        calls = [pool.submit(bench.perform, submitter.job, [order], submitter.stop) for order in submitter.orders * 2]
+        found = [call.result().done[0] for call in calls]
+        assert [done.state for done in found] == ["success", "success", "failed"] * 2
+        assert [done.tree for done in found[:3]] == [done.tree for done in found[3:]]
+        assert size_below(tmp_path / "bench" / "cache")[0] <= limit
+        # what was laid out from a cache goes with it
+        assert size_below(tmp_path / "bench" / "work")[0] <= limit
 
 
 IN_IMAGE = """
@@ -300,10 +389,7 @@ def test_an_image_goes_to_workers_with_the_inputs(tmp_path: Path) -> None:
     found = "" if program is None else subprocess.run(["ldd", program], capture_output=True, check=False, text=True)
     if program is None or "not a dynamic" not in str(found):
         pytest.skip("there is no static busybox here: apt install busybox-static")
-    try:
-        choose_sandbox("bwrap")
-    except BubblewrapError as error:
-        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    require_bubblewrap()
     content: list[Member] = [
         ("bin/", ""), ("bin/busybox", Path(program).read_bytes(), 0o755), ("bin/sh", "->busybox"),
         ("bin/cp", "->busybox"), ("etc/mark", "of the image"),

@@ -43,6 +43,14 @@ def test_a_join_matches_what_the_parentheses_match(tree: MakeTree) -> None:
     assert labels(node, tree(SIXTEEN)) == ["0/file-0.1100 × 1/file-1.1100", "0/file-0.1110 × 1/file-1.1110"]
 
 
+def test_a_join_of_directories(tree: MakeTree) -> None:
+    snapshot = tree({f"{repo}/dir-{a}{b}/file": "" for repo in "01" for a in "01" for b in "01"})
+    node = JoinInput(inputs=(pfs("0", "/dir-(?)(?)", join_on="$2"), pfs("1", "/dir-(?)(?)", join_on="$1")))
+    assert labels(node, snapshot) == [
+        f"0/dir-{a}{b} × 1/dir-{b}{c}" for b in "01" for a in "01" for c in "01"
+    ]  # fmt: skip
+
+
 def test_an_outer_join_keeps_the_side_that_has_no_match(tree: MakeTree) -> None:
     snapshot = tree({"a/x": "", "a/y": "", "b/y": "", "b/z": ""})
     left, right = pfs("a", "/(*)", join_on="$1"), pfs("b", "/(*)", join_on="$1")

@@ -47,6 +47,10 @@ class Known:
         self.calls.append("is_output")
         return oid in self.older or any(oid in outputs for outputs in self.by_key.values())
 
+    def is_made(self, stage_name: str, oid: Oid) -> bool:
+        self.calls.append("is_made")
+        return oid in self.older or any(oid in outputs for outputs in self.by_key.values())
+
     def rolled_back(self, stage_name: str, key: str, output: bytes) -> bool:
         self.calls.append("rolled_back")
         return key in self.back

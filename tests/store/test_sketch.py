@@ -1,12 +1,13 @@
 """Sketches: stable under small edits, spread evenly, and only where a delta can help."""
 
 import base64
+import random
 import zlib
 
 import numpy as np
 import pytest
 
-from gitml.store.sketch import SPAN, sketch
+from gitml.store.sketch import REPEATS, SAMPLES, SPAN, is_compressible, sketch
 from tests.store.samples import noise, table
 
 FLOATS = np.frombuffer(noise(1 << 20), "<u4") / 2**32
@@ -47,6 +48,29 @@ def test_text_and_tables_have_a_sketch(chunk: bytes) -> None:
 )
 def test_compressed_and_noisy_data_have_none(chunk: bytes) -> None:
     assert sketch(chunk) is None
+
+
+def by_sorting(chunk: bytes) -> bool:
+    """The rule as docs/format.md has it."""
+    stride = len(chunk) // SAMPLES | 1
+    samples = [chunk[at : at + 4] for at in range(0, len(chunk) - 3, stride)]
+    return (len(samples) - len(set(samples))) * REPEATS >= len(samples)
+
+
+def test_the_short_way_to_no_gives_the_same_whatever_came_before() -> None:
+    dice = random.Random(7)
+    answers = set()
+    for _ in range(300):
+        size = dice.choice([4, 5, 100, 8191, 8195, 16_383, 16_384, 40_000, 70_000])
+        chunk = bytearray(dice.randbytes(size))
+        for _ in range(dice.choice([0, size // 300, size // 256, size // 200, size // 20])):
+            at, source = dice.randrange(size), dice.randrange(size)
+            chunk[at : at + 4] = chunk[source : source + 4]
+        del chunk[size:]
+        answer = is_compressible(bytes(chunk))
+        assert answer == by_sorting(bytes(chunk))
+        answers.add(answer)
+    assert answers == {True, False}
 
 
 def test_most_small_edits_keep_the_sketch() -> None:

@@ -7,36 +7,20 @@ import json
 import posixpath
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.foreign.findings import Imported, Kind, Present, Taken
 from gitml.pipeline.foreign.standins import stand_in
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError, quoted
-from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, camel
+from gitml.pipeline.spec.fields import OBJECTS, Disposition
 from gitml.pipeline.spec.template import ENDING
+from gitml.pipeline.spec.walk import EMPTY, SPELLED, Met, fields_met, refused_for_good
 
-_EMPTY: tuple[object, ...] = (None, False, 0, "", [])
-_SPELLED: Mapping[str, Mapping[str, str]] = {
-    name: {camel(known): known for known in fields} | {known: known for known in fields}
-    for name, fields in OBJECTS.items()
-}
 _CODE = "/code"
 """Where a `build` of 1.x is mounted; Pachyderm had it in /pfs/source, which belongs to inputs here."""
 _METHODS = {"map": "BLOCK", "reduce": "FILE", "global": "REPO"}
 """Names of `method` in 1.x, and the unit that each stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Met:
-    """A field that a specification sets."""
-
-    field: Field | None
-    """None: nobody knows it."""
-    key: str
-    value: Any
-    place: Place
 
 
 def import_pachyderm(
@@ -45,8 +29,9 @@ def import_pachyderm(
     """What becomes of specification files, by repository path; of a template its value, with these arguments.
 
     A file whose specifications gitml reads as they are is listed. From a file with fields of 1.x each specification is
-    converted. A specification with what cannot be done here is refused, and with it a file that is taken whole or not.
-    Raise `SpecError` for a file that cannot be read.
+    converted. A specification with what cannot be done here is refused: a listed file stays what it is, and whoever
+    reads it leaves that stage out. An error refuses a listed file as a whole. Raise `SpecError` for a file that cannot
+    be read.
     """
     result = Imported()
     names = dict(present.stages)
@@ -59,13 +44,14 @@ def import_pachyderm(
         if isinstance(item, str) and item in present.listed:
             result.say(Kind.IGNORED, file, "it is listed in pipeline.json already")
             continue
-        old = any(_is_old(each) for spec, place in found for each in _met(spec, "stage", place))
-        taken = [(spec, place) for spec, place in found if _acceptable(spec, place, names, result)]
-        if len(taken) < len(found) and not old and taken:
-            for spec, _ in taken:
+        old = any(_is_old(each) for spec, place in found for each in fields_met(spec, "stage", place))
+        sound = [(spec, place) for spec, place in found if _acceptable(spec, place, names, result)]
+        if len(sound) < len(found) and not old and sound:
+            for spec, _ in sound:
                 del names[stage_name(spec)]
             result.say(Kind.REFUSED, file, "not listed, because of what was refused in it: split it")
             continue
+        taken = [(spec, place) for spec, place in sound if not _say_left_out(spec, place, names, old, result)]
         for spec, place in taken:
             canonical = _canonical(spec, "stage")
             if old:
@@ -74,7 +60,7 @@ def import_pachyderm(
             result.stages.append(Taken(name=stage_name(spec), source=file, converted=old))
             _say_ignored(spec, place, result)
             specs.append((file, canonical, place))
-        if taken and not old:
+        if sound and not old:
             result.entries.append(item)
     for _, spec, place in specs:
         _say_missing(spec, place, names, present, result)
@@ -113,38 +99,16 @@ def _within(project: str, name: str) -> str:
     return f"{project}/{name}" if project else name
 
 
-def _met(value: object, name: str, place: Place) -> Iterator[_Met]:
-    """Every field below `value`, the object called `name` in the table, that is set to anything."""
-    if not isinstance(value, Mapping):
-        return
-    for key, inner in value.items():
-        if key == "$schema" or inner in _EMPTY:
-            continue
-        known = _SPELLED[name].get(key)
-        field = OBJECTS[name][known] if known is not None else None
-        if field is not None and inner in field.harmless:
-            continue
-        at = place.field(key)
-        yield _Met(field, known or key, inner, at)
-        if field is not None and field.object is not None and field.disposition is Disposition.SUPPORTED:
-            several = [(item, at.item(n)) for n, item in enumerate(inner)] if isinstance(inner, list) else [(inner, at)]
-            for item, where in several:
-                yield from _met(item, field.object, where)
-
-
-def _is_old(met: _Met) -> bool:
+def _is_old(met: Met) -> bool:
     return met.field is not None and met.field.disposition is Disposition.REMOVED
 
 
 def _acceptable(spec: dict[str, Any], place: Place, names: dict[str, str], result: Imported) -> bool:
-    """Whether a specification can be taken over; what stands against it is noted, and its name taken if it can."""
+    """Whether a specification can be read; what stands against it is noted, and its name taken if it can."""
     name, refused = stage_name(spec), False
-    for met in _met(spec, "stage", place):
+    for met in fields_met(spec, "stage", place):
         if met.field is None:
             result.say(Kind.REFUSED, met.place, "unknown field")
-            refused = True
-        elif met.field.disposition is Disposition.NEVER:
-            result.say(Kind.REFUSED, met.place, met.field.about + (f": {met.field.hint}" if met.field.hint else ""))
             refused = True
     if name in names:
         result.say(Kind.REFUSED, place, f"there is a stage called {quoted(name)} already")
@@ -154,8 +118,22 @@ def _acceptable(spec: dict[str, Any], place: Place, names: dict[str, str], resul
     return not refused
 
 
+def _say_left_out(spec: dict[str, Any], place: Place, names: dict[str, str], converted: bool, result: Imported) -> bool:
+    """Whether there will be no stage of this specification, and if so why; a converted one leaves no name behind."""
+    refused = refused_for_good(spec, place)
+    for met in refused:
+        assert met.field is not None
+        result.say(Kind.REFUSED, met.place, met.field.about + (f": {met.field.hint}" if met.field.hint else ""))
+    if refused and converted:
+        del names[stage_name(spec)]
+    elif refused:
+        name = quoted(stage_name(spec))
+        result.say(Kind.REFUSED, place, f"stage {name} is left out, what is committed in {name} is read as data")
+    return bool(refused)
+
+
 def _say_ignored(spec: dict[str, Any], place: Place, result: Imported) -> None:
-    for met in _met(spec, "stage", place):
+    for met in fields_met(spec, "stage", place):
         if met.field is not None and met.field.disposition is Disposition.IGNORED:
             result.say(Kind.IGNORED, met.place, met.field.about)
 
@@ -168,8 +146,8 @@ def _canonical(value: Any, name: str | None) -> Any:
         return value
     made = {}
     for key, inner in value.items():
-        known = _SPELLED[name].get(key)
-        if known is None or inner in _EMPTY:
+        known = SPELLED[name].get(key)
+        if known is None or inner in EMPTY:
             continue
         field = OBJECTS[name][known]
         made[known] = _canonical(inner, "pfs" if known == "atom" else field.object)

@@ -168,11 +168,11 @@ _STAGE = {
     "s3_out": _never("not supported: there is no S3 gateway", "write to /pfs/out"),
     "service": _never(
         "not supported: a run ends, a server does not",
-        "take the stage out; start the server by hand, on the files of the branch",
+        "start the server by hand, on the files of the branch",
     ),
     "spout": _never(
         "not supported: a run ends, a producer does not",
-        "let the producer commit files to a path, and read that as 'input.pfs'",
+        "let the producer commit files where the other stages read them",
     ),
     "job_timeout": Field(kind=Kind.DURATION, about='Time after which a run of the stage is stopped: "2h".'),
     "reprocess_spec": Field(

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from gitml.errors import UserError
@@ -43,7 +43,8 @@ class InputReader:
     """Reads the inputs of one stage.
 
     `stages` maps every stage of the pipeline to its output directory, `branches` those with an `output_branch` to it;
-    `project` is that of the stage. Inputs of a cross, union, join or group come sorted by the name of their first leaf,
+    `absent` are those among them that do not run, so that somebody else brings what is there. `project` is that of the
+    stage. Inputs of a cross, union, join or group come sorted by the name of their first leaf,
     as Pachyderm does (`pps.SortInput`).
     """
 
@@ -55,12 +56,14 @@ class InputReader:
         around: Surroundings,
         findings: Findings,
         branches: Mapping[str, str] = MappingProxyType({}),
+        absent: Collection[str] = (),
     ) -> None:
         self._findings = findings
         self._stage = stage
         self._project = project
         self._stages = stages
         self._branches = branches
+        self._absent = absent
         self._around = around
 
     def read(self, node: Node) -> Input:
@@ -227,7 +230,7 @@ class InputReader:
             raise SpecError(repo.place, "an empty name", hint="name an upstream stage or a path")
         if text in self._stages:
             path: bytes = self._stages[text]
-            upstream: str | None = text
+            upstream: str | None = text if text not in self._absent else None
         else:
             path = repository_path(text, repo.place)
             upstream = self._around.outputs.above(path)
@@ -249,6 +252,8 @@ class InputReader:
             )
         snapshot = self._around.snapshot
         entry = snapshot.get(path)
+        if entry is None and repo.value in self._absent:
+            return  # the stage waits for what others have to bring, and holds up no other
         if entry is None:
             raise SpecError(
                 repo.place, f"no stage and no path {quoted(repo.value)}", hint=self._remedy(path, repo.value)

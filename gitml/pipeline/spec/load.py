@@ -5,7 +5,7 @@ everything else against these and the tree, and put the stages in order.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,44 +14,23 @@ from gitml.pipeline import FILE
 from gitml.pipeline.glob import expand
 from gitml.pipeline.spec.additions import Images, Surroundings, code, metrics, params, working_dir
 from gitml.pipeline.spec.documents import parse_documents
+from gitml.pipeline.spec.drafts import Draft, apart, check_output, read_drafts
 from gitml.pipeline.spec.effective import effective
 from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
 from gitml.pipeline.spec.examined import leakage, plots, predictions
-from gitml.pipeline.spec.fields import LONGEST_NAME, STAGE_NAME
-from gitml.pipeline.spec.inputs import InputReader, branch_name, check_glob, project_name
+from gitml.pipeline.spec.inputs import InputReader, check_glob
 from gitml.pipeline.spec.model import CodeMount, Pipeline, Resources, Stage, Transform, keyless
 from gitml.pipeline.spec.order import CycleError, topological
-from gitml.pipeline.spec.paths import Outputs, entry_at, inside, kind_name, repository_path
+from gitml.pipeline.spec.paths import Outputs, entry_at, repository_path
 from gitml.pipeline.spec.positions import position
-from gitml.pipeline.spec.reading import Node, merged, mismatch, read_object
+from gitml.pipeline.spec.reading import Node, mismatch, read_object
 from gitml.pipeline.spec.running import egress, every_job, executor, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
 from gitml.store.tree import Snapshot
 
-"""Name of the specification, at the top of the repository."""
-
 _WRAPPED = frozenset({"stages", "defaults", "images"})
 _GLOB = re.compile(r"[*?\[{(]")
-_NAME = re.compile(STAGE_NAME)
-_BESIDE = b"-results"
-"""What the output of a stage is called after its name, if specifications or code lie where the name says."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A stage whose name and output are known, and nothing else yet."""
-
-    node: Node
-    name: Node
-    """With the project before it."""
-    project: str
-    output: bytes
-    output_place: Place
-    branch: str
-    """What inputs call the branch of the results; empty: `master`."""
-    sound: bool
-    """Whether all its fields could be read."""
 
 
 def load_pipeline(snapshot: Snapshot, evaluate: Evaluate | None = None) -> Pipeline | None:
@@ -77,7 +56,7 @@ def effective_specification(snapshot: Snapshot, name: str, evaluate: Evaluate | 
         drafts = _load(snapshot, Findings(), FILE.encode(), (), evaluate)[1]
     except SpecError as error:
         raise _located(error, snapshot) from None
-    draft = {each.name.value: each for each in drafts}[name]
+    draft = {each.name.value: each for each in drafts if each.left_out is None}[name]
     return effective(draft.node, draft.output)
 
 
@@ -102,10 +81,15 @@ def check_pipeline(
     `MissingObjectError` if an object of the tree is not here.
     """
     findings = Findings(everything=True)
-    pipeline, _ = _load(snapshot, findings, document, files, evaluate)
+    pipeline, drafts = _load(snapshot, findings, document, files, evaluate)
     found = {(error.message, error.hint): _located(error, snapshot) for error in findings.problems}
     ordered = sorted(found.values(), key=lambda error: (error.place.file, error.position or (0, 0)))
-    notices = pipeline.notices if not found else findings.notices()
+    absent = [
+        _located(SpecError(draft.where, draft.left_out.in_words), snapshot).message
+        for draft in drafts
+        if draft.left_out is not None and draft.where is not None
+    ]
+    notices = (*absent, *findings.notices())
     return Checked(problems=tuple(ordered), notices=notices, pipeline=pipeline if not found else None)
 
 
@@ -123,7 +107,7 @@ def _located(error: SpecError, snapshot: Snapshot) -> SpecError:
 
 def _load(
     snapshot: Snapshot, findings: Findings, root: bytes | None, more: Sequence[bytes], evaluate: Evaluate | None
-) -> tuple[Pipeline, list[_Draft]]:
+) -> tuple[Pipeline, list[Draft]]:
     document, found, files = _Listing(snapshot, findings, evaluate).read(root, more)
     defaults = document.get("defaults")
     images = document.get("images")
@@ -134,38 +118,29 @@ def _load(
     at = document.place.field("images")
     table = findings.guarded(None, Images, images.value if images is not None else None, at, findings)
     kept = [*files, *(table.places() if table is not None else ())]
-    drafts: list[_Draft] = []
-    for value, place in found:
-        before = len(findings.problems)
-        node = findings.guarded(None, read_object, value, place, "stage", findings)
-        if node is None:
-            continue
-        sound = len(findings.problems) == before
-        try:
-            drafts.append(_draft(merged(defaults, node) if defaults is not None else node, sound, kept, findings))
-        except SpecError as error:
-            if sound:
-                findings.refuse(error)
-    drafts = _apart(drafts, findings)
+    settled = apart(read_drafts(found, document.place.file, defaults, kept, findings), findings)
+    drafts = [draft for draft in settled if draft.left_out is None]
     outputs = Outputs({draft.output: draft.name.value for draft in drafts})
     for draft in drafts:
-        findings.guarded(None, _check_output, draft, files, snapshot)
+        findings.guarded(None, check_output, draft, files, snapshot)
     around = Surroundings(snapshot, outputs)
-    directories = {draft.name.value: draft.output for draft in drafts}
-    branches = {draft.name.value: draft.branch for draft in drafts if draft.branch}
+    directories = {draft.name.value: draft.output for draft in settled}
+    branches = {draft.name.value: draft.branch for draft in settled if draft.branch}
+    absent = {draft.name.value: draft.left_out for draft in settled if draft.left_out is not None}
     stages: dict[str, Stage] = {}
     for draft in drafts:
         if draft.sound and table is not None:
-            stages[draft.name.value] = _stage(draft, directories, branches, around, table, findings)
+            stages[draft.name.value] = _stage(draft, directories, branches, absent, around, table, findings)
     if findings.problems:
-        return Pipeline(stages=()), drafts
+        return Pipeline(stages=()), settled
     ordered = findings.guarded((), _in_order, drafts, stages)
     for stage, draft in ((stages[draft.name.value], draft) for draft in drafts):
         for leaf, field in keyless(stage.input) if stage.input is not None else ():
             findings.remark(
                 f"input {quoted(leaf.name)} has no {quoted(field)}, so that each of its files matches", draft.node.place
             )
-    return Pipeline(stages=ordered, notices=findings.notices()), drafts
+    told = (f"{draft.left_out.in_words} ({draft.where})" for draft in settled if draft.left_out is not None)
+    return Pipeline(stages=ordered, left_out=tuple(absent.values()), notices=(*told, *findings.notices())), settled
 
 
 class _Listing:
@@ -308,84 +283,11 @@ def is_wrapped(document: Any) -> bool:
     return isinstance(document, dict) and bool(_WRAPPED & document.keys())
 
 
-def _draft(node: Node, sound: bool, kept: Sequence[bytes], findings: Findings) -> _Draft:
-    """What is known of a stage by itself. Its results stay clear of `kept`, unless it says where they go."""
-    pipeline = node.require("pipeline")
-    name, project = pipeline.require("name"), pipeline.get("project")
-    within = project_name(project.get("name")) if project is not None else ""
-    name = Node(f"{within}/{name.value}", name.place) if within else name
-    if not _NAME.fullmatch(name.value) or len(name.value) > LONGEST_NAME:
-        raise SpecError(
-            name.place,
-            f"{quoted(name.value)} is not a name for a stage",
-            hint="use letters, digits, '_', '-' and '.', with '/' between parts that begin with a letter or digit, "
-            f"at most {LONGEST_NAME} characters",
-        )
-    output = node.get("output")
-    place = output.place if output is not None else name.place
-    path = repository_path(output.value if output is not None else name.value, place)
-    if not path:
-        raise SpecError(place, "the output cannot be the top of the repository", hint="name a directory")
-    there = next((each for each in kept if each and inside(each, path)), None)
-    if output is None and there is not None:  # elsewhere a pipeline may be called as the directory that it is kept in
-        elsewhere = path + _BESIDE
-        where = f"results of stage {quoted(name.value)} are in {quoted(elsewhere)}"
-        findings.remark(f"{where}, since {quoted(there)} is none of them", place)
-        path = elsewhere
-    return _Draft(node, name, within, path, place, branch_name(node.get("output_branch")), sound)
-
-
-def _apart(drafts: list[_Draft], findings: Findings) -> list[_Draft]:
-    """The drafts without those that take the name of another one, or write to its directory or into it."""
-    names: dict[str, _Draft] = {}
-    for draft in drafts:
-        other = names.setdefault(draft.name.value, draft)
-        if other is not draft:
-            problem, hint = f"a second stage called {quoted(draft.name.value)}", f"the first: {other.name.place}"
-            findings.refuse(SpecError(draft.name.place, problem, hint=hint))
-    earlier: dict[bytes, _Draft] = {}
-    for draft in sorted(names.values(), key=lambda one: one.output + b"/"):
-        parts = draft.output.split(b"/")
-        above = (b"/".join(parts[:length]) for length in range(1, len(parts) + 1))
-        taken = next((path for path in above if path in earlier), None)
-        if taken is None:
-            earlier[draft.output] = draft
-            continue
-        relation = "is also" if taken == draft.output else f"lies inside {quoted(taken)},"
-        problem = f"the output {quoted(draft.output)} {relation} the output of stage"
-        findings.refuse(
-            SpecError(
-                draft.output_place,
-                f"{problem} {quoted(earlier[taken].name.value)}",
-                hint="give each stage an 'output' of its own",
-            )
-        )
-    return [draft for draft in drafts if earlier.get(draft.output) is draft]
-
-
-def _check_output(draft: _Draft, files: list[bytes], snapshot: Snapshot) -> None:
-    """Raise `SpecError` if results would replace something that is not a result."""
-    parts = draft.output.split(b"/")
-    for length in range(1, len(parts) + 1):
-        path = b"/".join(parts[:length])
-        entry = snapshot.get(path)
-        if entry is not None and not entry.is_tree:
-            raise SpecError(
-                draft.output_place, f"{quoted(path)} is {kind_name(entry)}, expected a directory for the output"
-            )
-    for file in files:
-        if inside(file, draft.output):
-            raise SpecError(
-                draft.output_place,
-                f"the output {quoted(draft.output)} holds the specification {quoted(file)}",
-                hint="move the file to another directory, or give the stage another 'output'",
-            )
-
-
 def _stage(
-    draft: _Draft,
+    draft: Draft,
     directories: dict[str, bytes],
     branches: dict[str, str],
+    absent: Collection[str],
     around: Surroundings,
     images: Images,
     findings: Findings,
@@ -397,7 +299,7 @@ def _stage(
     workers = node.get("parallelism_spec")
     asked = held(0, _count, workers.get("constant") if workers is not None else None)
     tries = node.get("datum_tries")
-    reader = InputReader(draft.name.value, draft.project, directories, around, findings, branches)
+    reader = InputReader(draft.name.value, draft.project, directories, around, findings, branches, absent)
     return Stage(
         name=draft.name.value,
         project=draft.project,
@@ -491,7 +393,7 @@ def _codes(nodes: list[Node]) -> tuple[int, ...]:
     return tuple(node.value for node in nodes)
 
 
-def _in_order(drafts: list[_Draft], stages: dict[str, Stage]) -> tuple[Stage, ...]:
+def _in_order(drafts: list[Draft], stages: dict[str, Stage]) -> tuple[Stage, ...]:
     upstream = {
         name: [source.upstream for source in stage.inputs if source.upstream is not None]
         for name, stage in stages.items()

@@ -333,10 +333,31 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A stage of a listed file that cannot run here. To the others its directory holds data as any other."""
+
+    name: str
+    output: bytes
+    why: str
+    """The fields that stand against it, with what is said of them."""
+    hint: str
+    """What to do instead."""
+
+    @property
+    def in_words(self) -> str:
+        """What became of it, as a sentence."""
+        where = self.output.decode("utf-8", "surrogateescape")
+        return (
+            f"stage '{self.name}' is left out: {self.why}; what is committed in '{where}' is read as data: {self.hint}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """All stages, in an order in which every stage comes after those it reads."""
 
     stages: tuple[Stage, ...]
+    left_out: tuple[LeftOut, ...] = field(default=())
     notices: tuple[str, ...] = field(default=())
     """Fields that were accepted but mean nothing here, one sentence each."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from gitml.pipeline.spec.documents import Object
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
+from gitml.pipeline.spec.walk import EMPTY, SCHEMA_KEY, SPELLED
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|ms|s|m|h)")
 _UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -29,14 +30,7 @@ _HOMES = {
     "input": "in 'input'",
 }
 """Where a field that stands in a wrong object may belong."""
-_SPELLED: Mapping[str, Mapping[str, str]] = {
-    name: {camel(known): known for known in fields} | {known: known for known in fields}
-    for name, fields in OBJECTS.items()
-}
-"""By object: the field that each accepted spelling means."""
 _IN_A_LIST = "write [...] around it"
-_SCHEMA_KEY = "$schema"
-"""Editors put it into any object, and Pachyderm looks past it."""
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
 
@@ -98,13 +92,13 @@ class _Reader:
     findings: Findings
 
     def object(self, value: Any, place: Place, name: str, trail: str) -> Node:
-        fields, spelled = OBJECTS[name], _SPELLED[name]
+        fields, spelled = OBJECTS[name], SPELLED[name]
         self._look_for_repeated(value, place)
         read: dict[str, Node] = {}
         first: dict[str, str] = {}
         for key, inner in _expect(value, dict, Kind.OBJECT, place).items():
             known = spelled.get(key)
-            if known is None and key == _SCHEMA_KEY:
+            if known is None and key == SCHEMA_KEY:
                 continue
             try:
                 if known is None:
@@ -123,7 +117,7 @@ class _Reader:
     def _field(self, value: Any, place: Place, field: Field, trail: str) -> Node | None:
         if field.disposition is Disposition.SUPPORTED:
             return self._typed(value, place, field, trail)
-        if value in (None, False, 0, "", [], *field.harmless):
+        if value in (*EMPTY, *field.harmless):
             return None
         if field.disposition is not Disposition.IGNORED:
             raise SpecError(place, field.about, hint=field.hint)

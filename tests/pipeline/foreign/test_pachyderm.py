@@ -117,24 +117,44 @@ def test_blocks_of_files_and_former_outputs_are_left_to_a_person() -> None:
     assert list(said(result, Kind.TODO)) == ["inputs[0].method", "transform"]
 
 
-@pytest.mark.parametrize(
-    ("more", "where"),
-    [
-        ({"service": {"internal_port": 80}}, "service"),
-        ({"transform": {"cmd": ["x"], "stdn": ["y"]}}, "transform.stdn"),
-        ({"input": {"pfs": {"repo": "images", "glob": "/", "s3": True}}}, "input.pfs.s3"),
-    ],
-)
-def test_what_cannot_be_done_costs_its_stage_and_a_listed_file(more: dict[str, Any], where: str) -> None:
-    bad, good = spec("bad", **more), spec("good")
+def test_an_error_costs_its_stage_and_a_listed_file() -> None:
+    bad, good = spec("bad", transform={"cmd": ["x"], "stdn": ["y"]}), spec("good")
     assert taken(bad).entries == []
     listed = taken(good, bad)
     assert listed.refused
     assert listed.entries == []
-    assert list(said(listed, Kind.REFUSED)) == [f"documents[1].{where}", "old/p.json"]
+    assert list(said(listed, Kind.REFUSED)) == ["documents[1].transform.stdn", "old/p.json"]
     converted = taken(good | {"enable_stats": True}, bad)
     assert converted.refused
     assert [entry["pipeline"]["name"] for entry in converted.entries if isinstance(entry, dict)] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"service": {"internal_port": 80}}, "service"),
+        ({"input": {"pfs": {"repo": "images", "glob": "/", "s3": True}}}, "input.pfs.s3"),
+        ({"egress": {"sqlDatabase": {"url": "postgres://h/db"}}}, "egress.sqlDatabase"),
+    ],
+)
+def test_what_cannot_be_done_costs_its_stage_only(more: dict[str, Any], where: str) -> None:
+    bad, good = spec("bad", **more), spec("good", input={"pfs": {"repo": "bad", "glob": "/"}})
+    listed = taken(bad, good)
+    assert listed.entries == ["old/p.json"]
+    assert [each.name for each in listed.stages] == ["good"]
+    assert said(listed, Kind.REFUSED).keys() == {f"documents[0].{where}", "documents[0]"}
+    assert not said(listed, Kind.TODO), "the file stays as it is, so 'bad' is read where it would be"
+    text = json.dumps({"stages": listed.entries})
+    files = dict.fromkeys(FILES, "") | {"pipeline.json": text, "old/p.json": f"{json.dumps(bad)}\n{json.dumps(good)}"}
+    pipeline = load_pipeline(tree_with(files))
+    assert pipeline is not None
+    assert ([each.name for each in pipeline.stages], [each.name for each in pipeline.left_out]) == (["good"], ["bad"])
+    assert taken(bad).entries == ["old/p.json"]
+
+    converted = taken(bad | {"enable_stats": True}, good)
+    assert [entry["pipeline"]["name"] for entry in converted.entries if isinstance(entry, dict)] == ["good"]
+    assert list(said(converted, Kind.REFUSED)) == [f"documents[0].{where}"]
+    assert list(said(converted, Kind.TODO)) == ["documents[1].input.pfs.repo"]
 
 
 def test_what_is_there_already() -> None:

@@ -11,6 +11,7 @@ from gitml.oid import Oid
 from gitml.pipeline.bubblewrap import BubblewrapError
 from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.environment import task_environment
+from gitml.pipeline.landlock import LandlockError
 from gitml.pipeline.sandbox import Sandbox, choose_sandbox
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import TaskOutcome, run_task
@@ -44,13 +45,13 @@ def workspaces(tmp_path: Path, odb: StreamOdb) -> Iterator[Workspaces]:
         yield result
 
 
-@pytest.fixture(params=["bwrap", "none"])
+@pytest.fixture(params=["bwrap", "landlock", "none"])
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
     (tmp_path / "repo").mkdir(exist_ok=True)
     try:
         return choose_sandbox(request.param, worktree=tmp_path / "repo")
-    except BubblewrapError as error:
-        pytest.skip(f"bubblewrap does not work here: {error.reason}")
+    except (BubblewrapError, LandlockError) as error:
+        pytest.skip(f"{request.param} does not work here: {error.reason}")
 
 
 def whole(name: str, snapshot: Snapshot) -> DatumInput:

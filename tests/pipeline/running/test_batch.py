@@ -150,6 +150,13 @@ def test_the_error_command_sees_what_the_command_saw(batch: Batch) -> None:
     assert (mild.state, mild.attempts, mild.workspace) == ("recovered", 2, None)
     assert batch.log("mild").count("mildhalf\n of id of mild\n") == 2
     assert batch.run("hard").state == "failed"
+    # a command that cannot do any datum: the error command is asked about each all the same
+    batch.processes.__exit__(None, None, None)
+    batch.script = "echo hello"
+    for _ in range(2):
+        assert [batch.run(text).state for text in ("mild", "hard")] == ["recovered", "failed"]
+    batch.command = ["no-such-command"]
+    assert [batch.run(text).state for text in ("mild", "hard")] == ["recovered", "failed"]
 
 
 def test_time_is_limited_for_each_datum(batch: Batch) -> None:

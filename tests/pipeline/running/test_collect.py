@@ -22,10 +22,11 @@ from gitml.pipeline.collect import (
     merge_outputs,
 )
 from gitml.pipeline.datum import DatumInput
+from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.sandbox import Sandbox
 from gitml.pipeline.secretstore import Granted
 from gitml.pipeline.task import TaskOutcome
-from gitml.pipeline.workspace import Workspace, Workspaces, remove_tree
+from gitml.pipeline.workspace import Workspace, Workspaces
 from gitml.store.content import read_content, store_content
 from gitml.store.odb import Kind, MemoryOdb
 from gitml.store.pointer import format_pointer, parse_pointer

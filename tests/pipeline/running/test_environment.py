@@ -48,6 +48,21 @@ def test_a_datum_is_described_as_in_pachyderm(make_stage: Callable[..., Stage]) 
     }
 
 
+def test_of_several_files_of_one_input_the_last_one_is_told_and_of_absent_inputs_nothing(
+    make_stage: Callable[..., Stage],
+) -> None:
+    files = [DatumInput("a", b"a", path, ENTRY, group_by="x") for path in (b"1", b"2")]
+    kept = DatumInput("b", b"b", b"3", ENTRY, join_on="", outer_join=True)
+    result = task_environment(make_stage("s"), Datum((*files, kept)), environ={}, datum_id="d", job_id="j")
+    told = {name: value for name, value in result.items() if "a" in name.split("_") or "b" in name.split("_")}
+    assert told == {
+        "a": "/pfs/a/2",
+        "b": "/pfs/b/3",
+        "PACH_DATUM_a_GROUP_BY": "x",
+        "PACH_DATUM_b_JOIN_ON": "",
+    }
+
+
 @pytest.mark.parametrize("name", ["PATH", "HOME", "with=sign"])
 def test_an_input_cannot_take_a_name_that_commands_need(name: str, make_stage: Callable[..., Stage]) -> None:
     datum = Datum((DatumInput(name, b"x", b"", ENTRY),))

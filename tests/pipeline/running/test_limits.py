@@ -55,9 +55,9 @@ def test_shares_do_not_overlap_while_there_is_enough(make_stage: Callable[..., S
 def test_what_a_machine_lacks_is_said(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage("s", requests=Resources(cpu=9, memory=16 << 30), limits=Resources(gpu=4))
     assert Allotment(MACHINE).notices(stage) == [
-        "s: asks for 9 cores, this machine has 4; tasks run with what there is",
-        "s: asks for 17180 MB of memory, this machine has 8590 MB; tasks run with what there is",
-        "s: asks for 4 GPU, this machine has 3; tasks run with what there is",
+        "asks for 9 cores, this machine has 4; tasks run with what there is",
+        "asks for 17180 MB of memory, this machine has 8590 MB; tasks run with what there is",
+        "asks for 4 GPU, this machine has 3; tasks run with what there is",
     ]
     with Allotment(Machine((0,), 1, ())).share(stage) as share:
         assert share.variables == {}

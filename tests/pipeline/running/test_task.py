@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,11 +104,28 @@ def test_the_error_command_may_fail_too(run: Run, log: Callable[[], str]) -> Non
 
 
 def test_a_missing_command_fails_at_once(run: Run, log: Callable[[], str]) -> None:
-    outcome = run(["trian"], err_cmd=("true",))
+    outcome = run(["trian"])
     assert (outcome.state, outcome.attempts, outcome.status) == ("failed", 1, NOT_FOUND)
     assert outcome.message == "command 'trian' is not found"
     assert "/usr/bin" in (outcome.hint or "")
     assert "error command" not in log()
+
+
+def test_the_error_command_runs_also_where_the_command_cannot_start(
+    run: Run, log: Callable[[], str], odb: MemoryOdb
+) -> None:
+    fields: dict[str, Any] = {"err_cmd": ("sh",), "err_stdin": ("cat /pfs/x/in", "[ ! -e now ]")}
+    for command, status in (["trian"], NOT_FOUND), (["/no/such/train.sh"], NOT_FOUND), (["./train.sh"], NOT_EXECUTABLE):
+        code = [CodeFile("train.sh", b"", Entry(MODE_FILE, odb.write("blob", b"#!/bin/sh\n")))]
+        outcome = run(command, {"x": {"in": "seen\n"}}, code=code, **fields)
+        assert (outcome.state, outcome.attempts, outcome.status) == ("recovered", 1, status)
+        assert log().endswith("--- error command: sh\nseen\n")
+    assert run(["trian"], files={b"now": b""}, **fields).state == "failed"
+    broken = [CodeFile("train.sh", b"", Entry(MODE_EXECUTABLE, odb.write("blob", b"#!/no/such/shell\n")))]
+    outcome = run(["./train.sh"], code=broken, err_cmd=("true",))
+    assert (outcome.state, outcome.attempts) == ("recovered", 1)
+    outcome = run(["true"], working_dir="nowhere", err_cmd=("true",))
+    assert (outcome.state, outcome.attempts) == ("failed", 1), "nothing can start there"
 
 
 def test_a_command_that_is_not_in_the_workspace(run: Run) -> None:
@@ -260,7 +278,7 @@ def test_memory_is_measured(run: Run) -> None:
 
 
 def test_processor_time_is_measured_and_waiting_is_none(run: Run, request: pytest.FixtureRequest) -> None:
-    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10_000_000))'])"
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(30_000_000))'])"
     with run([sys.executable, "-c", busy]) as worked, run(["sleep", "0.5"]) as waited:
         if "bwrap" in request.node.name:
             assert worked.cpu_seconds is waited.cpu_seconds is None

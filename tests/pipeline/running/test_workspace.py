@@ -8,8 +8,10 @@ import pytest
 from gitml.errors import CorruptError
 from gitml.oid import Oid
 from gitml.pipeline.code import CodeFile
+from gitml.pipeline.contents import STAMP
 from gitml.pipeline.datum import DatumInput
-from gitml.pipeline.workspace import STAMP, Workspace, WorkspaceError, Workspaces, remove_tree
+from gitml.pipeline.removal import remove_tree
+from gitml.pipeline.workspace import Workspace, WorkspaceError, Workspaces
 from gitml.store.content import ContentError, store_content
 from gitml.store.odb import MemoryOdb, MissingObjectError
 from gitml.store.pointer import format_pointer
