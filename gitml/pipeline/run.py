@@ -6,7 +6,6 @@ happens, so whatever interrupts a run, the next one only does the rest: starting
     tip → evaluate each stage on the tree so far → put known results, compute missing ones → publish → again
 """
 
-import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
@@ -15,13 +14,11 @@ from threading import Event
 from typing import Any
 
 from gitml.errors import UserError
-from gitml.git.commits import format_trailers
 from gitml.git.data import DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.publish import Moved, Parked, finish_interrupted, publish, publish_beside
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
-from gitml.liveness import this_host
 from gitml.oid import Oid
 from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import datum_filter
@@ -32,12 +29,13 @@ from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
 from gitml.pipeline.keeping import keep_result, keep_run, session_of
-from gitml.pipeline.lease import Lease, RunState, StageProgress, boot_id, run_of
+from gitml.pipeline.lease import Lease, RunState, run_of
 from gitml.pipeline.loading import load_asked
 from gitml.pipeline.plan import UNSETTLED, StageStatus, State, build_record, evaluate_stage, why_edited
 from gitml.pipeline.process import end_leftovers
 from gitml.pipeline.removal import remove_tree
-from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport
+from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport, result_message
+from gitml.pipeline.showing import Showing
 from gitml.pipeline.shown import StageReport
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import Stage
@@ -48,7 +46,6 @@ from gitml.pipeline.stagerun import (
     RECOVERED,
     StageFailedError,
     StageRun,
-    Tally,
     TaskLine,
 )
 from gitml.pipeline.survey import Surveyor, command_of
@@ -59,9 +56,6 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_
 
 _MAX_ROUNDS = 100
 """How often the branch may move under one run before it lets go; each round is a commit of the user's."""
-
-_SOON = 0.2
-"""Seconds after which stages that nothing happened to are shown."""
 
 NOT_TRUSTED = "its command, code or environment came from elsewhere; see git ml trust --show, then: git ml trust"
 
@@ -98,7 +92,7 @@ class Runner:
         self._odb = odb
         self._lease = lease
         self._options = options
-        self._show = report
+        self._showing = Showing(lease, report)
         self._stop = stop or Event()
         self._surveyor = surveyor or Surveyor(repo, odb, RunCache(repo, odb))
         self._cache = self._surveyor.cache
@@ -122,7 +116,6 @@ class Runner:
         """How limits were held, by stage."""
         self._elsewhere: dict[str, dict[str, Any]] = {}
         """Where tasks ran, by stage, if not here."""
-        self._state: RunState | None = None
         self._look_again = 0.0
         self._staging: Staging
 
@@ -177,15 +170,9 @@ class Runner:
         if not report.run:
             report.run = run_of(tip)
             self._staging = session.enter_context(Staging(self._repo, self._odb, session_of(report.run)))
-        if self._state is None and not self._options.dry_run:
-            self._state = RunState(
-                run=report.run, branch=branch, tip=tip.hex(), pid=os.getpid(), host=this_host(),
-                boot=boot_id(), started=time.time(), asked=_listed(self._options.choice.stages),
-            )  # fmt: skip
-        if self._state is not None:
-            self._state.tip = tip.hex()
-            self._state.stages = {stage.name: StageProgress("waiting") for stage in pipeline.stages}
-            self._update_state()
+        if not self._options.dry_run:
+            self._showing.begin(report.run, branch, tip, self._options.choice.stages)
+        self._showing.restart(tip, report.stages)
 
     def _settle(self, tip: Oid, revision: str, pipeline: Pipeline, report: RunReport) -> _Settlement:
         settlement = _Settlement(tip, self._surveyor.tree_of(tip))
@@ -217,7 +204,7 @@ class Runner:
                 settlement.leaving[stage.name] = status
             self._count(line, status)
             idle = out is None and not line.ran and not line.failed
-            self._show_stage(line, soon=idle, quiet=stage.name not in chosen)
+            self._showing.stage(line, soon=idle, quiet=stage.name not in chosen)
             if self._stop.is_set():
                 report.stopped = True
                 break
@@ -286,9 +273,7 @@ class Runner:
         name = status.stage.name
         line.state, line.reason = str(State.EDITED), why_edited(status)
         line.hint = f"git ml restore {name} puts its result there, git ml accept {name} makes these files the result"
-        warning = f"{name}: {line.reason}; {line.hint}"
-        if self._state is not None and warning not in self._state.warnings:
-            self._state.warnings.append(warning)
+        self._showing.warn([f"{name}: {line.reason}; {line.hint}"])
         return True
 
     def _compute(
@@ -332,7 +317,7 @@ class Runner:
             ignore=ignore,
             parallel=self._options.parallel,
             fail_fast=self._options.fail_fast,
-            progress=lambda tally: self._show_tally(line, tally),
+            progress=lambda tally: self._showing.datums(line.name, tally),
         )
         try:
             out = run.execute(status, snapshot)
@@ -401,10 +386,10 @@ class Runner:
             settlement.changed[stage.name] = stage
         here = self._snapshot(settlement)
         nothing = ["it wrote nothing to /pfs/out"] if out == self._empty and status.datums else []
-        for warning in nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]:
-            report.notices[f"{stage.name}: {warning}"] = None
-            if self._state is not None and f"{stage.name}: {warning}" not in self._state.warnings:
-                self._state.warnings.append(f"{stage.name}: {warning}")
+        found = nothing or [*absent_metrics(here, stage), *gate_breaches(here, stage)]
+        warnings = [f"{stage.name}: {each}" for each in found]
+        report.notices.update(dict.fromkeys(warnings))
+        self._showing.warn(warnings)
 
     def _count(self, line: StageReport, status: StageStatus) -> None:
         executed = [self._tasks[key] for key in dict.fromkeys(status.task_keys) if key in self._tasks]
@@ -428,16 +413,16 @@ class Runner:
         if self._delivery is not None:
             self._delivery.claim(branch, settlement.leaving, settlement.changed)
         paths = [path for stage in settlement.changed.values() for path in (stage.output, record_path(stage.name))]
+        message = result_message(report, settlement.tip, settlement.changed)
         if self._options.results is not None:
             if self._repo.try_resolve(branch) != settlement.tip:
                 return True  # pushed again; what is done is in the cache
-            message = self._message(settlement, report)
             report.published = publish_beside(
                 self._repo, self._odb, self._options.results, settlement.tip, settlement.overlay, message
             )
             return False
         outcome = publish(
-            self._repo, self._odb, branch, settlement.tip, settlement.overlay, self._message(settlement, report), paths,
+            self._repo, self._odb, branch, settlement.tip, settlement.overlay, message, paths,
             wait=self._options.publish_wait, stopped=self._stop.is_set, sign=self._options.sign,
         )  # fmt: skip
         if isinstance(outcome, Moved):
@@ -450,21 +435,6 @@ class Runner:
         report.published, report.kept = outcome.commit, outcome.kept
         return False
 
-    def _message(self, settlement: _Settlement, report: RunReport) -> bytes:
-        computed = {name: report.stages[name].ran > 0 or not report.stages[name].total for name in settlement.changed}
-        verb = "update" if any(computed.values()) else "restore"
-        lines = [f"gitml: {verb} {', '.join(settlement.changed)}", ""]
-        for name in settlement.changed:
-            line = report.stages[name]
-            run = f"{line.ran} of {line.total} datums run" if line.ran else "restored from the run cache"
-            lines.append(f"{name}: {run}")
-        trailers = {
-            "Gitml-Run": report.run,
-            "Gitml-Source": settlement.tip.hex(),
-            "Gitml-Stages": ", ".join(settlement.changed),
-        }
-        return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
-
     def _deliver(self, branch: str | None, settlement: _Settlement, report: RunReport) -> None:
         """Copy results out that are on the branch now; a failure is in the report, and the next run tries again."""
         kept = report.parked or self._stop.is_set() or self._options.dry_run or not self._options.publish
@@ -473,93 +443,36 @@ class Runner:
         report.undelivered, notices = self._delivery.deliver(
             branch, settlement.leaving, settlement.changed, Snapshot(self._odb, settlement.overlay),
             commit=report.published or report.tip, brought=lambda: self._surveyor.own_digests(report.tip, self._trust),
-            progress=lambda name, done, total: self._show_copy(report.stages[name], done, total),
+            progress=lambda name, done, total: self._showing.copying(report.stages[name], done, total),
         )  # fmt: skip
         for name in settlement.leaving:
-            self._show_stage(report.stages[name])
+            self._showing.stage(report.stages[name])
         report.notices.update(dict.fromkeys(notices))
-        if self._state is not None and report.undelivered:
-            self._state.warnings += notices
+        if report.undelivered:
+            self._showing.warn(notices)
 
     def _finish(self, report: RunReport) -> None:
-        if self._state is None:
+        state = self._showing.state
+        if state is None:
             return
         # from here on the data of this run's results, published or only in the run cache, goes with a push
         self._data.cover_session(session_of(report.run))
-        state = self._state
-        if report.stopped:
-            state.status, state.message = "stopped", "stopped; finished datums are kept, git ml resume goes on"
-        elif report.failed:
-            failed = [stage for stage in report.stages.values() if stage.state == State.FAILED]
-            hints = dict.fromkeys(stage.hint for stage in failed)
-            # of several only the logs tell all
-            hint = next(iter(hints)) if len(hints) == 1 else ""
-            names = ", ".join(stage.name for stage in failed)
-            state.status, state.message = "failed", f"{names} failed; {hint or 'git ml logs --failed'}"
-        elif report.parked:
-            state.status, state.message = "parked", f"results are ready, not committed yet: {report.parked}"
-        else:
-            state.status = "published" if report.published is not None else "nothing"
-            state.message = report.gone
-        state.published = report.published.hex() if report.published is not None else None
+        self._showing.conclude(report)
         if self._tasks:
             with self._cache.update(f"run {report.run}: {state.status}") as batch:
                 self._put_run(batch, report, state.status)
         self._cache.join_packs()
-        self._update_state()
+        self._showing.end()
         for old in self._lease.forget_old_runs():
             remove_tree(old)
 
     def _put_run(self, batch: Batch, report: RunReport, status: str) -> None:
-        assert self._state is not None
+        state = self._showing.state
+        assert state is not None
         keep_run(
-            batch, report.run, status, source=report.tip, branch=self._state.branch, started=self._state.started,
+            batch, report.run, status, source=report.tip, branch=state.branch, started=state.started,
             sandboxes=self._sandboxes, limits=self._limits, elsewhere=self._elsewhere,
         )  # fmt: skip
-
-    # --- what others see -------------------------------------------------------------------------------------
-
-    def _show_stage(self, line: StageReport, *, soon: bool = False, quiet: bool = False) -> None:
-        """`soon`: nothing happened to the stage, so it may wait for others to be shown with it.
-
-        `quiet`: it is none of those asked for, so how it came to its state is of no interest.
-        """
-        if self._state is None:
-            return
-        self._state.stages[line.name] = StageProgress(
-            state=line.state, total=line.total, done=line.ran, cached=line.cached, failed=line.failed,
-            recovered=line.recovered, reason="" if quiet or line.state == State.FRESH else line.reason,
-        )  # fmt: skip
-        if not soon or time.time() - self._state.updated >= _SOON:
-            self._update_state()
-
-    def _show_copy(self, line: StageReport, done: int, total: int) -> None:
-        if self._state is None:
-            return
-        self._state.stages[line.name] = StageProgress(
-            state="running", total=line.total, done=line.ran, cached=line.cached, recovered=line.recovered,
-            reason=f"egress: {done} of {total} files",
-        )  # fmt: skip
-        self._update_state()
-
-    def _show_tally(self, line: StageReport, tally: Tally) -> None:
-        assert self._state is not None
-        before = self._state.stages.get(line.name)
-        since = before.since if before is not None and before.since else time.time()
-        self._state.stages[line.name] = StageProgress(
-            state="running", total=tally.total, done=tally.succeeded + tally.recovered, cached=tally.cached,
-            failed=tally.failed, recovered=tally.recovered, since=since,
-        )  # fmt: skip
-        self._update_state()
-
-    def _update_state(self) -> None:
-        assert self._state is not None
-        self._lease.write_state(self._state)
-        self._show(self._state)
-
-
-def _listed(stages: Collection[str] | None) -> list[str] | None:
-    return sorted(stages) if stages is not None else None
 
 
 def _limited(status: StageStatus, patterns: Collection[str]) -> StageStatus:

@@ -1,7 +1,9 @@
 """What is asked of a run, and what it says it did."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from gitml.git.commits import format_trailers
 from gitml.oid import Oid
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
@@ -71,3 +73,15 @@ class RunReport:
     def failed(self) -> bool:
         """Whether a stage failed."""
         return any(stage.state == State.FAILED for stage in self.stages.values())
+
+
+def result_message(report: RunReport, source: Oid, changed: Collection[str]) -> bytes:
+    """The message of the commit that puts the results of the `changed` stages on top of `source`."""
+    computed = [report.stages[name].ran > 0 or not report.stages[name].total for name in changed]
+    lines = [f"gitml: {'update' if any(computed) else 'restore'} {', '.join(changed)}", ""]
+    for name in changed:
+        line = report.stages[name]
+        run = f"{line.ran} of {line.total} datums run" if line.ran else "restored from the run cache"
+        lines.append(f"{name}: {run}")
+    trailers = {"Gitml-Run": report.run, "Gitml-Source": source.hex(), "Gitml-Stages": ", ".join(changed)}
+    return "\n".join(lines).encode() + b"\n\n" + format_trailers(trailers)
