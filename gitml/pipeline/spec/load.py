@@ -123,7 +123,7 @@ def _load(
     outputs = Outputs({draft.output: draft.name.value for draft in drafts})
     for draft in drafts:
         findings.guarded(None, check_output, draft, files, snapshot)
-    around = Surroundings(snapshot, outputs)
+    around = Surroundings(snapshot, outputs, document.place.file)
     directories = {draft.name.value: draft.output for draft in settled}
     branches = {draft.name.value: draft.branch for draft in settled if draft.branch}
     absent = {draft.name.value: draft.left_out for draft in settled if draft.left_out is not None}
