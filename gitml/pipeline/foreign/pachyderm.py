@@ -367,7 +367,7 @@ def _say_missing(
         if not isinstance(repo, str) or elsewhere:
             continue
         path = _within(_project(pfs if "project" in pfs else spec["pipeline"]), repo)
-        if path not in names and not present.has(path):
+        if not any(each in names or present.has(each) for each in (path, repo)):  # a run looks at both as well
             what = f"no stage and no path {quoted(path)}: commit the files of that repository there"
             result.say(Kind.TODO, at.field("repo"), what)
 
