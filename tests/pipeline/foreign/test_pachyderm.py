@@ -92,6 +92,7 @@ def test_every_field_of_1_is_written_anew_and_the_result_loads() -> None:
             ],
             parallelism="4",
             incremental=True,
+            output={"URL": "s3://bucket/results"},
         ),
         spec("third", inputs=[{"repo": {"name": "second"}, "glob": "/a*", "name": "s", "lazy": True}]),
     )
@@ -113,6 +114,8 @@ def test_every_field_of_1_is_written_anew_and_the_result_loads() -> None:
         "cross": [{"pfs": {"repo": "first", "glob": "/*"}}, {"pfs": {"repo": "images", "glob": "/"}}]
     }
     assert second["parallelism_spec"] == {"constant": 4}
+    assert second["egress"] == {"URL": "s3://bucket/results"}
+    assert "output" not in second
     assert third["input"] == {"pfs": {"repo": "second", "name": "s", "lazy": True, "glob": "/a*"}}
     todo = said(result, Kind.TODO)
     assert list(todo) == ["documents[0].transform.build", "documents[1].incremental"]
