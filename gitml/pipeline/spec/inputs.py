@@ -263,10 +263,11 @@ class InputReader:
     def _say_missing(self, path: bytes, repo: Node) -> None:
         """Say that there is nothing at `path`; raise `SpecError` if the pipeline's own file names it.
 
-        In other files a repository may be meant that is empty as yet, or again: there it is one without a file.
+        In other files a repository may be meant that is empty as yet, or again: there it is one without a file. Who
+        asks for everything that is wrong is told all the same.
         """
         missing, remedy = f"no stage and no path {quoted(repo.value)}", self._remedy(path, repo.value)
-        if repo.place.file == self._around.own:
+        if repo.place.file == self._around.own or self._findings.everything:
             raise SpecError(repo.place, missing, hint=remedy)
         self._findings.remark(f"stage {quoted(self._stage)} waits: {missing}: {remedy}", repo.place)
 
