@@ -11,6 +11,7 @@ from gitml.cli.context import Context, open_context
 from gitml.cli.egress import in_words, standing
 from gitml.cli.output import day, paint, safe, show, talk
 from gitml.errors import ExitCode, UserError
+from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.failure import told_once
 from gitml.pipeline.livelogs import LiveLogs, Piece
 
@@ -39,9 +40,8 @@ def logs(
             raise UserError(f"there is no run '{name}'", hint="git ml status")
         if stage is not None and all(task["stage"] != stage for task in tasks):
             _, pipeline = context.survey()
-            known = [each.name for each in pipeline.stages]
-            if stage not in known:
-                raise UserError(f"there is no stage '{stage}'", hint=f"stages: {', '.join(known)}")
+            if stage not in [each.name for each in pipeline.stages]:
+                raise no_such_stage(pipeline, stage)
         _introduce(context, name)
         texts = context.cache.logs(name)
         shown = 0

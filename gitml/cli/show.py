@@ -13,6 +13,7 @@ from gitml.cli.output import show as line
 from gitml.cli.place import place
 from gitml.errors import UserError
 from gitml.oid import Oid
+from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.loading import effective_specification, load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.spec.error import did_you_mean
@@ -70,6 +71,8 @@ def _effective(context: Context, what: str) -> dict[str, Any]:
         return effective_specification(snapshot, name)
     except KeyError:
         pipeline = load_pipeline(snapshot)
+        if pipeline is not None and name in [stage.name for stage in pipeline.left_out]:
+            raise no_such_stage(pipeline, name) from None
         known = [stage.name for stage in pipeline.stages] if pipeline is not None else []
         raise UserError(f"there is no stage '{name}'", hint=did_you_mean(name, known) or "git ml ls stages") from None
 

@@ -54,7 +54,7 @@ def reviews(repo: Repository, surveyor: Surveyor, survey: Survey, trust: Trust) 
         if here.reviewed:
             found.append(here)
             continue
-        earlier = next(_reviewed_before(repo, surveyor, survey.commit, here, trust), None)
+        earlier = next(_reviewed_before(repo, surveyor, survey.commit, stage.file, here, trust), None)
         if earlier is None:
             found.append(here)
             continue
@@ -83,10 +83,10 @@ def _review(stage: Stage, snapshot: Snapshot, outputs: Sequence[bytes], trust: T
 
 
 def _reviewed_before(
-    repo: Repository, surveyor: Surveyor, start: Oid, here: Review, trust: Trust
+    repo: Repository, surveyor: Surveyor, start: Oid, file: bytes, here: Review, trust: Trust
 ) -> Iterator[tuple[Oid, Review]]:
-    """The commits whose command of a stage was reviewed, newest first."""
-    paths = [b"pipeline.json", *here.code, *here.environment]
+    """The commits whose command of a stage was reviewed, newest first; `file` has its specification."""
+    paths = dict.fromkeys([b"pipeline.json", file, *here.code, *here.environment])
     listed = repo.git.lines(
         "log", f"--max-count={_MOST_COMMITS}", "--format=%H%n%P", start.hex(), "--", *map(_literal, paths)
     )

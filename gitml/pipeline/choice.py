@@ -25,13 +25,10 @@ class Choice:
 
     def check(self, pipeline: Pipeline) -> None:
         """Raise `UserError` for a stage that the pipeline does not have."""
-        known = [stage.name for stage in pipeline.stages]
-        absent = {stage.name: stage for stage in pipeline.left_out}
+        known = {stage.name for stage in pipeline.stages}
         for name in sorted({*(self.stages or ()), *(self.until or ())}):
-            if name in absent:
-                raise UserError(f"stage '{name}' is left out: {absent[name].why}", hint=absent[name].hint)
             if name not in known:
-                raise UserError(f"there is no stage '{name}'", hint=f"stages: {', '.join(known)}")
+                raise no_such_stage(pipeline, name)
 
     def of(self, pipeline: Pipeline) -> frozenset[str]:
         """The stages that may be brought up to date."""
@@ -47,6 +44,16 @@ class Choice:
     def names(self, stage: str) -> bool:
         """Whether the stage was named, not only reached from one that was."""
         return self.stages is not None and stage in self.stages
+
+
+def no_such_stage(pipeline: Pipeline, name: str) -> UserError:
+    """What to say about a name that none of the stages has that run here."""
+    left_out = next((stage for stage in pipeline.left_out if stage.name == name), None)
+    if left_out is not None:
+        return UserError(f"stage '{name}' is left out: {left_out.why}", hint=left_out.hint)
+    return UserError(
+        f"there is no stage '{name}'", hint=f"stages: {', '.join(stage.name for stage in pipeline.stages)}"
+    )
 
 
 def needed(pipeline: Pipeline, stages: Iterable[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Literal, NamedTuple
@@ -34,6 +34,8 @@ class DatumInput(NamedTuple):
     """Whether a task sees its files without their bytes."""
     reference: bool = False
     """Whether the content plays no part in the task key."""
+    origin: bytes | None = None
+    """Where the input is, as git writes it (`branch:path`), if another one of the stage has its name; else None."""
 
     @property
     def full_path(self) -> bytes:
@@ -48,7 +50,7 @@ class Datum(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Which datum this is, whatever its content: 64 hex digits over the inputs' names and paths.
+        """Which datum this is, whatever its content: 64 hex digits over names, paths and origins of the inputs.
 
         Tasks may see it, so it depends on nothing that is not in the task key. Pre-image in
         `docs/format.md`, 'Keys and records'.
@@ -57,6 +59,8 @@ class Datum(NamedTuple):
         for part in self.inputs:
             name = part.name.encode("utf-8", "surrogateescape")
             digest.update(b"%d:%s,%d:%s," % (len(name), name, len(part.path), part.path))
+            if part.origin is not None:
+                digest.update(b"@%d:%s," % (len(part.origin), part.origin))
         return digest.hexdigest()
 
     @property
@@ -66,6 +70,7 @@ class Datum(NamedTuple):
 
 
 _Parts = tuple[DatumInput, ...]
+_Origins = Mapping[PfsInput, bytes]
 
 
 def datums(stage: Stage, snapshot: Snapshot, entries: Entries | None = None) -> list[Datum]:
@@ -84,7 +89,20 @@ def datums(stage: Stage, snapshot: Snapshot, entries: Entries | None = None) -> 
         return [Datum(())]
     if entries is None:
         entries = {leaf: entry for leaf in stage.inputs if (entry := snapshot.get(leaf.path)) is not None}
-    return [Datum(parts) for parts in _parts(stage.input, snapshot, entries)]
+    return [Datum(parts) for parts in _parts(stage.input, snapshot, entries, _origins(stage))]
+
+
+def _origins(stage: Stage) -> _Origins:
+    """The origin of each input that shares its name with one from elsewhere.
+
+    In a union several may be called the same. Equal paths of them are datums of their own, as in Pachyderm, whose ids
+    hold repository and branch: a task that puts its id into the names of its results must not get that of another.
+    """
+    named: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
+    origins = {leaf: (leaf.branch or leaf.commit).encode() + b":" + leaf.path for leaf in stage.inputs}
+    for leaf, origin in origins.items():
+        named[leaf.name][origin] = None
+    return {leaf: origin for leaf, origin in origins.items() if len(named[leaf.name]) > 1}
 
 
 def _first_name(node: Input) -> str:
@@ -98,10 +116,11 @@ def _in_order(node: Input) -> Input:
     return replace(node, inputs=tuple(sorted(map(_in_order, node.inputs), key=_first_name)))
 
 
-def _parts(node: Input, snapshot: Snapshot, entries: Entries) -> Sequence[_Parts]:
+def _parts(node: Input, snapshot: Snapshot, entries: Entries, origins: _Origins) -> Sequence[_Parts]:
     if isinstance(node, PfsInput):
-        return _pfs(node, snapshot, entries.get(node))
-    sides = [_parts(inner, snapshot, entries) for inner in sorted(map(_in_order, node.inputs), key=_first_name)]
+        return _pfs(node, snapshot, entries.get(node), origins.get(node))
+    ordered = sorted(map(_in_order, node.inputs), key=_first_name)
+    sides = [_parts(inner, snapshot, entries, origins) for inner in ordered]
     match node:
         case UnionInput():
             return list(dict.fromkeys(parts for side in sides for parts in side))
@@ -113,20 +132,23 @@ def _parts(node: Input, snapshot: Snapshot, entries: Entries) -> Sequence[_Parts
             return _group([_by_key(side, "group_by") for side in sides])
 
 
-def _pfs(node: PfsInput, snapshot: Snapshot, root: Entry | None) -> list[_Parts]:
+def _pfs(node: PfsInput, snapshot: Snapshot, root: Entry | None, origin: bytes | None) -> list[_Parts]:
     if root is None:
         return []
     found = expand_entry(snapshot, node.path, root, node.glob)
     name, source, outer, empty, reference = node.name, node.path, node.outer_join, node.empty_files, node.reference
     if not node.join_on and not node.group_by:  # the rule, and there may be many
-        return [(DatumInput(name, source, path, entry, None, None, outer, empty, reference),) for path, entry in found]
+        return [
+            (DatumInput(name, source, path, entry, None, None, outer, empty, reference, origin),)
+            for path, entry in found
+        ]
     glob = compile_glob(node.glob)
     keys = [
         [_key(glob, path or _own_name(node, entry), template) for template in (node.join_on, node.group_by)]
         for path, entry in found
     ]
     return [
-        (DatumInput(name, source, path, entry, join_on, group_by, outer, empty, reference),)
+        (DatumInput(name, source, path, entry, join_on, group_by, outer, empty, reference, origin),)
         for (path, entry), (join_on, group_by) in zip(found, keys, strict=True)
     ]
 

@@ -26,10 +26,21 @@ def may_have_readers(repo: Repository, odb: GitOdb, branch: str) -> bool:
         if found is None or found[0] in seen:
             continue
         seen.add(found[0])
-        text = found[2]
-        if name[1:-1] in text or any(ending in text for ending in (b".json", b".yaml", b".yml")):
+        if name[1:-1] in found[2] or _lists_files(found[2]):
             return True
     return False
+
+
+def _lists_files(text: bytes) -> bool:
+    """Whether a pipeline names other files or may do so; `text` that is no JSON is not read for it."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return True
+    stages = document.get("stages") if isinstance(document, dict) else None
+    return isinstance(stages, list) and any(
+        isinstance(item, str) or (isinstance(item, dict) and "file" in item) for item in stages
+    )
 
 
 def readers(repo: Repository, odb: GitOdb, branch: str) -> list[str]:

@@ -67,6 +67,8 @@ def _input(part: DatumInput) -> Json:
     given = {name: value for name, value in seen.items() if value is not None}
     if part.empty_files:
         given["empty_files"] = True
+    if part.origin is not None:
+        given["origin"] = text_of(part.origin)
     if part.reference:
         given["reference"] = True
     return [*found, given] if given else found
@@ -77,8 +79,9 @@ _MODES = {mode: f"{mode:06o}" for mode in (MODE_TREE, MODE_FILE, MODE_EXECUTABLE
 
 def _encoded(part: DatumInput) -> str:
     """The canonical text of `_input`. What most inputs are is put together here: there may be a hundred thousand."""
-    name, _, path, (mode, oid), join_on, group_by, _, empty_files, reference = part
-    if join_on is not None or group_by is not None or empty_files or reference or mode not in _MODES:
+    name, _, path, (mode, oid), join_on, group_by, _, empty_files, reference, origin = part
+    seen = join_on is not None or group_by is not None or origin is not None
+    if seen or empty_files or reference or mode not in _MODES:
         return canonical(_input(part)).decode("ascii")
     return f'[{_quoted(name)},{_quoted(path.decode("utf-8", "surrogateescape"))},"{_MODES[mode]}","{oid.hex()}"]'
 

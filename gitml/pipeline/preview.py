@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from gitml.errors import UserError
 from gitml.pipeline.cache import RunCache
+from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.plan import StageStatus, evaluate_stage
 from gitml.pipeline.survey import Survey, Surveyor
@@ -39,8 +40,7 @@ def as_it_stands(surveyor: Surveyor, survey: Survey, name: str) -> StageStatus:
     try:
         stage = survey.pipeline.stage(name)
     except KeyError:
-        known = ", ".join(each.name for each in survey.pipeline.stages)
-        raise UserError(f"there is no stage '{name}'", hint=f"stages: {known}") from None
+        raise no_such_stage(survey.pipeline, name) from None
     settled = next(each for each in survey.statuses if each.stage.name == name)
     if settled.key is not None:
         return settled

@@ -24,6 +24,7 @@ from gitml.pipeline.places import line_of
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.reason import shown
 from gitml.pipeline.spec.model import Pipeline, Stage
+from gitml.pipeline.spec.template import is_template
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, text_of
 from gitml.store.tree import Snapshot
@@ -239,7 +240,8 @@ class Causes:
                     searched=searched,
                 )
         change, searched = self._specification(origin.result, origin.stage)
-        yield Cause(kind="specification", name=text_of(_PIPELINE), changed_by=change, searched=searched)
+        file = _PIPELINE if stage is None else stage.file
+        yield Cause(kind="specification", name=text_of(file), changed_by=change, searched=searched)
 
     def _parameter(
         self, start: Oid, stage: Stage | None, name: str, key: str, *, limited: bool = True
@@ -257,7 +259,7 @@ class Causes:
             except UserError:
                 return None
 
-        return self._last_difference(start, os.fsencode(name), value, limited=limited)
+        return self._last_difference(start, (_literal(os.fsencode(name)),), value, limited=limited)
 
     def _specification(self, start: Oid, name: str) -> tuple[Change | None, int | None]:
         """The commit that gave a stage the fields that it has at `start`; see `_last_difference`."""
@@ -266,18 +268,19 @@ class Causes:
             stage = _stage_of(self._pipeline_at(tree), name)
             return None if stage is None else spec_fields(stage)
 
-        return self._last_difference(start, _PIPELINE, fields)
+        stage = _stage_of(self._pipeline_at(parse_commit(self._odb.read(start)[1]).tree), name)
+        return self._last_difference(start, _pathspecs(stage), fields)
 
     def _last_difference(
-        self, start: Oid, path: bytes, value: Callable[[Oid], object], *, limited: bool = True
+        self, start: Oid, pathspecs: tuple[str, ...], value: Callable[[Oid], object], *, limited: bool = True
     ) -> tuple[Change | None, int | None]:
-        """The latest commit that changed `path`, and what `value` reads in its tree.
+        """The latest commit that changed something of `pathspecs`, and what `value` reads in its tree.
 
         Without one, also after how many commits the search ended, if history goes on.
         """
         limit = self._most_commits if limited else None
         value = lru_cache(maxsize=None)(value)  # a parent comes again as a commit
-        listed = self._commits(start, path, limit)
+        listed = self._commits(start, pathspecs, limit)
         for commit in listed[:limit]:
             parsed = parse_commit(self._odb.read(commit)[1])
             after = value(parsed.tree)
@@ -288,10 +291,10 @@ class Causes:
                 return self.change(commit), None
         return None, limit if limit is not None and len(listed) > limit else None
 
-    def _list_commits(self, start: Oid, path: bytes, limit: int | None) -> Sequence[Oid]:
-        """Those that changed a path, newest first: one more than the limit, if there are as many."""
+    def _list_commits(self, start: Oid, pathspecs: tuple[str, ...], limit: int | None) -> Sequence[Oid]:
+        """Those that changed something of these, newest first: one more than the limit, if there are as many."""
         arguments = [] if limit is None else [f"--max-count={limit + 1}"]
-        listed = self._repo.git.lines("log", *arguments, "--format=%H", start.hex(), "--", _literal(path))
+        listed = self._repo.git.lines("log", *arguments, "--format=%H", start.hex(), "--", *pathspecs)
         return tuple(map(Oid.parse, listed))
 
     def _read_pipeline(self, tree: Oid) -> Pipeline | None:
@@ -357,6 +360,14 @@ def _line(snapshot: Snapshot, name: str, key: str) -> int | None:
     path = bytes_of(name)
     entry = snapshot.get(path)
     return line_of(path, snapshot.read(path), key) if key and entry is not None and entry.is_file else None
+
+
+def _pathspecs(stage: Stage | None) -> tuple[str, ...]:
+    """Where the fields of a stage may stand: also in `images` and `defaults`, and in what a template imports."""
+    if stage is None:
+        return (_literal(_PIPELINE),)
+    imported = [":(top,glob)**/*.jsonnet", ":(top,glob)**/*.libsonnet"] if is_template(stage.file) else []
+    return tuple(dict.fromkeys([_literal(_PIPELINE), _literal(stage.file), *imported]))
 
 
 def _literal(path: bytes) -> str:

@@ -16,6 +16,7 @@ from gitml.git.repository import Repository
 from gitml.git.state import sequence_under_way
 from gitml.oid import Oid
 from gitml.pipeline.journal import JournalEntry, journal, read_metrics
+from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.spec.model import Metric, Pipeline, Stage
 from gitml.pipeline.survey import Surveyor
 from gitml.provenance.codec import printable
@@ -200,10 +201,17 @@ class _Planner:
         listed = self._repo.git.lines(
             "rev-list", "--no-merges", *(parent.hex() for parent in commit.parents), *excluded
         )
-        read = {path for record in self._records(result) for path in _read_by(record)}
+        records = self._records(result)
+        read = {path for record in records for path in _read_by(record)} | self._specified_in(result, records)
         return [
             Oid.parse(each) for each in listed if any(_touches(path, read) for path in self._changed(Oid.parse(each)))
         ]
+
+    def _specified_in(self, commit: Oid, records: list[Record]) -> set[bytes]:
+        """The files that have the specifications of these stages."""
+        pipeline = load_pipeline(Snapshot(self._odb, self._surveyor.tree_of(commit)))
+        named = {record.stage for record in records}
+        return {stage.file for stage in (pipeline.stages if pipeline is not None else ()) if stage.name in named}
 
     def _records(self, commit: Oid) -> list[Record]:
         """The records that a commit brought."""

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.project import Project, small_project
 
 
@@ -49,6 +51,25 @@ def test_a_branch_is_followed_and_a_commit_stays(tmp_path: Path) -> None:
     assert project.git("rev-parse", "main") == tip
     project.git("switch", "-q", "main")
     assert "merged: fresh" in project.ml("run").stdout
+
+
+@pytest.mark.parametrize(
+    "pipeline", ['{"stages": ["specs/*"]}', '{"stages": [{"file": "specs/one"}]}', "stages: [specs/*]\n"]
+)
+def test_who_reads_a_branch_may_stand_in_any_file(tmp_path: Path, pipeline: str) -> None:
+    project = small_project(tmp_path / "project", {"stages": []})
+    project.write("raw/a", "1\n")
+    project.commit("data")
+    project.git("branch", "staging")
+    one = stage("one", "cat pfs/raw/* > pfs/out/all", {"repo": "raw", "glob": "/", "branch": "staging"})
+    project.write("specs/one", json.dumps(one))
+    project.write("pipeline.json", pipeline)
+    project.commit("stage")
+    assert project.read("one/all") == "1\n"
+    project.git("switch", "-q", "staging")
+    project.write("raw/a", "2\n")
+    project.commit("new data")
+    assert project.git("show", "main:one/all") == "2"
 
 
 def test_quiet_referenced_and_empty_inputs(tmp_path: Path) -> None:

@@ -109,3 +109,54 @@ def test_results_on_a_branch_of_their_own_are_put_off(tmp_path: Path) -> None:
     assert "are in 'edges-results', since" in notice
     project.ml("run", "--force", "later")
     assert project.read("later/copy") == "2\n"
+
+
+def test_a_repository_that_is_empty_holds_up_no_other_stage(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "project", {"stages": ["specs.json"]})
+    specs = [
+        {
+            "pipeline": {"name": name},
+            "transform": {"cmd": ["sh"], "stdin": ["ls /pfs > /pfs/out/names"]},
+            "input": {"pfs": {"repo": repo, "glob": "/"}},
+        }
+        for name, repo in (("early", "inbox"), ("ready", "images"), ("after", "early"))
+    ]
+    project.write("specs.json", json.dumps(specs))
+    project.write("images/a", "1\n")
+    said = "stage 'early' waits: no stage and no path 'inbox': commit a file there"
+    done = project.ml("validate", check=False)
+    assert (done.returncode, "no stage and no path 'inbox'" in done.stdout) == (128, True)
+    project.commit("first")
+    rows = {row["name"]: row for row in project.json("status")["stages"]}
+    assert {name: row["state"] for name, row in rows.items()} == {"early": "stale", "ready": "fresh", "after": "stale"}
+    assert rows["early"]["reason"] == "input 'inbox' is missing: there is no 'inbox'"
+    assert said in project.ml("status").stderr
+
+    project.write("inbox/1", "x\n")
+    project.commit("the first file")
+    assert set(project.states().values()) == {"fresh"}
+    assert project.read("after/names").split() == ["early", "out"]
+    project.git("rm", "-q", "inbox/1")
+    project.write("images/a", "2\n")
+    project.commit("empty again")
+    assert project.states() == {"early": "stale", "ready": "fresh", "after": "stale"}
+    assert project.read("early/names").split() == ["inbox", "out"]
+
+
+def test_ids_of_datums_tell_inputs_of_one_name_apart(tmp_path: Path) -> None:
+    """A name of results that holds for Pachyderm, whose ids hold the repository."""
+    project = small_project(tmp_path / "project", {"stages": ["specs.yaml"]})
+    project.write(
+        "specs.yaml",
+        """
+pipeline: {name: all}
+transform: {cmd: [sh], stdin: ["cp $in /pfs/out/$PACH_DATUM_ID"]}
+input: {union: [{pfs: {repo: east, name: in, glob: "/*"}}, {pfs: {repo: west, name: in, glob: "/*"}}]}
+""",
+    )
+    for side in ("east", "west"):
+        project.write(f"{side}/same", "1\n")
+        project.write(f"{side}/other", f"{side}\n")
+    project.commit("first")
+    assert project.states() == {"all": "fresh"}
+    assert sorted(path.read_text() for path in (project.path / "all").iterdir()) == ["1\n", "1\n", "east\n", "west\n"]

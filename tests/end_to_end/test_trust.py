@@ -1,5 +1,6 @@
 """Which commands hooks run: levels, review, signatures."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,6 +68,30 @@ def test_review_and_levels(pair: tuple[Project, Project]) -> None:
     bad = ours.ml("trust", "--show", check=False, GITML_TRUST="all")
     assert "GITML_TRUST is 'all', which is no level" in bad.stderr
     assert "levels: never, ask, mine, signed, repo" in bad.stderr
+
+
+def test_a_specification_in_a_file_of_its_own_is_compared(tmp_path: Path) -> None:
+    theirs = small_project(tmp_path / "theirs", {"stages": ["model.json"]})
+    theirs.ml("uninstall")
+
+    def save(word: str) -> None:
+        stage = {"pipeline": {"name": "model"}, "transform": {"cmd": ["sh", "-c", f"echo {word} > pfs/out/x"]}}
+        theirs.write("model.json", json.dumps(stage))
+        theirs.git("add", "-A")
+        theirs.git("commit", "-q", "-m", word)
+
+    for word in ("first", "second"):
+        save(word)
+    theirs.git("clone", "-q", str(theirs.path), str(tmp_path / "ours"))
+    ours = Project(tmp_path / "ours")
+    ours.ml("install")
+    save("third")
+    ours.git("pull", "-q")
+    ours.wait()
+    shown = ours.ml("trust", "--show", check=False).stdout
+    assert f"changed since {theirs.head('HEAD~1')[:7]}" in shown
+    assert "second" in shown
+    assert "third" in shown
 
 
 def test_own_commits_wait_at_the_level_ask_and_nothing_runs_at_never(pair: tuple[Project, Project]) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 from gitml.pipeline.datum import Datum, DatumInput, datums
 from gitml.pipeline.spec.model import CrossInput, PfsInput, Stage, UnionInput
@@ -83,6 +84,28 @@ def test_the_id_is_of_names_and_paths_alone(tree: MakeTree) -> None:
     assert datum("a", b"1") != datum("b", b"1")
     assert datum("a", b"1") != datum("a", b"2")
     assert datum("a", b"1,1:b") != datum("a,1:b", b"1")
+    told = [Datum((DatumInput("a", b"a", b"1", entry, origin=origin),)).id for origin in (None, b":a", b"dev:a")]
+    assert len(set(told)) == 3
+
+
+def test_inputs_of_one_name_from_several_places_are_told_apart(
+    tree: MakeTree, make_stage: MakeStage, pfs_input: MakeInput
+) -> None:
+    first, second = pfs_input("in", "/1", path="a"), pfs_input("in", "/*", path="b")
+    node = UnionInput(inputs=(first, second, pfs_input("other", "/", path="model")))
+    snapshot = tree({"a/1": "same", "b/1": "same", "model/m": ""})
+    found = datums(make_stage("s", input=node), snapshot)
+    assert [datum.inputs[0].origin for datum in found] == [b":a", b":b", None]
+    assert len({datum.id for datum in found}) == 3
+
+    entry, there = snapshot.get(b"a"), replace(first, branch="dev")
+    assert entry is not None
+    elsewhere = make_stage("s", input=UnionInput(inputs=(first, there)))
+    found = datums(elsewhere, snapshot, {first: entry, there: entry})
+    assert [datum.inputs[0].origin for datum in found] == [b":a", b"dev:a"]
+
+    alike = UnionInput(inputs=(first, pfs_input("in", "/{1,2}", path="a")))
+    assert [datum.inputs[0].origin for datum in datums(make_stage("s", input=alike), snapshot)] == [None]
 
 
 def test_a_label_cannot_steer_a_terminal(tree: MakeTree, make_stage: MakeStage, pfs_input: MakeInput) -> None:

@@ -119,6 +119,14 @@ def test_where_things_stand_in_the_repository_is_not_in_the_key(stage: Stage) ->
     assert moved == task_key(stage, CODE, PARAMS, DATUM)
 
 
+def test_the_origin_of_an_input_is_in_the_key_where_it_is_told(stage: Stage) -> None:
+    told = Datum((DATUM.inputs[0]._replace(origin=b"dev:d\xff"),))
+    found = ["in", "x.csv", "100644", ONE.oid.hex(), {"origin": "dev:d\udcff"}]
+    code = [["train.py", "100644", ONE.oid.hex()]]
+    task = {"code": code, "inputs": [found], "params": PARAMS.value, "spec": spec_fields(stage)}
+    assert task_key(stage, CODE, PARAMS, told) == hashlib.sha256(b"gitml/task/1\n" + canonical(task)).hexdigest()
+
+
 def test_the_stage_name_and_the_order_of_tasks_are_in_the_stage_key(stage: Stage) -> None:
     assert stage_key(stage, ["a"]) != stage_key(replace(stage, name="t"), ["a"])
     assert stage_key(stage, ["a", "b"]) != stage_key(stage, ["b", "a"])

@@ -163,7 +163,8 @@ FIELDS = [
     Case(stage(transform=None), PLACE + "'transform' is missing"),
     Case(runs(cmd=[]), PLACE + "transform.cmd: an empty command", "for instance", True),
     Case(runs(cmd=[""]), PLACE + "transform.cmd: an empty command", "for instance"),
-    Case(stage(transform={}), PLACE + "transform: 'cmd' is missing"),
+    Case(stage(transform={}), PLACE + "transform: 'cmd' is missing", "the entry point of an image is not used"),
+    Case(stage(transform={"stdin": ["ls"]}), PLACE + "transform: 'cmd' is missing", '["sh"]'),
     Case({"transform": {"cmd": ["a"]}}, PLACE + "'pipeline' is missing", None, True),
     Case(stage(pipeline={}), PLACE + "pipeline: 'name' is missing", None, True),
     Case(
@@ -244,6 +245,12 @@ FIELDS = [
     Case(stage(egress={"URL": "s3:///a"}), PLACE + "egress.URL: the address 's3:///a' names no bucket"),
     Case(stage(resource_limits={"memory": "many"}), PLACE + "resource_limits.memory: expected a size such", "Gi"),
     Case(stage(resource_requests={"cpu": -1}), PLACE + "resource_requests.cpu: less than 0", None, True),
+    Case(
+        {"stages": [], "defaults": {"createPipelineRequest": {"salt": "1"}}},
+        PLACE + "defaults.createPipelineRequest: unknown field",
+        "take it out",
+        True,
+    ),
     Case({"stages": [], "defaults": {"salt": 1}}, PLACE + "defaults.salt: expected a string", '"..."', True),
 ]
 

@@ -109,6 +109,29 @@ def test_where_the_search_ends_is_said(project: Project) -> None:
     assert found["parameter", "params.json:alpha"] == "alpha"
 
 
+def test_a_specification_in_a_file_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("_jsonnet")
+    templated = {"file": "p/b.jsonnet", "args": {"name": "b"}}
+    project = small_project(tmp_path / "project", {"stages": ["p/a.yaml", templated]})
+    fields = "transform: {{cmd: [sh, -c, 'echo {0} > pfs/out/x']}}\ninput: {{pfs: {{repo: input, glob: /}}}}\n"
+    library = "{{ transform: {{ cmd: ['sh', '-c', 'echo {0} > pfs/out/x'] }} }}\n"
+    rest = "pipeline: { name: name }, input: { pfs: { repo: 'input', glob: '/' } }"
+    project.write("p/b.jsonnet", f"local l = import 'l.libsonnet'; function(name) l {{ {rest} }}\n")
+    for number in (1, 2):
+        project.write("p/a.yaml", "pipeline: {name: a}\n" + fields.format(number))
+        project.write("p/l.libsonnet", library.format(number))
+        project.commit(f"number {number}")
+    project.write("p/a.yaml", "description: words\npipeline: {name: a}\n" + fields.format(2))
+    project.commit("words")
+    assert causes(why(project, "a/x")["made"])["specification", "p/a.yaml"] == "number 2"
+    assert causes(why(project, "b/x")["made"])["specification", "p/b.jsonnet"] == "number 2"
+
+    project.write("p/a.yaml", "pipeline: {name: a}\n" + fields.format(3))
+    project.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "-a", "-m", "number 3")
+    [changed] = [each for each in why(project, "a")["differences"]["a"] if each["kind"] == "specification"]
+    assert (changed["file"], changed["changed_by"]["subject"]) == ("p/a.yaml", "number 3")
+
+
 def test_many_files_take_one_walk(tmp_path: Path) -> None:
     pipeline = json.loads(json.dumps(TWO_STAGES))
     pipeline["stages"] = pipeline["stages"][:1]

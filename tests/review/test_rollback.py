@@ -158,6 +158,21 @@ def test_a_metric_with_its_cause(project: Project) -> None:
     assert set(project.states().values()) == {"fresh"}
 
 
+def test_the_cause_may_be_a_specification_in_a_file_of_its_own(project: Project) -> None:
+    project.write("model.json", json.dumps(PIPELINE["stages"][0]))
+    project.write("pipeline.json", json.dumps({"stages": ["model.json", PIPELINE["stages"][1]]}))
+    change(project, "0.9")
+    project.ml("run")
+    worse = PIPELINE["stages"][0] | {"transform": {"cmd": ["sh", "-c", "sh train.sh; sed -i s/0.9/0.1/ pfs/out/*"]}}
+    project.write("model.json", json.dumps(worse | {"code": ["train.sh"]}))
+    cause = save(project, "another command")
+    project.ml("run")
+    assert accuracy(project) == 0.1
+    result, run = project.head(), run_of(project, "HEAD")
+    assert reverts(project, run, "--with-cause", "-y") == [(result, "result"), (cause, "cause")]
+    assert accuracy(project) == 0.9
+
+
 def test_several_commits_may_be_the_cause(project: Project) -> None:
     for value in ("0.41", "0.42", "0.4"):
         change(project, value)

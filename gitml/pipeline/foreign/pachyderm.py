@@ -311,6 +311,15 @@ def _resources(spec: dict[str, Any], value: Any, place: Place, result: Imported)
     result.say(Kind.MAPPED, place, "written as 'resource_requests'" + (" and 'resource_limits'" if gpu else ""))
 
 
+def _output(spec: dict[str, Any], value: Any, place: Place, result: Imported) -> None:
+    """`output` of 1.0 to 1.3 is an address; here it is a directory."""
+    if isinstance(value, dict):
+        spec.setdefault("egress", value)
+        result.say(Kind.MAPPED, place, "written as 'egress'")
+    else:
+        spec["output"] = value
+
+
 def _dropped(why: str) -> _Rule:
     def rule(spec: dict[str, Any], value: Any, place: Place, result: Imported) -> None:  # noqa: ARG001
         result.say(Kind.IGNORED, place, why)
@@ -326,6 +335,7 @@ def _incremental(spec: dict[str, Any], value: Any, place: Place, result: Importe
 
 _RULES: Mapping[str, _Rule] = {
     "inputs": _inputs,
+    "output": _output,
     "parallelism": _parallelism_number,
     "chunk_spec": _renamed("datum_set_spec"),
     "standby": _autoscaling,
@@ -367,7 +377,7 @@ def _say_missing(
         if not isinstance(repo, str) or elsewhere:
             continue
         path = _within(_project(pfs if "project" in pfs else spec["pipeline"]), repo)
-        if path not in names and not present.has(path):
+        if not any(each in names or present.has(each) for each in (path, repo)):  # a run looks at both as well
             what = f"no stage and no path {quoted(path)}: commit the files of that repository there"
             result.say(Kind.TODO, at.field("repo"), what)
 

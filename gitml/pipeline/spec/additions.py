@@ -28,6 +28,8 @@ class Surroundings:
 
     snapshot: Snapshot
     outputs: Outputs
+    own: str
+    """The file of the pipeline itself."""
 
 
 def working_dir(node: Node | None) -> str | None:

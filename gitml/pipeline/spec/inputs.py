@@ -255,11 +255,21 @@ class InputReader:
         if entry is None and repo.value in self._absent:
             return  # the stage waits for what others have to bring, and holds up no other
         if entry is None:
-            raise SpecError(
-                repo.place, f"no stage and no path {quoted(repo.value)}", hint=self._remedy(path, repo.value)
-            )
+            self._say_missing(path, repo)
+            return
         if not entry.is_tree and not entry.is_file:
             raise SpecError(repo.place, f"{quoted(path)} is {kind_name(entry)}, expected files")
+
+    def _say_missing(self, path: bytes, repo: Node) -> None:
+        """Say that there is nothing at `path`; raise `SpecError` if the pipeline's own file names it.
+
+        In other files a repository may be meant that is empty as yet, or again: there it is one without a file. Who
+        asks for everything that is wrong is told all the same.
+        """
+        missing, remedy = f"no stage and no path {quoted(repo.value)}", self._remedy(path, repo.value)
+        if repo.place.file == self._around.own or self._findings.everything:
+            raise SpecError(repo.place, missing, hint=remedy)
+        self._findings.remark(f"stage {quoted(self._stage)} waits: {missing}: {remedy}", repo.place)
 
     def _remedy(self, path: bytes, text: str) -> str:
         found = nearest(text, self._stages) or nearest_path(self._around.snapshot, path)

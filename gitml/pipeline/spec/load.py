@@ -123,7 +123,7 @@ def _load(
     outputs = Outputs({draft.output: draft.name.value for draft in drafts})
     for draft in drafts:
         findings.guarded(None, check_output, draft, files, snapshot)
-    around = Surroundings(snapshot, outputs)
+    around = Surroundings(snapshot, outputs, document.place.file)
     directories = {draft.name.value: draft.output for draft in settled}
     branches = {draft.name.value: draft.branch for draft in settled if draft.branch}
     absent = {draft.name.value: draft.left_out for draft in settled if draft.left_out is not None}
@@ -371,7 +371,11 @@ def _transform(
 
 
 def _cmd(node: Node) -> tuple[str, ...]:
-    cmd = node.require("cmd")
+    cmd = node.get("cmd")
+    if cmd is None:
+        shell = """name the shell that reads the lines of 'stdin': ["sh"]"""
+        hint = shell if node.get("stdin") is not None else "name a program; the entry point of an image is not used"
+        raise SpecError(node.place, "'cmd' is missing", hint=hint)
     if not cmd.value or not cmd.value[0].value:
         raise SpecError(cmd.place, "an empty command", hint='write ["python", "train.py"], for instance')
     return node.items("cmd")

@@ -327,6 +327,11 @@ class Stage:
     """File and JSON path of the specification, for messages."""
 
     @property
+    def file(self) -> bytes:
+        """The file that has the specification: `pipeline.json`, or one that it lists."""
+        return self.where.partition(": ")[0].encode("utf-8", "surrogateescape")
+
+    @property
     def inputs(self) -> tuple[PfsInput, ...]:
         """The pfs inputs, in order."""
         return tuple(leaves(self.input)) if self.input is not None else ()

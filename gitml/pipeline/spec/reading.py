@@ -31,6 +31,8 @@ _HOMES = {
 }
 """Where a field that stands in a wrong object may belong."""
 _IN_A_LIST = "write [...] around it"
+_REQUEST = frozenset({"create_pipeline_request", "createPipelineRequest"})
+"""What is around the fields where Pachyderm keeps the defaults of a cluster or project."""
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
 
@@ -167,6 +169,8 @@ class _Reader:
 def _remedy(key: str, name: str) -> str | None:
     """A hint for the unknown field `key` of the object `name`."""
     fields = OBJECTS[name]
+    if key in _REQUEST:
+        return "take it out: what is in it stands here itself"
     known = {camel(field) if key != key.lower() else field for field in fields}
     close = did_you_mean(key, known)
     if close is not None:

@@ -47,6 +47,20 @@ def test_a_specification_of_2_is_listed_as_it_is() -> None:
     assert not result.refused
 
 
+def test_data_may_stand_in_the_project_or_without_one() -> None:
+    def reads(repo: str) -> dict[str, Any]:
+        return {
+            "pipeline": {"name": "edges", "project": {"name": "video"}},
+            "transform": {"cmd": ["true"]},
+            "input": {"pfs": {"repo": repo, "glob": "/"}},
+        }
+
+    files = FILES | {"video/frames/1.png"}
+    assert not said(taken(reads("images"), files=files), Kind.TODO)
+    assert not said(taken(reads("frames"), files=files), Kind.TODO)
+    assert list(said(taken(reads("sounds"), files=files), Kind.TODO)) == ["input.pfs.repo"]
+
+
 def test_every_field_of_1_is_written_anew_and_the_result_loads() -> None:
     result = taken(
         spec(
@@ -78,6 +92,7 @@ def test_every_field_of_1_is_written_anew_and_the_result_loads() -> None:
             ],
             parallelism="4",
             incremental=True,
+            output={"URL": "s3://bucket/results"},
         ),
         spec("third", inputs=[{"repo": {"name": "second"}, "glob": "/a*", "name": "s", "lazy": True}]),
     )
@@ -99,6 +114,8 @@ def test_every_field_of_1_is_written_anew_and_the_result_loads() -> None:
         "cross": [{"pfs": {"repo": "first", "glob": "/*"}}, {"pfs": {"repo": "images", "glob": "/"}}]
     }
     assert second["parallelism_spec"] == {"constant": 4}
+    assert second["egress"] == {"URL": "s3://bucket/results"}
+    assert "output" not in second
     assert third["input"] == {"pfs": {"repo": "second", "name": "s", "lazy": True, "glob": "/a*"}}
     todo = said(result, Kind.TODO)
     assert list(todo) == ["documents[0].transform.build", "documents[1].incremental"]
