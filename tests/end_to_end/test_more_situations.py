@@ -154,9 +154,7 @@ def test_row_27_29_two_clones_that_compute_the_same_have_one_commit(project: Pro
     twin.git("pull", "-q", "--ff-only")
 
 
-def test_runs_of_others_come_from_a_remote_that_was_added_later(
-    project: Project, tmp_path: Path
-) -> None:
+def test_runs_of_others_come_from_a_remote_that_was_added_later(project: Project, tmp_path: Path) -> None:
     project.git("init", "-q", "--bare", str(tmp_path / "server.git"))
     project.git("remote", "add", "origin", str(tmp_path / "server.git"))
     project.git("push", "-q", "-u", "origin", "main")
