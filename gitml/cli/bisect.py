@@ -56,7 +56,11 @@ def bisect(
         if json:
             show_json(_as_json(chosen, metric, bounds, found))
         elif found is None:
-            show(f"{safe(metric)} of {safe(chosen.name)} is good at {safe(right or 'HEAD')}")
+            show(
+                f"{safe(metric)} of {safe(chosen.name)} is good at {safe(right or 'HEAD')}: good is {_allowed(bounds)}"
+            )
+            if low is None and high is None:
+                talk("gitml: that is its gate; --min X or --max X searches for another bound")
         else:
             _print(context, metric, found)
 
@@ -85,6 +89,11 @@ def _bounds(stage: Stage, metric: str, low: float | None, high: float | None) ->
     if low is None and high is None:
         raise UserError(f"'{metric}' has no gate", hint="say what is good: --min X or --max X")
     return Bounds(low, high)
+
+
+def _allowed(bounds: Bounds) -> str:
+    limits = (("≥", bounds.low), ("≤", bounds.high))
+    return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
 
 
 @contextmanager

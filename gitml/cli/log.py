@@ -25,6 +25,7 @@ from gitml.review.terminalplot import plot as draw
 _HEIGHT = 8
 """Lines of a plot."""
 _WIDTH = 80
+_MOST_NAMED = 20
 """Characters of a plot that goes into a pipe, and at most."""
 
 
@@ -117,8 +118,10 @@ def _chosen(
         return stages, metric
     having = [each for each in measured if what in _names(read(each), None)] if metric is None else []
     if not having:
-        known = ", ".join(each.name for each in pipeline.stages)
-        raise UserError(f"there is no stage or metric '{what}'", hint=f"stages: {known}")
+        known = f"stages: {', '.join(each.name for each in pipeline.stages)}"
+        metrics = dict.fromkeys(name for each in measured for name in _names(read(each), None))
+        hint = f"{known}\nmetrics: {', '.join(list(metrics)[:_MOST_NAMED])}" if metrics else known
+        raise UserError(f"there is no stage or metric '{what}'", hint=hint)
     return having, what
 
 

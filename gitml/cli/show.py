@@ -17,6 +17,7 @@ from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.loading import effective_specification, load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.spec.error import did_you_mean
+from gitml.provenance.codec import canonical
 from gitml.review.runs import Run, made_by, run_of
 from gitml.store.tree import Snapshot
 
@@ -217,7 +218,7 @@ def _print(context: Context, origin: Origin) -> None:
     rows += [("code", f"{os.fsdecode(file.source)}  {file.entry.oid.hex()[:10]}") for file in record.code]
     for file_name, values in record.params.items():
         for key, value in values.items():
-            rows.append(("parameter", f"{file_name}{':' + key if key else ''} = {value}"))
+            rows.append(("parameter", f"{file_name}{':' + key if key else ''} = {_value(value)}"))
     if record.spec.get("cmd"):
         rows.append(("command", " ".join(str(word) for word in _list(record.spec["cmd"]))))
     rows += [("stdin", str(text)) for text in _list(record.spec.get("stdin") or [])]
@@ -234,6 +235,10 @@ def _print(context: Context, origin: Origin) -> None:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else canonical(value).decode("ascii")
 
 
 def _commit(context: Context, oid: Oid | None) -> str:

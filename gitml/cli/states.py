@@ -102,10 +102,12 @@ def _advice(rows: Sequence[Standing], *, installed: bool) -> list[str]:
         advice.append('  (this clone is not set up, nothing runs by itself: "git ml install")')
     if any(row.unreviewed for row in rows):
         advice.append('  (what came from elsewhere does not run by itself: "git ml trust --show", then "git ml trust")')
-    elif states & {"stale", "missing", "lost"} and "running" not in states:
+    elif "running" not in states and any(row.state in ("stale", "missing", "lost") and not row.waits for row in rows):
         advice.append('  (use "git ml run" to bring results up to date)')
     if "failed" in states:
-        advice.append('  (use "git ml logs" to see why; a fix in a new commit, or "git ml retry", tries again)')
+        advice.append(
+            '  (use "git ml logs --failed" to see why; a fix in a new commit, or "git ml retry", tries again)'
+        )
     if "held" in states:
         advice.append('  (held results stay, "git ml unhold STAGE" ends the hold)')
     if "edited" in states:

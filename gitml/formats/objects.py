@@ -6,6 +6,7 @@ protocol 5 as a call of `_frombuffer`; joblib as a wrapper that the bytes follow
 keep parameters under their own names, what they learnt under names that end in `_` (scikit-learn: developers/develop).
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -244,11 +245,14 @@ def summarize(
     """What there is to say of unpickled objects, beside `facts` and `warnings`."""
     tensors: list[Tensor] = []
     inside: set[int] = set()
+    holders: list[str] = []
     for name, value in walk(found):
         if isinstance(value, Made) and id(value) not in inside:
             tensor = as_array(value)
-            if tensor is not None:
-                tensors.append(replace(tensor, name=_without_wrapper(name, value)))
+            if tensor is not None and _holds_arrays(tensor, value, as_array):
+                holders.append(name)
+            elif tensor is not None:
+                tensors.append(replace(tensor, name=_without_wrapper(_without_holder(name, holders), value)))
                 # what an array is made of is no other array
                 inside.update(id(inner) for _, inner in walk(value) if isinstance(inner, Made))
     estimator = found if isinstance(found, Made) else None
@@ -256,6 +260,9 @@ def summarize(
     version = _state(estimator).get("_sklearn_version") if estimator is not None else None
     if isinstance(version, str):
         about["scikit-learn"] = version
+    inputs = _state(estimator).get("n_features_in_")
+    if type(inputs) is int:
+        about["inputs"] = str(inputs)
     return Summary(
         format=kind, tensors=tuple(tensors), parameters=dict(islice(_parameters(found), _MOST_PARAMETERS)),
         features=_features(found), facts={**about, **(facts or {})}, globals=tuple(sorted(names)),
@@ -270,6 +277,25 @@ def _state(made: Made | None) -> dict[Any, Any]:
     if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
         state = {**(state[0] or {}), **state[1]} if isinstance(state[0], dict | None) else state[1]
     return state if isinstance(state, dict) else {}
+
+
+def _holds_arrays(tensor: Tensor, value: Made, as_array: Callable[[Made], Tensor | None]) -> bool:
+    """Whether it is an array of objects that have arrays of their own, as the trees of a boosted ensemble."""
+    return tensor.dtype.lstrip("|<>=").startswith("O") and any(
+        isinstance(inner, Made) and inner is not value and _is_of_numbers(as_array(inner)) for _, inner in walk(value)
+    )
+
+
+def _is_of_numbers(tensor: Tensor | None) -> bool:
+    return tensor is not None and not tensor.dtype.lstrip("|<>=").startswith("O")
+
+
+def _without_holder(name: str, holders: Sequence[str]) -> str:
+    """A name without what an array of objects is to pickle: a list in the fifth place of its state."""
+    for holder in holders:
+        if name.startswith(f"{holder}."):
+            return holder + re.sub(r"^(\.0)?\.4(?=\.)", "", name[len(holder) :])
+    return name
 
 
 def _without_wrapper(name: str, value: Made) -> str:

@@ -12,7 +12,9 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.spec.model import Metric, Stage
+from gitml.provenance.codec import bytes_of
 from gitml.provenance.record import RECORDS, Record, parse_record, record_path
+from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Snapshot, empty_tree
 
 
@@ -29,7 +31,8 @@ class JournalEntry:
     """The commit of the result that this one followed; of a merge that of the first side."""
     subject: str
     source: str
-    """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result."""
+    """Subject of the commit whose data or code made the result; that of `commit` itself if it is not a result. Where a
+    run was for several commits, the subjects of those that changed what differs from the result before."""
     record: Record | None
     reverts: tuple[tuple[str, str], ...] = ()
     """The commits that `commit` says it reverts, if it is no result: abbreviated, and the subject of what each was
@@ -41,6 +44,10 @@ class JournalEntry:
 
 _NAMED = 8
 """Metrics that are named where one is missing."""
+_MOST_BETWEEN = 100
+"""Commits that are looked at for what a result came from."""
+_MOST_CAUSES = 3
+"""Commits that are named as the causes of one result."""
 _FORMAT = "%H%x00%h%x00%T%x00%P%x00%ct%x00%s%x00%(trailers:key=Gitml-Source,valueonly,separator=%x20)"
 
 
@@ -72,9 +79,9 @@ def journal(
                 before=Oid.parse(parents.split()[0]) if parents else None,
                 when=int(when),
                 subject=subject,
-                source=_subject(odb, source.strip()) or subject,
+                source=(cause_of(odb, source.strip(), record) if record else _subject(odb, source.strip())) or subject,
                 record=record,
-                reverts=() if source.strip() else tuple(_reverted(odb, Oid.parse(commit))),
+                reverts=() if source.strip() else tuple(_reverted(odb, Oid.parse(commit), stage.name)),
                 metrics=metrics,
                 noise=noise,
             )
@@ -91,6 +98,76 @@ def journal(
                 entries[-1] = replace(entries[-1], before=older[0].commit)
             entries += older
     return entries
+
+
+def cause_of(odb: GitOdb, source: str, record: Record) -> str:
+    """Subject of the commit that a `Gitml-Source` trailer names, empty if there is none.
+
+    Where several commits of people lie between the result before and that commit, the subjects of those of them that
+    changed what differs in `record`, the latest first.
+    """
+    found = odb.lookup(f"{source}^{{commit}}") if _is_name(source) else None
+    if found is None:
+        return ""
+    before, between = _commits_between(odb, record_path(record.stage), found[0])
+    if before is None or len(between) < 2:
+        return _first_line(parse_commit(found[2]).message)
+    changed, everywhere = _changed(before, record)
+    told = []
+    for path in changed:
+        by = [commit for commit in between if commit.changes(path)]
+        everywhere = everywhere or not by  # what a stage made, of which no commit of a person tells
+        told += by
+    subjects = [commit.subject for commit in between if everywhere or commit in told]
+    more = f" and {len(subjects) - _MOST_CAUSES} more" if len(subjects) > _MOST_CAUSES else ""
+    return ", ".join(subjects[:_MOST_CAUSES]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One commit of a person, and the tree of the commit before it."""
+
+    subject: str
+    tree: Snapshot
+    before: Snapshot
+
+    def changes(self, path: bytes) -> bool:
+        """Whether something else stands at `path` since this commit."""
+        return self.tree.get(path) != self.before.get(path)
+
+
+def _commits_between(odb: GitOdb, place: bytes, source: Oid) -> tuple[Record | None, list[_Step]]:
+    """The record that stood at `place` when `source` was made, and the commits since then that are no results.
+
+    Newest first; None and nothing if there was no record, or merges or many commits lie between.
+    """
+    steps: list[_Step] = []
+    at = source
+    try:
+        for _ in range(_MOST_BETWEEN):
+            commit = parse_commit(odb.read(at)[1])
+            here = Snapshot(odb, commit.tree)
+            if len(commit.parents) != 1 or here.get(place) is None:
+                break
+            before = Snapshot(odb, parse_commit(odb.read(commit.parents[0])[1]).tree)
+            if here.get(place) != before.get(place):
+                return parse_record(here.read(place)), steps
+            if "Gitml-Source" not in parse_trailers(commit.message):
+                steps.append(_Step(_first_line(commit.message), here, before))
+            at = commit.parents[0]
+    except (CorruptError, MissingObjectError):  # a shallow clone, or what is no record
+        pass
+    return None, []
+
+
+def _changed(before: Record, after: Record) -> tuple[list[bytes], bool]:
+    """The inputs, code and files of parameters that differ between two results, and whether the specification does."""
+    old = {part.path: part.entry for part in before.inputs} | {file.source: file.entry for file in before.code}
+    new = {part.path: part.entry for part in after.inputs} | {file.source: file.entry for file in after.code}
+    paths = [path for path in dict.fromkeys([*new, *old]) if old.get(path) != new.get(path)]
+    files = sorted({*before.params, *after.params})
+    paths += [bytes_of(file) for file in files if before.params.get(file) != after.params.get(file)]
+    return paths, before.spec != after.spec
 
 
 def former_name(odb: GitOdb, first: Oid, own: Record) -> tuple[Oid, str] | None:
@@ -123,13 +200,15 @@ def former_name(odb: GitOdb, first: Oid, own: Record) -> tuple[Oid, str] | None:
     return (commit.parents[0], max(likely)[3]) if likely else None
 
 
-def _reverted(odb: GitOdb, commit: Oid) -> Iterator[tuple[str, str]]:
+def _reverted(odb: GitOdb, commit: Oid, stage_name: str) -> Iterator[tuple[str, str]]:
     for each in reverted_by(parse_commit(odb.read(commit)[1]).message):
         found = odb.lookup(f"{each}^{{commit}}")
         if found is not None:
-            message = parse_commit(found[2]).message
-            made_from = _subject(odb, parse_trailers(message).get("Gitml-Source", ""))
-            yield each.hex()[:7], made_from or _first_line(message)
+            reverted = parse_commit(found[2])
+            source = parse_trailers(reverted.message).get("Gitml-Source", "")
+            record = _record(Snapshot(odb, reverted.tree), stage_name)
+            made_from = cause_of(odb, source, record) if record is not None else _subject(odb, source)
+            yield each.hex()[:7], made_from or _first_line(reverted.message)
 
 
 def _first_line(message: bytes) -> str:
@@ -138,12 +217,16 @@ def _first_line(message: bytes) -> str:
 
 def _subject(odb: GitOdb, source: str) -> str:
     """Of the commit that a trailer names; what is no name of an object is not given to git."""
-    if not source or not set(source) <= set("0123456789abcdef"):
+    if not _is_name(source):
         return ""
     found = odb.lookup(f"{source}^{{commit}}")
     if found is None:
         return ""
     return _first_line(parse_commit(found[2]).message)
+
+
+def _is_name(source: str) -> bool:
+    return bool(source) and set(source) <= set("0123456789abcdef")
 
 
 def _record(snapshot: Snapshot, stage_name: str) -> Record | None:

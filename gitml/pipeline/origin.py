@@ -1,11 +1,11 @@
 """What made a file: from a path in a commit to the stage, datum, inputs, code, parameters and run behind it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gitml.errors import UserError
+from gitml.errors import CorruptError, UserError
 from gitml.git.commits import parse_commit, parse_trailers
 from gitml.git.lastchange import last_changes
 from gitml.git.odb import GitOdb
@@ -20,6 +20,9 @@ from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.record import Record, parse_record, record_path
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Snapshot
+
+_MOST_OLDER = 100
+"""Older records of a stage among which that of a result is looked for that a commit brought back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Origin:
     record: Record
     result: Oid
     """The commit that put the result there."""
+    made_at: Oid
+    """The commit in which the result stands beside what it was made from: `result`, or one before it if that brought an
+    older result back while the inputs stayed, as the revert of a result does."""
     source: Oid | None
     """The commit whose data and code it was made from."""
     datum: Datum | None
@@ -74,19 +80,21 @@ def origin_of(repo: Repository, odb: GitOdb, cache: RunCache, commit: Oid, pipel
         ) from None
     place = record_path(stage.name)
     result = last_changes(repo, odb, commit, [place])[place] or commit
-    source = _source(repo, odb, result)
-    datum, task = _writer(odb, cache, result, record, path)
+    made_at, tasks = _made_at(repo, odb, result, record)
+    source = _source(repo, odb, made_at)
+    datum, task = _writer(odb, cache, tasks, record, path)
     if datum is not None:
         inputs = [(part.name, part.full_path, part.entry.oid) for part in datum.inputs]
     else:
         inputs = [(part.name, part.path, part.entry.oid) for part in record.inputs]
-    changed = last_changes(repo, odb, result, (where for _, where, _ in inputs))
+    changed = last_changes(repo, odb, made_at, (where for _, where, _ in inputs))
     run = cache.stage_record(record.key, record.output_tree)
     return Origin(
         path=path,
         stage=stage.name,
         record=record,
         result=result,
+        made_at=made_at,
         source=source,
         datum=datum,
         inputs=tuple(OriginInput(name, where, oid, changed[where]) for name, where, oid in inputs),
@@ -129,24 +137,46 @@ def _source(repo: Repository, odb: GitOdb, result: Oid) -> Oid | None:
     return commit.parents[0] if commit.parents else None
 
 
-def _writer(
-    odb: GitOdb, cache: RunCache, result: Oid, record: Record, path: bytes
-) -> tuple[Datum | None, Mapping[str, Any] | None]:
-    """The datum whose cached output holds the file, and what is recorded of its task.
+def _made_at(repo: Repository, odb: GitOdb, result: Oid, record: Record) -> tuple[Oid, Sequence[tuple[Datum, str]]]:
+    """See `Origin.made_at`, with the datums there and their keys; `result` and none where history here has no such."""
+    tasks = _tasks(odb, result, record)
+    if tasks is not None:
+        return result, tasks
+    place = os.fsdecode(record_path(record.stage))
+    older = repo.git.lines(
+        "log", f"--max-count={_MOST_OLDER}", "--format=%H", result.hex(), "--", f":(top,literal){place}"
+    )
+    for commit in map(Oid.parse, older):
+        snapshot = Snapshot(odb, parse_commit(odb.read(commit)[1]).tree)
+        try:
+            then = parse_record(snapshot.read(record_path(record.stage)))
+        except (KeyError, CorruptError, MissingObjectError):
+            continue
+        if (then.key, then.output_tree) != (record.key, record.output_tree):
+            continue
+        tasks = _tasks(odb, commit, record)
+        if tasks is not None:
+            return commit, tasks
+    return result, ()
 
-    Read at the commit that put the result there, where inputs and upstream outputs are those of the run; a commit
-    that only brought an old result back (a revert) has other inputs, and then the datum is not known.
-    """
-    base = Snapshot(odb, parse_commit(odb.read(result)[1]).tree)
+
+def _tasks(odb: GitOdb, commit: Oid, record: Record) -> Sequence[tuple[Datum, str]] | None:
+    """The datums of a stage at a commit and their keys; None if the result with this record is of other inputs."""
+    snapshot = Snapshot(odb, parse_commit(odb.read(commit)[1]).tree)
     try:
-        pipeline = load_pipeline(base)
+        pipeline = load_pipeline(snapshot)
     except UserError:
-        return None, None
-    if pipeline is None:
-        return None, None
-    tasks = tasks_at(pipeline, record.stage, base)
-    if tasks is None or stage_key(pipeline.stage(record.stage), [key for _, key in tasks]) != record.key:
-        return None, None
+        return None
+    tasks = tasks_at(pipeline, record.stage, snapshot) if pipeline is not None else None
+    if pipeline is None or tasks is None:
+        return None
+    return tasks if stage_key(pipeline.stage(record.stage), [key for _, key in tasks]) == record.key else None
+
+
+def _writer(
+    odb: GitOdb, cache: RunCache, tasks: Sequence[tuple[Datum, str]], record: Record, path: bytes
+) -> tuple[Datum | None, Mapping[str, Any] | None]:
+    """The datum whose cached output holds the file, and what is recorded of its task."""
     below = path[len(record.output_path) + 1 :]
     matches = []
     for datum, key in tasks:

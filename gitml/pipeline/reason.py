@@ -221,6 +221,22 @@ def _value(
     yield path, key, None if before is _ABSENT else (before,), None if now is _ABSENT else (now,)
 
 
+def member(key: str, value: object, wanted: str) -> object:
+    """What stands below `value`, which is called `key`, under the dotted key `wanted`; None if nothing does.
+
+    Keys are those that `param_differences` names.
+    """
+    if key == wanted:
+        return value
+    for name, inner in value.items() if isinstance(value, dict) and _is_table(value) else ():
+        own = f"{key}.{_own_name(name)}" if key else _own_name(name)
+        if wanted == own or wanted.startswith(f"{own}."):
+            found = member(own, inner, wanted)
+            if found is not None:
+                return found
+    return None
+
+
 def _difference(path: str, key: str, before: tuple[Json] | None, now: tuple[Json] | None) -> str:
     title = f"parameter '{printable(path)}{':' if key else ''}{printable(key)}'"
     if before is None:

@@ -18,6 +18,8 @@ class Standing:
     """Whether hooks do not run the stage because nobody here has reviewed its command."""
     hint: str = ""
     """What to do about a failure, where it is known."""
+    waits: bool = False
+    """Whether nothing can be done about it before another stage has its result."""
 
 
 @dataclass(slots=True)

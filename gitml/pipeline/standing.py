@@ -72,6 +72,7 @@ def _standing(
         failed=failed,
         unreviewed=unreviewed and state == State.STALE,
         hint=status.failure.hint if status.failure is not None and state == State.FAILED else "",
+        waits=bool(status.waits_for) and state == State.STALE,
     )
 
 

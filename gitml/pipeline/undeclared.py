@@ -24,6 +24,8 @@ _TOPS = tuple(f"/{name}/" for name in ("workspace", "work", "pfs"))
 """After these a path of the repository may follow: the workspace of each kind of sandbox, and inputs."""
 _REFUSED = re.compile(r"permission denied|EACCES|operation not permitted", re.IGNORECASE)
 _NETWORK = re.compile(r"connect|socket|\bbind|listen|\btcp|https?:", re.IGNORECASE)
+_SETTINGS = (b".json", b".yaml", b".yml", b".toml")
+"""Files that `params` can name."""
 _LINES = 40
 _MOST_NAMES = 4
 
@@ -51,7 +53,7 @@ def explain_missing(
             if any(each == path or each.startswith(path + b"/") for each in declared):
                 continue
             if snapshot.get(path) is not None:
-                return _declare(path, code)
+                return _declare(path, stage, code)
             if worktree is not None and (worktree / os.fsdecode(path)).is_file():
                 return f"'{printable(path)}' is in no commit, and a run sees only what is: git add it, and commit"
     return None
@@ -94,11 +96,15 @@ def explain_refused(log: Sequence[str], worktree: Path | None) -> str | None:
     )
 
 
-def _declare(path: bytes, code: Sequence[CodeFile]) -> str:
+def _declare(path: bytes, stage: Stage, code: Sequence[CodeFile]) -> str:
     mounted = any(file.target.startswith("/") for file in code)
     files = [file.target for file in code]
     name = printable(path)
-    if mounted or len(files) >= _MOST_NAMES:
+    if path.lower().endswith(_SETTINGS):
+        known = [printable(each.path) + (f":{each.key}" if each.key else "") for each in stage.params]
+        value = json.dumps([*known, name]) if len(known) < _MOST_NAMES else f"[…, {json.dumps(name)}]"
+        how = f"if it has parameters add it, \"params\": {value}, else to 'code', or read it as an input"
+    elif mounted or len(files) >= _MOST_NAMES:
         how = "add it to 'code', or read it as an input"
     else:
         how = f'add it, "code": {json.dumps([*files, name])}, or read it as an input'

@@ -22,7 +22,7 @@ from gitml.pipeline.origin import Origin, origin_of
 from gitml.pipeline.params import read_params
 from gitml.pipeline.places import line_of
 from gitml.pipeline.plan import StageStatus, State
-from gitml.pipeline.reason import shown
+from gitml.pipeline.reason import member, shown
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.spec.template import is_template
 from gitml.pipeline.survey import Survey
@@ -139,17 +139,11 @@ class Causes:
         return self._last_changes(self._survey.commit, paths)
 
     def parameter(self, stage: Stage, file: str, key: str) -> Change | None:
-        """The commit that gave a parameter its value, None as for `last_change`. A member of a table counts with it.
+        """The commit that gave a parameter, or a member of one that is a table, its value; None as for `last_change`.
 
         None also if the search for it ended early.
         """
-        while True:
-            change, searched = self._parameter(self._survey.commit, stage, file, key)
-            if change is not None or searched is not None:
-                return change
-            if not key:
-                return self.last_change(os.fsencode(file))
-            key = key.rpartition(".")[0]
+        return self._parameter(self._survey.commit, stage, file, key)[0]
 
     def specification(self, stage_name: str) -> Change | None:
         """The commit that gave a stage its fields, None as for `last_change`."""
@@ -213,24 +207,24 @@ class Causes:
         )
 
     def _causes(self, origin: Origin) -> Iterable[Cause]:
-        base = Snapshot(self._odb, parse_commit(self._odb.read(origin.result)[1]).tree)
+        base = Snapshot(self._odb, parse_commit(self._odb.read(origin.made_at)[1]).tree)
         pipeline = self._pipeline_at(base.root)
         for part in origin.inputs:
             made = None
             if pipeline is not None and any(_covers(stage.output, part.path) for stage in pipeline.stages):
                 try:
-                    made = self._made(origin.result, pipeline, part.path)
+                    made = self._made(origin.made_at, pipeline, part.path)
                 except UserError:  # nothing is recorded of it there
                     made = None
             changed = self.change(part.changed_by) if part.changed_by is not None and made is None else None
             yield Cause(kind="input", name=text_of(part.path), changed_by=changed, made=made)
         sources = [file.source for file in origin.record.code]
-        for source, change in self._last_changes(origin.result, sources).items():
+        for source, change in self._last_changes(origin.made_at, sources).items():
             yield Cause(kind="code", name=text_of(source), changed_by=change)
         stage = _stage_of(pipeline, origin.stage)
         for name, values in origin.record.params.items():
             for key, value in values.items():
-                change, searched = self._parameter(origin.result, stage, name, key)
+                change, searched = self._parameter(origin.made_at, stage, name, key)
                 yield Cause(
                     kind="parameter",
                     name=f"{name}{':' + key if key else ''}",
@@ -239,7 +233,7 @@ class Causes:
                     changed_by=change,
                     searched=searched,
                 )
-        change, searched = self._specification(origin.result, origin.stage)
+        change, searched = self._specification(origin.made_at, origin.stage)
         file = _PIPELINE if stage is None else stage.file
         yield Cause(kind="specification", name=text_of(file), changed_by=change, searched=searched)
 
@@ -249,15 +243,23 @@ class Causes:
         """The commit that gave a parameter the value that it has at `start`; see `_last_difference`."""
         if stage is None:
             return None, None
-        refs = [ref for ref in stage.params if (text_of(ref.path), ref.key or "") == (name, key)]
+        refs = [
+            ref
+            for ref in stage.params
+            if text_of(ref.path) == name and (ref.key in (None, key) or key.startswith(f"{ref.key}."))
+        ]
+        if not refs:
+            return None, None
+        whole = max((ref.key or "" for ref in refs), key=len)
         # by itself: where another parameter is missing, this one can be read all the same
-        alone = replace(stage, params=tuple(refs))
+        alone = replace(stage, params=tuple(ref for ref in refs if (ref.key or "") == whole))
 
         def value(tree: Oid) -> object:
             try:
-                return read_params(alone, Snapshot(self._odb, tree)).value.get(name, {}).get(key)
+                found = read_params(alone, Snapshot(self._odb, tree)).value.get(name, {}).get(whole)
             except UserError:
                 return None
+            return member(whole, found, key)
 
         return self._last_difference(start, (_literal(os.fsencode(name)),), value, limited=limited)
 

@@ -1,6 +1,7 @@
 """Graphs and line charts as SVG elements for a page. Colours come from the classes that the page's style gives them."""
 
 import math
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ SHRINKING = {layers: round(0.75 * (layers * (_WIDTH + _ACROSS))) for layers in r
 """Number of layers to the width below which a graph is not shrunk, or it could not be read; larger ones never are."""
 _CHART = (250, 120)
 _PLOT = (42, 12, 242, 96)
+_ROOM = 6
+"""Characters left of it."""
+_UNITS = (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12))
 """Left, top, right and bottom of the lines in a chart."""
 _SEPARATOR = ", "
 _TONES = {"fresh": "good", "failed": "bad", "stale": "warn", "missing": "warn", "held": "note", "edited": "note"}
@@ -102,6 +106,18 @@ def short(name: str) -> str:
     return plain
 
 
+def short_number(value: float) -> str:
+    """A number for which there is room beside an axis: up to three digits, of large ones with a unit."""
+    rounded = float(f"{value:.3g}")
+    unit, size = next(((unit, size) for unit, size in _UNITS if size <= abs(rounded) < 1000 * size), ("", 1.0))
+    for digits in (2, 1, 0):
+        form = f".{digits}e" if 0 < abs(rounded) < 0.001 else f".{digits + 1}g"  # zeros after the point take room
+        written = re.sub(r"e\+?(-?)0*", r"e\1", f"{rounded / size:{form}}") + unit
+        if len(written) <= _ROOM:
+            break
+    return written
+
+
 def draw_history(history: MetricHistory) -> str:
     """The finite values of a metric as a line, the newest one marked, with the limits of its gate."""
     values = [point.value for point in history.points]
@@ -128,7 +144,9 @@ def draw_history(history: MetricHistory) -> str:
     for value in dict.fromkeys([low, high]):
         y = px(down(value))
         parts.append(f'<path class="grid" d="M{left} {y}H{right}"/>')
-        parts.append(f'<text class="axis low" x="{left - 6}" y="{px(down(value) + 4)}">{text(f"{value:.3g}")}</text>')
+        parts.append(
+            f'<text class="axis low" x="{left - 6}" y="{px(down(value) + 4)}">{text(short_number(value))}</text>'
+        )
     parts += [
         f'<path class="gate" d="M{left} {px(down(limit))}H{right}"><title>gate {limit:g}</title></path>'
         for limit in limits

@@ -8,7 +8,7 @@ from gitml.git.commits import parse_commit, parse_trailers
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
-from gitml.pipeline.journal import former_name, measured
+from gitml.pipeline.journal import cause_of, former_name, measured
 from gitml.pipeline.spec.model import Metric, Stage
 from gitml.provenance.codec import bytes_of, text_of
 from gitml.provenance.record import RECORDS, parse_record, record_path
@@ -23,7 +23,7 @@ class Point:
     when: int
     """Committer date, seconds since the epoch."""
     cause: str
-    """Subject of the commit that the result was made from; that of `commit` itself if nobody knows it."""
+    """What the result came from, as `cause_of` has it; the subject of `commit` itself if nobody knows it."""
     value: float
 
 
@@ -57,8 +57,9 @@ def metric_history(
             except (KeyError, CorruptError):
                 continue
             stage = known[path]
+            cause = cause_of(odb, result.source, record) or result.subject
             for name, value in measured(result.snapshot, stage, record)[0].items():
-                found.setdefault((stage.name, name), []).insert(0, result.point(value))
+                found.setdefault((stage.name, name), []).insert(0, Point(result.commit, result.when, cause, value))
             if path in result.added:
                 former = former_name(odb, result.commit, record)
                 if former is not None:
@@ -81,15 +82,14 @@ def _history(stage: str, name: str, points: Sequence[Point], rule: Metric | None
 class _Result:
     commit: Oid
     when: int
-    cause: str
+    subject: str
+    source: str
+    """The commit that it was made from, as its trailer says."""
     snapshot: Snapshot
     changed: Sequence[str]
     """Paths of records."""
     added: Collection[str]
     """Those that no parent has."""
-
-    def point(self, value: float) -> Point:
-        return Point(self.commit, self.when, self.cause, value)
 
 
 def _results(repo: Repository, odb: GitOdb, revision: Oid, limit: int | None) -> Iterator[_Result]:
@@ -110,18 +110,11 @@ def _results(repo: Repository, odb: GitOdb, revision: Oid, limit: int | None) ->
             listed[-1][1][path] = how
     for oid, changed in listed:
         commit = parse_commit(odb.read(oid)[1])
-        cause = _subject(commit.message)
-        source = parse_trailers(commit.message).get("Gitml-Source", "")
-        known = odb.lookup(f"{source}^{{commit}}") if _is_hex(source) else None
-        if known is not None:
-            cause = _subject(parse_commit(known[2]).message)
+        subject, source = _subject(commit.message), parse_trailers(commit.message).get("Gitml-Source", "")
         added = [path for path, how in changed.items() if set(how) == {"A"}]
-        yield _Result(oid, commit.committer.time, cause, Snapshot(odb, commit.tree), list(changed), added)
-
-
-def _is_hex(text: str) -> bool:
-    # what stands in a message of somebody else is not given to git as a revision
-    return bool(text) and set(text) <= set("0123456789abcdef")
+        yield _Result(
+            oid, commit.committer.time, subject, source, Snapshot(odb, commit.tree), list(changed), added
+        )  # fmt: skip
 
 
 def _subject(message: bytes) -> str:

@@ -55,7 +55,7 @@ def test_a_failure_says_what_the_command_said_last(undeclared: Project) -> None:
 def test_a_file_that_is_not_declared(undeclared: Project) -> None:
     hint = (
         "'settings.json' is in the commit, but a task sees only what its stage declares: "
-        'add it, "code": ["task.py", "settings.json"], or read it as an input'
+        'if it has parameters add it, "params": ["settings.json"], else to \'code\', or read it as an input'
     )
     assert undeclared.stage("one")["hint"] == hint
     for said in (
@@ -64,10 +64,32 @@ def test_a_file_that_is_not_declared(undeclared: Project) -> None:
     ):  # fmt: skip
         assert said.count(hint) == 1
     # what the hint says is what helps
-    pipeline = {"stages": [stage("one", PYTHON, code=["task.py", "settings.json"])]}
+    pipeline = {"stages": [stage("one", PYTHON, params=["settings.json"])]}
     undeclared.write("pipeline.json", json.dumps(pipeline))
     undeclared.commit("declared")
     assert undeclared.states() == {"one": "fresh"}
+
+
+def test_what_only_waits_for_a_failure_is_not_to_be_run(tmp_path: Path) -> None:
+    after = stage("two", ["true"], "one")
+    project = project_of(tmp_path / "project", stage("one", ["false"]), after)
+    project.commit("first")
+    said = project.ml("status").stdout
+    assert project.states() == {"one": "failed", "two": "stale"}
+    assert '"git ml logs --failed"' in said
+    assert "git ml run" not in said
+    other = stage("three", ["true"])
+    pipeline = json.loads(project.read("pipeline.json"))
+    project.write("pipeline.json", json.dumps({"stages": [*pipeline["stages"], other]}))
+    project.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "-a", "-m", "one more")
+    assert '"git ml run"' in project.ml("status").stdout
+
+
+def test_a_file_of_code_that_is_not_declared(tmp_path: Path) -> None:
+    files = {"task.py": 'open("words.txt")\n', "words.txt": "one\n"}
+    project = project_of(tmp_path / "project", stage("one", PYTHON), **files)
+    project.commit("first")
+    assert project.stage("one")["hint"].endswith('add it, "code": ["task.py", "words.txt"], or read it as an input')
 
 
 def test_a_file_that_was_not_committed(tmp_path: Path) -> None:

@@ -152,3 +152,22 @@ def test_row_27_29_two_clones_that_compute_the_same_have_one_commit(project: Pro
         assert each.subjects()[1] == "more", "a result commit leads to no other"
     assert project.head() == twin.head()
     twin.git("pull", "-q", "--ff-only")
+
+
+def test_runs_of_others_come_from_a_remote_that_was_added_later(project: Project, tmp_path: Path) -> None:
+    project.git("init", "-q", "--bare", str(tmp_path / "server.git"))
+    project.git("remote", "add", "origin", str(tmp_path / "server.git"))
+    project.git("push", "-q", "-u", "origin", "main")
+    project.git("push", "-q", str(tmp_path / "server.git"), "main")  # no remote, nothing to set up
+    project.git("clone", "-q", str(tmp_path / "server.git"), str(tmp_path / "colleague"))
+    colleague = Project(tmp_path / "colleague")
+    colleague.ml("install")
+    colleague.write("input/w.csv", "w\n")
+    colleague.commit("w")
+    colleague.git("push", "-q")
+    run = colleague.json("show", "inference/w.csv")["run"]["run"]
+    project.git("pull", "-q")
+    assert project.json("show", "inference/w.csv")["run"]["run"] == run
+    project.git("push", "-q")
+    ours = project.git("config", "--get-all", "remote.origin.fetch").splitlines()
+    assert ours == ["+refs/heads/*:refs/remotes/origin/*", "+refs/ml/runs*:refs/ml/remotes/origin/runs*"]

@@ -12,7 +12,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -86,6 +86,18 @@ def test_the_numbers_of_joblib_are_where_they_are_said_to_be(tmp_path: Path) -> 
     assert coefficients.extent is not None
     start, length = coefficients.extent
     assert np.array_equal(np.frombuffer(path.read_bytes()[start : start + length]), model[1].coef_[0])
+
+
+@pytest.mark.parametrize("dump", [joblib.dump, lambda model, path: path.write_bytes(pickle.dumps(model))])
+def test_the_trees_of_a_boosted_ensemble(dump: Callable[[Any, Path], Any], tmp_path: Path) -> None:
+    """scikit-learn keeps them in an array of objects, which has no numbers of its own."""
+    path = tmp_path / "boosted"
+    dump(GradientBoostingClassifier(n_estimators=3, max_depth=2, random_state=1).fit(X, Y), path)
+    found = summarize(path)
+    names = [tensor.name for tensor in found.tensors]
+    assert [f"estimators_.{number}.tree_.values" in names for number in range(4)] == [True, True, True, False]
+    assert "estimators_" not in names
+    assert found.facts["inputs"] == str(X.shape[1])
 
 
 def test_a_forest(tmp_path: Path) -> None:

@@ -70,7 +70,12 @@ def test_nothing_broke(project: Project) -> None:
     project.ml("run")
     found = project.json("bisect", "--metric", "accuracy")
     assert (found["first_bad"], found["good"], found["suspects"]) == (None, None, [])
-    assert "is good at HEAD" in project.ml("bisect", "--metric", "accuracy").stdout
+    done = project.ml("bisect", "--metric", "accuracy")
+    assert "is good at HEAD: good is ≥ 0.9\n" in done.stdout
+    assert "its gate; --min X or --max X" in done.stderr
+    done = project.ml("bisect", "--metric", "accuracy", "--min", "0.5", "--max", "1")
+    assert "is good at HEAD: good is ≥ 0.5 and ≤ 1\n" in done.stdout
+    assert "gate" not in done.stderr
 
 
 def collapsed(project: Project, accuracies: list[str]) -> list[str]:

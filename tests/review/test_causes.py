@@ -299,3 +299,49 @@ def test_which_lines_and_files_made_a_stage_stale(project: Project) -> None:
     (alpha,) = [cause for cause in said["made"]["causes"] if cause["kind"] == "parameter"]
     assert (alpha["name"], alpha["value"], alpha["line"]) == ("params.json:alpha", "9", 3)
     assert "params.json:alpha = 9 (line 3)" in project.ml("why", "model").stdout
+
+
+def test_a_result_that_was_brought_back_is_told_of_its_own_inputs(project: Project) -> None:
+    pipeline = json.loads(project.read("pipeline.json"))
+    pipeline["stages"][0]["params"] = ["params.json"]
+    project.write("pipeline.json", json.dumps(pipeline))
+    project.write("params.json", '{"fit": {"alpha": 3,\n "beta": 1}}\n')
+    project.commit("tables")
+    project.write("params.json", '{"fit": {"alpha": 3,\n "beta": 2}}\n')
+    project.write("training/b.csv", "6\n")
+    project.commit("beta")
+    project.git("revert", "--no-edit", "HEAD")
+    said = why(project, "model")
+    assert said["state"]["state"] == "held"
+    # what differs is of the newer commit, what the result was made from of those before
+    assert {each["name"]: each["changed_by"]["subject"] for each in said["differences"]["model"]} == {
+        "training/b.csv": "beta",
+        "fit.beta": "beta",
+    }
+    assert said["made"]["datum"] == "training"
+    assert said["made"]["result"]["subject"].startswith("Revert")
+    found = causes(said["made"])
+    assert found["input", "training"] == "more training"
+    assert found["parameter", "params.json"] == "tables"
+    shown = json.loads(project.ml("show", "--json", "model").stdout)
+    assert shown["source"] == find(project, "tables")
+    assert shown["inputs"][0]["changed_by"] == find(project, "more training")
+
+
+def test_a_member_of_a_table_has_the_commit_that_changed_it(project: Project) -> None:
+    pipeline = json.loads(project.read("pipeline.json"))
+    pipeline["stages"][0]["params"] = ["params.json:fit"]
+    project.write("pipeline.json", json.dumps(pipeline))
+    project.write("params.json", '{"fit": {"alpha": 3, "beta": 1, "c": {"d.e": 1}}}\n')
+    project.commit("tables")
+    project.git("config", "ml.auto", "false")
+    for subject, alpha, beta, inner in [("alpha again", 4, 1, 1), ("beta", 4, 2, 1), ("inner", 4, 2, 3)]:
+        values = {"alpha": alpha, "beta": beta, "c": {"d.e": inner}}
+        project.write("params.json", json.dumps({"fit": values}))
+        project.commit(subject, wait=False)
+    found = why(project, "model")["differences"]["model"]
+    assert {each["name"]: each["changed_by"]["subject"] for each in found} == {
+        "fit.alpha": "alpha again",
+        "fit.beta": "beta",
+        "fit.c.d.e": "inner",
+    }

@@ -70,6 +70,35 @@ def test_a_result_that_was_reverted(project: Project) -> None:
     assert "4 ▲ better" in first
 
 
+def test_a_run_for_several_commits_names_those_that_did_it(project: Project) -> None:
+    project.git("config", "ml.auto", "false")
+    for subject, file, text in [
+        ("less alpha", "params.json", '{"alpha": 1}\n'),
+        ("a note", "NOTES", "nothing that a stage reads\n"),
+        ("other rows", "training/b.csv", "8\n"),
+    ]:
+        project.write(file, text)
+        project.commit(subject, wait=False)
+    project.ml("run")
+
+    def because(stage: str) -> str:
+        return project.ml("log", stage, "-n", "1").stdout.splitlines()[2].split("  ")[-1].strip()
+
+    assert because("model").startswith("other rows, less alpha: input 'training' changed; parameter")
+    # the model is what a stage made, so any of these may have changed it
+    assert because("inference") == "other rows, a note, less alpha: input 'model' changed"
+    [stage] = json.loads(project.ml("log", "inference", "--json").stdout)["stages"]
+    assert stage["results"][0]["source"] == "other rows, a note, less alpha"
+    project.write("params.json", '{"alpha": 5}\n')
+    project.commit("five", wait=False)
+    project.write("training/b.csv", "9\n9\n")
+    project.commit("nines", wait=False)
+    project.ml("run")
+    assert because("model").startswith("nines, five: input 'training' changed; parameter")
+    project.git("revert", "--no-edit", "HEAD")
+    assert because("model").endswith("the result of 'nines, five'")
+
+
 def test_a_metric_instead_of_a_stage(project: Project) -> None:
     said = project.ml("log", "rows").stdout
     assert said.splitlines()[0] == "model"

@@ -30,6 +30,7 @@ from gitml.review.comparison import (
     StageChange,
     Verdict,
 )
+from gitml.review.drawing import short_number
 from gitml.review.history import MetricHistory, Point
 from gitml.review.overview import overview
 from gitml.review.page import page
@@ -260,6 +261,17 @@ def test_a_graph_that_has_no_room_leaves_its_table() -> None:
     assert len(html.encode()) <= 30_000
     assert "<svg" not in html
     assert "stage 20" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (24000.0, "24k"), (999_999.0, "1M"), (-24_321.0, "-24.3k"), (0.8088, "0.809"), (0.0, "0"), (999.6, "1k"),
+        (0.000123, "1.2e-4"), (-0.000123, "-1e-4"), (1.7e308, "2e308"),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_an_axis_has_room_there(value: float, label: str) -> None:
+    assert short_number(value) == label
 
 
 def test_numbers_at_the_end_of_doubles_are_drawn() -> None:

@@ -57,6 +57,8 @@ def _rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
         return
     for name, (old, new) in diff.parameters.items():
         yield Cell("parameter"), Cell(name, name=True), _value(old), _value(new)
+    for name, (before, now) in diff.facts.items():
+        yield Cell("fact"), Cell(name, name=True), _value(before), _value(now)
     for what, (came, went) in (("feature", diff.features), ("uses", diff.globals)):
         for name in came:
             yield Cell(what), Cell(name, name=True), Cell(ABSENT), Cell("added")
@@ -68,8 +70,6 @@ def _rows(diff: ModelDiff) -> Iterator[tuple[Cell, ...]]:
             yield Cell("tensor"), Cell(tensor.name, name=True), Cell(tensor.old or ABSENT), Cell(_tensor(tensor))
     for (name, _), what in patterns.items():
         yield Cell("tensors"), Cell(name, name=True), Cell(""), Cell(what)
-    for name, (before, now) in diff.facts.items():
-        yield Cell("fact"), Cell(name, name=True), _value(before), _value(now)
 
 
 def _pattern(tensor: TensorChange) -> tuple[str, str]:
