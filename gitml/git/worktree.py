@@ -19,7 +19,7 @@ from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, 
 from gitml.git.indexlock import QUIET, is_locked, locked_index, patiently, remove_dead_lock, write_index
 from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex
-from gitml.git.packreader import PackReader
+from gitml.git.packreader import LocalOdb, PackReader
 from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
@@ -104,10 +104,8 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
     _forget_stat(repo, {path: index[path].oid for path in dirty})
     done: list[Filled] = []
     others: list[Filled] = []
-    with (
-        GitOdb(repo.git, repo.format) as odb,
-        PackReader(ObjectIndex(repo.objects_dir, repo.format), odb) as reader,
-    ):
+    packs = ObjectIndex(repo.objects_dir, repo.format)
+    with GitOdb(repo.git, repo.format) as odb, PackReader(packs, LocalOdb(packs, odb)) as reader:
         filler = Filler(repo, places, reader, progress.advance)
         for batch in _batches(fillings):
             blobs = {each.path: repo.format.oid_of("blob", each.text) for each in batch}

@@ -175,6 +175,24 @@ def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
     assert clone.git("status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("limit", ["0", "1m"])
+def test_a_partial_clone_asks_for_all_content_at_once(history: Path, tmp_path: Path, limit: str) -> None:
+    """Both where git's filter writes the files and where hooks do: git itself would fetch each chunk when it is read."""
+    shutil.copytree(history, tmp_path / "bare.git")
+    subprocess.run(["git", "-C", str(tmp_path / "bare.git"), "config", "uploadpack.allowFilter", "true"], check=True)
+    url, trace = f"file://{tmp_path}/bare.git", tmp_path / "trace"
+    subprocess.run(["git", "clone", "-q", "--filter=blob:none", url, str(tmp_path / "partial")], check=True)
+    partial = Clone(tmp_path / "partial")
+    partial.git("config", "ml.smudgeLimit", limit)
+    partial.git("ml", "install", GIT_TRACE=str(trace))
+    assert partial.holds("data/a.bin", noise(11))
+    partial.git("checkout", "-q", "first", GIT_TRACE=str(trace))
+    assert partial.holds("data/a.bin", noise(1))
+    said = [line for line in trace.read_text().splitlines() if " fetch " in line and "run_command: git -c" in line]
+    assert len(said) == 1, "git's own request, for the pointers that it lacked"
+    assert partial.is_clean()
+
+
 def umask() -> int:
     current = os.umask(0)
     os.umask(current)
