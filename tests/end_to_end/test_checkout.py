@@ -175,9 +175,28 @@ def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_untracked_files_come_out_of_a_stash(clone: Clone) -> None:
+    """`git stash` checks them out by themselves, without a hook afterwards."""
+    clone.write("data/untracked.bin", noise(51))
+    (clone.path / "data/untracked.bin").chmod(0o755)
+    clone.git("stash", "-q", "-u")
+    assert not (clone.path / "data/untracked.bin").exists()
+    clone.git("stash", "apply", "-q")
+    assert clone.holds("data/untracked.bin", noise(51))
+    assert (clone.path / "data/untracked.bin").stat().st_mode & 0o100
+    (clone.path / "data/untracked.bin").unlink()
+    clone.git("stash", "apply", "-q", GITML_SKIP_SMUDGE="1")
+    assert clone.is_pointer("data/untracked.bin")
+    (clone.path / "data/untracked.bin").unlink()
+    clone.git("stash", "pop", "-q")
+    assert clone.git("status", "--porcelain") == "?? data/untracked.bin"
+    clone.git("add", "data/untracked.bin")
+    assert clone.holds("data/untracked.bin", noise(51))
+
+
 @pytest.mark.parametrize("limit", ["0", "1m"])
 def test_a_partial_clone_asks_for_all_content_at_once(history: Path, tmp_path: Path, limit: str) -> None:
-    """Both where git's filter writes the files and where hooks do: git itself would fetch each chunk when it is read."""
+    """Whether git's filter writes the files or hooks do: git itself would fetch each chunk when it is read."""
     shutil.copytree(history, tmp_path / "bare.git")
     subprocess.run(["git", "-C", str(tmp_path / "bare.git"), "config", "uploadpack.allowFilter", "true"], check=True)
     url, trace = f"file://{tmp_path}/bare.git", tmp_path / "trace"
