@@ -1,5 +1,6 @@
 """`git ml fetch`."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, safe, show, show_json, size, table, talk
 from gitml.errors import ExitCode, UserError
 from gitml.git.inventory import contents_at, recent_commits
-from gitml.git.promisor import Item, fetch_versions, not_here
+from gitml.git.promisor import NOWHERE, Item, fetch_versions, not_here
 from gitml.git.remotes import fetch_data, fetch_runs, fetching_remotes, follow_all
 from gitml.store.pointer import Pointer
 
@@ -86,8 +87,15 @@ def report(
         for item, reason in missing.items():
             talk(f"warning: the content of '{safe(names[item])}' is not here: {safe(reason)}")
         if missing:
-            talk("hint: whoever committed it has it: git ml push")
+            talk(f"hint: {advice(missing.values())}")
     return ExitCode.MISSING_DATA if missing else ExitCode.OK
+
+
+def advice(reasons: Iterable[str]) -> str:
+    """What to do about content that is not here, for these reasons."""
+    if NOWHERE in reasons:
+        return "no remote has it yet; whoever committed it has it: git ml push"
+    return "not every remote could be asked; check them: git remote -v"
 
 
 def _remotes(context: Context, remote: str | None) -> list[str]:

@@ -111,7 +111,7 @@ def _show(report: Verified, repaired: Repaired | None, *, deep: bool) -> None:
     if report.unknown:
         talk(f"note: {count(report.unknown, 'file')} of the history not here, so nobody knows what they need")
     if (report.faults or report.packs) and repaired is None:
-        talk("hint: git ml fsck --repair")
+        talk(f"hint: git ml fsck {'--deep ' if deep else ''}--repair")
 
 
 def _as_json(report: Verified, repaired: Repaired | None) -> dict[str, object]:

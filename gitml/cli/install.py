@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gitml import install as library
+from gitml.cli.fetch import advice
 from gitml.cli.output import count, paint, safe, show, talk
 from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
@@ -85,7 +86,7 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
             code = ExitCode.MISSING_DATA
             talk(
                 f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which); "
-                "whoever committed it has it: git ml push"
+                f"{advice(report.materialised.missing.values())}"
             )
     _trust_what_is_here(repo)
     return code

@@ -187,7 +187,7 @@ class Source:
 
 
 def _damaged(error: CorruptError) -> ContentDamagedError:
-    return ContentDamagedError(error.message, hint=error.hint or "look closer: git ml fsck")
+    return ContentDamagedError(error.message, hint=error.hint or "look closer: git ml fsck --deep")
 
 
 def _objects(number: int) -> str:

@@ -297,6 +297,8 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
     missing = clone.ml("checkout", check=False)
     assert missing.returncode == 5
     assert "'data/a.bin' stays a pointer: cannot fetch data from 'origin'" in missing.stderr
+    assert "hint: not every remote could be asked; check them: git remote -v" in missing.stderr
+    assert "could be asked" in clone.ml("pull", check=False).stderr
     assert clone.is_pointer("data/a.bin")
     assert clone.is_clean()
     said = clone.run("git", "checkout", "-q", "--", "data/a.bin").stderr
