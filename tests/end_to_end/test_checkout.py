@@ -175,6 +175,28 @@ def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_a_side_of_a_conflict_is_chosen(clone: Clone) -> None:
+    clone.write("data/a.bin", noise(61))
+    clone.commit("ours", wait=False)
+    clone.git("switch", "-q", "-c", "other", "first")
+    clone.write("data/a.bin", noise(62))
+    clone.commit("theirs", wait=False)
+    clone.git("switch", "-q", "main")
+    assert clone.run("git", "merge", "-q", "other", check=False).returncode == 1
+    for side, seed in (("--theirs", 62), ("--ours", 61), ("--theirs", 62)):
+        clone.git("checkout", "-q", side, "--", "data/a.bin")
+        assert clone.holds("data/a.bin", noise(seed)), side
+        assert clone.git("status", "--porcelain", "--", "data/a.bin") == "UU data/a.bin"
+    clone.git("checkout", "-q", "--ours", "--", "data/a.bin", GITML_SKIP_SMUDGE="1")
+    assert clone.is_pointer("data/a.bin")
+    clone.ml("checkout", "data/a.bin")
+    clone.git("add", "data/a.bin")
+    clone.git("commit", "-q", "--no-edit")
+    assert clone.holds("data/a.bin", noise(61))
+    clone.index_is_settled()
+    assert clone.is_clean_without_reading()
+
+
 def test_untracked_files_come_out_of_a_stash(clone: Clone) -> None:
     """`git stash` checks them out by themselves, without a hook afterwards."""
     clone.write("data/untracked.bin", noise(51))
