@@ -85,9 +85,10 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
         elif report.materialised.missing:
             code = ExitCode.MISSING_DATA
             talk(
-                f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which); "
-                f"{advice(report.materialised.missing.values())}"
+                f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which): "
+                f"{safe(next(iter(report.materialised.missing.values())))}"
             )
+            talk(f"hint: {advice(report.materialised.missing.values())}")
     _trust_what_is_here(repo)
     return code
 

@@ -1,6 +1,7 @@
 """Large files come into the worktree with every git command that touches it, and with `git ml checkout`."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -319,14 +320,32 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
     missing = clone.ml("checkout", check=False)
     assert missing.returncode == 5
     assert "'data/a.bin' stays a pointer: cannot fetch data from 'origin'" in missing.stderr
-    assert "hint: not every remote could be asked; check them: git remote -v" in missing.stderr
-    assert "could be asked" in clone.ml("pull", check=False).stderr
+    for said in (missing.stderr, clone.ml("pull", check=False).stderr, clone.ml("install", check=False).stderr):
+        assert "cannot fetch data from 'origin'" in said
+        assert "hint: once the reason is gone: git ml pull; what the remotes are says: git remote -v" in said
     assert clone.is_pointer("data/a.bin")
     assert clone.is_clean()
     said = clone.run("git", "checkout", "-q", "--", "data/a.bin").stderr
     assert "the content of 'data/a.bin' is not here: " in said
     away.rename(loose)
     assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
+    assert clone.holds("data/a.bin", noise(1))
+
+
+def test_pull_names_files_that_cannot_be_written(clone: Clone) -> None:
+    """The content is here, and the place where it is written first is not: as on a full disk."""
+    clone.git("checkout", "-q", "first", GITML_SKIP_SMUDGE="1")
+    aside = clone.path / ".git/ml/tmp"
+    aside.rmdir()
+    aside.write_text("no directory\n")
+    done = clone.ml("pull", check=False)
+    assert done.returncode == 128
+    assert "error: 'data/a.bin' stays a pointer: cannot write the file" in done.stderr
+    assert "data/a.bin" not in done.stdout
+    (named,) = [each for each in json.loads(clone.ml("pull", "--json", check=False).stdout)["files"] if each["here"]]
+    assert (named["path"], named["reason"].startswith("cannot write")) == ("data/a.bin", True)
+    aside.unlink()
+    assert clone.ml("pull").returncode == 0
     assert clone.holds("data/a.bin", noise(1))
 
 
