@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from gitml.cli.fetch import advice
 from gitml.cli.options import Json
 from gitml.cli.output import count, paint, safe, show, show_json, size, talk
-from gitml.errors import ExitCode, UserError
+from gitml.errors import CorruptError, ExitCode, UserError
 from gitml.git.checkout import CheckedOut, check_out
 from gitml.git.repository import Repository
 from gitml.install import is_installed
@@ -59,10 +60,12 @@ def _print(done: CheckedOut, *, dry_run: bool, named: bool) -> None:
         show(f"{count(len(result.done), 'file')} filled in ({size(result.size)})")
     for path, error in result.failed.items():
         talk(f"{paint('error:', '31', sys.stderr)} '{safe(os.fsdecode(path))}' stays a pointer: {safe(error.message)}")
+    if any(isinstance(error, CorruptError) for error in result.failed.values()):
+        talk("hint: look for good copies: git ml fsck --deep --repair")
     for path, reason in result.missing.items():
         talk(f"{paint('error:', '31', sys.stderr)} '{safe(os.fsdecode(path))}' stays a pointer: {safe(reason)}")
     if result.missing:
-        talk("hint: no remote has it yet; whoever committed it has to push from a clone with gitml")
+        talk(f"hint: {advice(result.missing.values())}")
     for path in result.kept:
         talk(f"note: '{safe(os.fsdecode(path))}' changed meanwhile and was left alone")
     for path in done.edited if named else ():

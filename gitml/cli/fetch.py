@@ -1,5 +1,7 @@
 """`git ml fetch`."""
 
+import os
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
@@ -7,9 +9,9 @@ import typer
 from gitml.cli.context import Context, open_context
 from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, safe, show, show_json, size, table, talk
-from gitml.errors import ExitCode, UserError
+from gitml.errors import ExitCode, GitmlError, UserError
 from gitml.git.inventory import contents_at, recent_commits
-from gitml.git.promisor import Item, fetch_versions, not_here
+from gitml.git.promisor import NOWHERE, Item, fetch_versions, not_here
 from gitml.git.remotes import fetch_data, fetch_runs, fetching_remotes, follow_all
 from gitml.store.pointer import Pointer
 
@@ -61,9 +63,16 @@ def wanted_contents(context: Context, paths: list[str] | None, *, recent: bool =
 
 
 def report(
-    contents: dict[Item, Pointer], wanted: list[Item], missing: dict[Item, str], *, json: bool, dry_run: bool
+    contents: dict[Item, Pointer],
+    wanted: list[Item],
+    missing: dict[Item, str],
+    failed: Mapping[bytes, GitmlError] | None = None,
+    *,
+    json: bool,
+    dry_run: bool,
 ) -> int:
-    """Say what came, or would; give the exit code."""
+    """Say what came, or would, and why files of which the content is here stay pointers; give the exit code."""
+    failed = failed or {}
     names = {item: item[0].decode("utf-8", "surrogateescape") for item in wanted}
     if json:
         files = [
@@ -72,13 +81,13 @@ def report(
                 "size": contents[item].size,
                 "sha256": contents[item].sha256.hex(),
                 "here": not dry_run and item not in missing,
-                "reason": missing.get(item),
+                "reason": missing.get(item) or (failed[item[0]].message if item[0] in failed else None),
             }
             for item in wanted
         ]
         show_json({"schema": "gitml/fetch/1", "dry_run": dry_run, "files": files})
     else:
-        came = [item for item in wanted if item not in missing]
+        came = [item for item in wanted if item not in missing and item[0] not in failed]
         for line in table(((size(contents[item].size).rjust(9), safe(names[item])) for item in came), indent=""):
             show(line)
         if not wanted:
@@ -86,8 +95,21 @@ def report(
         for item, reason in missing.items():
             talk(f"warning: the content of '{safe(names[item])}' is not here: {safe(reason)}")
         if missing:
-            talk("hint: whoever committed it has it: git ml push")
+            talk(f"hint: {advice(missing.values())}")
+        for path, error in failed.items():
+            talk(f"error: '{safe(os.fsdecode(path))}' stays a pointer: {safe(error.message)}")
+        if failed:
+            talk("hint: once the reason is gone: git ml checkout")
+    if failed:
+        return max(error.exit_code for error in failed.values())
     return ExitCode.MISSING_DATA if missing else ExitCode.OK
+
+
+def advice(reasons: Iterable[str]) -> str:
+    """What to do about content that is not here, for these reasons."""
+    if NOWHERE in reasons:
+        return "no remote has it yet; whoever committed it has it: git ml push"
+    return "once the reason is gone: git ml pull; what the remotes are says: git remote -v"
 
 
 def _remotes(context: Context, remote: str | None) -> list[str]:

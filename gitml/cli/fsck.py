@@ -107,11 +107,11 @@ def _show(report: Verified, repaired: Repaired | None, *, deep: bool) -> None:
     read = "read and compared" if deep else "looked up"
     talk(f"{count(report.contents, 'content')}, {count(report.chunks, 'chunk')}, {size(report.bytes)} {read}")
     if report.elsewhere:
-        talk(f"note: {count(report.elsewhere, 'content')} not here; remotes whose branches have them should")
+        talk(f"note: {count(report.elsewhere, 'content')} not kept here; remotes whose branches have them should")
     if report.unknown:
         talk(f"note: {count(report.unknown, 'file')} of the history not here, so nobody knows what they need")
     if (report.faults or report.packs) and repaired is None:
-        talk("hint: git ml fsck --repair")
+        talk(f"hint: git ml fsck {'--deep ' if deep else ''}--repair")
 
 
 def _as_json(report: Verified, repaired: Repaired | None) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gitml import install as library
+from gitml.cli.fetch import advice
 from gitml.cli.output import count, paint, safe, show, talk
 from gitml.errors import ExitCode
 from gitml.git.odb import GitOdb
@@ -84,9 +85,10 @@ def set_up(repo: Repository, *, force: bool = False, fetch: bool = True) -> int:
         elif report.materialised.missing:
             code = ExitCode.MISSING_DATA
             talk(
-                f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which); "
-                "whoever committed it has it: git ml push"
+                f"{paint('warning:', '33')} the content of {left} is not here (git ml ls shows which): "
+                f"{safe(next(iter(report.materialised.missing.values())))}"
             )
+            talk(f"hint: {advice(report.materialised.missing.values())}")
     _trust_what_is_here(repo)
     return code
 

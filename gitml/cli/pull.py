@@ -1,5 +1,6 @@
 """`git ml pull`."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from gitml.cli.context import open_context
 from gitml.cli.fetch import report, wanted_contents
 from gitml.cli.options import DryRun, Json
-from gitml.errors import UserError
+from gitml.errors import GitmlError, UserError
 from gitml.git.checkout import fill_in
 from gitml.git.promisor import Item, not_here
 from gitml.git.remotes import FetchError, fetch_runs, fetching_remotes
@@ -23,7 +24,7 @@ def pull(
     """Fetch the content of the files that are checked out, and fill them in. Branches stay where they are.
 
     'git pull' does this by itself after 'git ml install'; this is for files that were left as pointers. Exit
-    code 5 if some content is nowhere.
+    code 5 if some content is nowhere, 6 if it is damaged, 128 if a file cannot be written.
     """
     with open_context() as context:
         if context.repo.worktree is None:
@@ -32,6 +33,7 @@ def pull(
         lacking = not_here(context.repo, {manifest for _, manifest in contents})
         wanted = [item for item in contents if item[1] in lacking]
         missing: dict[Item, str] = {}
+        failed: Mapping[bytes, GitmlError] = {}
         if not dry_run:
             for remote in fetching_remotes(context.repo):
                 try:
@@ -41,5 +43,6 @@ def pull(
             chosen = [path for path, _ in contents] if paths else None
             filled = fill_in(context.repo, chosen)
             missing = {item: filled.missing[item[0]] for item in wanted if item[0] in filled.missing}
-            wanted = [item for item in contents if item[0] in filled.done or item in missing]
-    return report(contents, wanted, missing, json=json, dry_run=dry_run)
+            failed = filled.failed
+            wanted = [item for item in contents if item[0] in filled.done or item[0] in failed or item in missing]
+    return report(contents, wanted, missing, failed, json=json, dry_run=dry_run)

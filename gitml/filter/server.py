@@ -7,21 +7,25 @@ Nothing is held whole in memory except what git asks back, which git itself hold
 
 import fcntl
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
 from gitml.allocation import keep_freed_memory
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
 from gitml.filter.lookahead import Lookahead, Prepared
+from gitml.git.filler import Filler, standing_pointer
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import PackReader
+from gitml.git.places import Places
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
 from gitml.git.staging import Staging
@@ -44,6 +48,8 @@ _PIPE = 1 << 20
 """Bytes that the pipe from git may hold, so that git need not wait for us after each packet."""
 
 _IN_MEMORY = 16 << 20
+_RESTORING = re.compile(r"index\.stash\.\d+")
+"""The index of its own, by name, from which `git stash` checks untracked files out; no hook runs after that."""
 _PATIENCE = (0.05, 0.5)
 """Seconds of silence, at first and at most, after which others may want to see what was stored."""
 
@@ -168,9 +174,12 @@ class _Filters:
         self._reader: PackReader | None = None
         self._limit: int | None = None
         self._skip: SkipPatterns | None = None
+        self._untracked: list[bytes] | None = [] if _RESTORING.fullmatch(_name_of_index()) else None
+        """The pointers left where no hook will come to fill them in; None where one will."""
 
     def close(self) -> None:
         """End the session: what was stored is durable, in few packs."""
+        self._fill_in_untracked()
         self._meter.close()
         if self._reader is not None:
             self._reader.close()
@@ -230,15 +239,35 @@ class _Filters:
             return _spooled(chain([data], content))
         try:
             pointer = parse_pointer(data)
-            if wants_pointers() or pointer.size > self._smudge_limit() or self._skips(path):
+            if wants_pointers() or self._skips(path):
+                return iter([data])
+            if pointer.size > self._smudge_limit():
+                if self._untracked is not None:
+                    self._untracked.append(path)
                 return iter([data])
             return iter(list(read_content(pointer, self._packs())))
         except MissingDataError:
-            pass  # the hook that runs after the checkout fetches it, or says that it is nowhere
+            # the hook that runs after the checkout fetches it, or says that it is nowhere
+            if self._untracked is not None:
+                self._untracked.append(path)
         except GitmlError as error:
             self._warn(path, error, "the pointer stays in its place; add the file again, or restore it from history")
         # A failing answer would stop a checkout half way, so the pointer itself is handed out.
         return _spooled(chain([data], content))
+
+    def _fill_in_untracked(self) -> None:
+        """Put content in place of the pointers that `git stash pop` wrote as untracked files; by now they are there."""
+        if not self._untracked or self._repo.worktree is None:
+            return
+        places = Places(self._repo.worktree)
+        found = (standing_pointer(places, path) for path in self._untracked)
+        remedy = "once the reason is gone: git add it, git ml checkout it"
+        try:
+            for filled in Filler(self._repo, places, self._packs()).fill(each for each in found if each is not None):
+                if filled.error is not None:
+                    self._warn(filled.filling.path, filled.error, remedy)
+        except OSError as error:
+            _say(MachineError(error))
 
     def _packs(self) -> PackReader:
         """What reads chunks straight from packs, several times faster than git gives them."""
@@ -342,6 +371,11 @@ class _Filters:
 
     def _warn(self, path: bytes, error: GitmlError, remedy: str) -> None:
         _say(GitmlError(error.message, hint=remedy), path)
+
+
+def _name_of_index() -> str:
+    """The name of the file that git uses as its index, empty if it is that of the worktree."""
+    return Path(os.environ.get("GIT_INDEX_FILE", "")).name
 
 
 def _spooled(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes]:

@@ -3,8 +3,7 @@
 Chunks stand in packs as whole objects until git finds a delta for them. `git cat-file` gives such objects one after
 the other, through a pipe, and hashes them with its slow, collision-detecting SHA-1. Here the entry is read with one
 `pread` (a mapped file would count as memory of ours, and kill us where it is cut short) and inflated in the calling
-thread. Deltas, loose objects, objects that a filter or promisor holds back and damaged entries go to the reader
-behind: git may know another copy.
+thread. Deltas, loose objects and damaged entries go to the reader behind: git may know another copy.
 
 What comes out of a pack has passed the checksum of its zlib stream, not the digest of its name: whoever reads verifies
 the content as a whole, and the names of its chunks when that fails.
@@ -21,7 +20,7 @@ from typing import NamedTuple, Self
 from gitml.errors import CorruptError
 from gitml.git.packindex import ObjectIndex
 from gitml.oid import Oid
-from gitml.store.odb import Kind, ObjectReader
+from gitml.store.odb import Kind, MissingObjectError, ObjectReader
 
 _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _OPEN_PACKS = 64
@@ -129,6 +128,31 @@ class PackReader:
             yield pack
         finally:
             pack.close()
+
+
+class LocalOdb:
+    """An `ObjectReader` that asks `behind` only for what `index` knows to be here.
+
+    In a partial clone git would fetch what is not, one object at a time.
+    """
+
+    def __init__(self, index: ObjectIndex, behind: ObjectReader) -> None:
+        self.format = index.format
+        self._index = index
+        self._behind = behind
+
+    def has(self, oid: Oid) -> bool:
+        """Whether the object is here."""
+        if self._index.has(oid):
+            return True
+        self._index.refresh()
+        return self._index.has(oid)
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        """The object's kind and content; raise `MissingObjectError`."""
+        if not self.has(oid):
+            raise MissingObjectError(oid)
+        return self._behind.read(oid)
 
 
 class _Placed(NamedTuple):

@@ -49,6 +49,9 @@ Item = tuple[bytes, Oid]
 BATCH = 4096
 """Objects in one request, about 1 GiB of chunks. What a request brought is kept if a later one is interrupted."""
 
+NOWHERE = "no remote has it"
+"""The reason why content is not here if all remotes were asked."""
+
 LANDING_MARK = b"gitml: landing\n"
 """What is in the `.keep` file of a pack that came and that no ref reaches yet."""
 
@@ -151,7 +154,7 @@ def fetch_versions(
             except FetchError as error:
                 reasons.update(dict.fromkeys(left, error.message))
             left = [item for item in left if not _is_whole(item, odb, index, reasons)]
-    return {item: reasons.get(item, "no remote has it") for item in left}
+    return {item: reasons.get(item, NOWHERE) for item in left}
 
 
 def not_here(repo: Repository, manifests: Iterable[Oid]) -> set[Oid]:

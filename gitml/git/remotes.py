@@ -171,7 +171,9 @@ def last_line(stderr: bytes) -> str:
     """What git gave as the reason of a failure."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
     fatal = [line for line in lines if line.startswith("fatal: ")]
-    return (fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")
+    # what git says of its child, which has said more
+    cause = [line for line in fatal if "invalid index-pack output" not in line]
+    return (cause or fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")
 
 
 def is_shown(progress: bool | None) -> bool:

@@ -108,13 +108,13 @@ class Staging:
 
     def read(self, oid: Oid) -> tuple[Kind, bytes]:
         """The object's kind and content; raise `MissingObjectError`."""
-        try:
-            return self._odb.read(oid) if self._pack is None else self._pack.read(oid)
-        except MissingObjectError:
-            if self._index is not None:
-                raise
-            self.known.refresh()  # a killed session may have left it
-            return self._odb.read(oid)
+        if self._pack is not None and self._pack.holds(oid):
+            return self._pack.read(oid)
+        if not self.known.has(oid):
+            self.known.refresh()
+            if not self.known.has(oid):
+                raise MissingObjectError(oid)  # unasked: in a partial clone git fetches one object at a time
+        return self._odb.read(oid)
 
     def has(self, oid: Oid) -> bool:
         """Whether the object is here."""

@@ -19,7 +19,7 @@ from gitml.git.index import Clean, Index, UnsupportedIndexError, compare_again, 
 from gitml.git.indexlock import QUIET, is_locked, locked_index, patiently, remove_dead_lock, write_index
 from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex
-from gitml.git.packreader import PackReader
+from gitml.git.packreader import LocalOdb, PackReader
 from gitml.git.places import Places, parent
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
@@ -80,21 +80,23 @@ def standing_pointers(repo: Repository, paths: Iterable[bytes] | None) -> dict[b
     """The pointers that stand in the worktree, as text by path, that `materialise` would fill in."""
     if repo.worktree is None:
         return {}
-    return {each.path: each.text for each in _fillings(repo, Places(repo.worktree), _index_under_gitml(repo), paths)}
+    index = _index_under_gitml(repo, conflicts=True)
+    return {each.path: each.text for each in _fillings(repo, Places(repo.worktree), index, paths)}
 
 
 def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progress | None = None) -> Materialised:
     """Put the content behind pointers into the worktree, for `paths` or (None) wherever a pointer stands.
 
     Only tracked files under gitml are touched whose worktree content is a pointer: that of the index, or another that
-    git put there (`git stash pop` restores the worktree and not the index). Without `paths` those that `ml.skip` names
-    stay pointers, and with `GITML_SKIP_SMUDGE=1` in the environment all do. Content that is missing or damaged leaves
-    its pointer in place and is reported. Raise `BusyError`, with nothing changed, if the index stays locked.
+    git put there (`git stash pop` restores the worktree and not the index, `git checkout --theirs` one side of a
+    conflict). Without `paths` those that `ml.skip` names stay pointers, and with `GITML_SKIP_SMUDGE=1` in the
+    environment all do. Content that is missing or damaged leaves its pointer in place and is reported. Raise
+    `BusyError`, with nothing changed, if the index stays locked.
     """
     if repo.worktree is None or (paths is None and wants_pointers()):
         return Materialised()
     places = Places(repo.worktree)
-    index = _index_under_gitml(repo)
+    index = _index_under_gitml(repo, conflicts=True)
     fillings = _fillings(repo, places, index, paths)
     dirty = _filled_but_dirty(repo, places, index)
     if not fillings and not dirty:
@@ -104,10 +106,8 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
     _forget_stat(repo, {path: index[path].oid for path in dirty})
     done: list[Filled] = []
     others: list[Filled] = []
-    with (
-        GitOdb(repo.git, repo.format) as odb,
-        PackReader(ObjectIndex(repo.objects_dir, repo.format), odb) as reader,
-    ):
+    packs = ObjectIndex(repo.objects_dir, repo.format)
+    with GitOdb(repo.git, repo.format) as odb, PackReader(packs, LocalOdb(packs, odb)) as reader:
         filler = Filler(repo, places, reader, progress.advance)
         for batch in _batches(fillings):
             blobs = {each.path: repo.format.oid_of("blob", each.text) for each in batch}
@@ -285,18 +285,18 @@ def _batches(fillings: list[Filling]) -> Iterator[list[Filling]]:
         yield batch
 
 
-def _index_under_gitml(repo: Repository) -> dict[bytes, _IndexEntry]:
-    return _read_index(repo, "--", _UNDER_GITML)
+def _index_under_gitml(repo: Repository, *, conflicts: bool = False) -> dict[bytes, _IndexEntry]:
+    return _read_index(repo, "--", _UNDER_GITML, conflicts=conflicts)
 
 
-def _read_index(repo: Repository, *pathspecs: str) -> dict[bytes, _IndexEntry]:
-    """The entries of the index by path, without those of a conflict."""
+def _read_index(repo: Repository, *pathspecs: str, conflicts: bool = False) -> dict[bytes, _IndexEntry]:
+    """The entries of the index by path; of a path in conflict, only if `conflicts` are asked for, the last."""
     found: dict[bytes, _IndexEntry] = {}
     for line in repo.git.output("ls-files", "-s", "-t", "-z", "--full-name", *pathspecs).split(b"\0"):
         meta, tab, path = line.partition(b"\t")
         if tab:
             tag, mode, oid, stage = meta.split(b" ")
-            if stage == b"0":
+            if stage == b"0" or conflicts:
                 found[path] = _IndexEntry(int(mode, 8), Oid.parse(oid), tag == b"S")
     return found
 

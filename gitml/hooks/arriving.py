@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gitml.errors import CorruptError
 from gitml.git.checkout import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
@@ -74,6 +75,8 @@ def _fill_in(repo: Repository, *, insist: bool) -> None:
         say(f"'{path.decode('utf-8', 'backslashreplace')}': {error.message}")
     if len(result.failed) > _NAMED:
         say(f"{len(result.failed) - _NAMED} more files could not be filled in")
+    if any(isinstance(error, CorruptError) for error in result.failed.values()):
+        say("hint: look for good copies: git ml fsck --deep --repair")
     if result.failed:
         say("hint: their pointers stay; once the reason is gone: git ml checkout")
     if result.missing and fetches:

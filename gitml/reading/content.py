@@ -198,7 +198,7 @@ class ChunkedContent(io.RawIOBase):
         if index == len(self._chunks) - 1 < self._hashed and self._digest.digest() != self._pointer.sha256:
             raise ContentDamagedError(
                 f"content has sha256 {self._digest.hexdigest()}, the pointer says {self._pointer.sha256.hex()}",
-                hint="look closer: git ml fsck",
+                hint="look closer: git ml fsck --deep",
             )
         self._kept[index] = data
         if len(self._kept) > _KEPT:

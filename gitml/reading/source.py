@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gitml.errors import CorruptError, GitmlError, MissingDataError
 from gitml.git.odb import GitOdb
 from gitml.git.packindex import ObjectIndex
-from gitml.git.packreader import PackReader
+from gitml.git.packreader import LocalOdb, PackReader
 from gitml.git.promisor import fetch_missing
 from gitml.git.repository import Repository
 from gitml.oid import Oid
@@ -182,12 +182,12 @@ class Source:
             if self._open is None or self._open.process != os.getpid():
                 odb = GitOdb(self.repo.git, self.format)
                 index = ObjectIndex(self.repo.objects_dir, self.format)
-                self._open = _Open(os.getpid(), odb, index, PackReader(index, odb))
+                self._open = _Open(os.getpid(), odb, index, PackReader(index, LocalOdb(index, odb)))
             return self._open
 
 
 def _damaged(error: CorruptError) -> ContentDamagedError:
-    return ContentDamagedError(error.message, hint=error.hint or "look closer: git ml fsck")
+    return ContentDamagedError(error.message, hint=error.hint or "look closer: git ml fsck --deep")
 
 
 def _objects(number: int) -> str:

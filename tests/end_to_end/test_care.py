@@ -1,6 +1,7 @@
 """The commands of care as they are typed, in a project with its hooks."""
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -115,7 +116,13 @@ def test_damage_is_named_repaired_and_ends_with_its_code(project: Project) -> No
     assert done.returncode == ExitCode.VERIFICATION_FAILED
     assert "corrupt" in done.stdout
     assert pack.name in done.stdout
-    assert "git ml fsck --repair" in done.stderr
+    assert "hint: git ml fsck --deep --repair\n" in done.stderr
+    (project.path / "data").rename(project.path / "away")  # where good copies are
+    said = project.run("git", "checkout", "-q", "--", "data").stderr
+    assert "hint: look for good copies: git ml fsck --deep --repair" in said, said
+    assert "git ml fsck --deep --repair" in project.ml("checkout", check=False).stderr
+    shutil.rmtree(project.path / "data")
+    (project.path / "away").rename(project.path / "data")
     repaired = project.json("fsck", "--deep", "--repair")
     assert repaired["faults"] == []
     assert repaired["repaired"]["moved"] != []

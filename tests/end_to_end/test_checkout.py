@@ -1,6 +1,7 @@
 """Large files come into the worktree with every git command that touches it, and with `git ml checkout`."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -175,6 +176,65 @@ def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_a_side_of_a_conflict_is_chosen(clone: Clone) -> None:
+    clone.write("data/a.bin", noise(61))
+    clone.commit("ours", wait=False)
+    clone.git("switch", "-q", "-c", "other", "first")
+    clone.write("data/a.bin", noise(62))
+    clone.commit("theirs", wait=False)
+    clone.git("switch", "-q", "main")
+    assert clone.run("git", "merge", "-q", "other", check=False).returncode == 1
+    for side, seed in (("--theirs", 62), ("--ours", 61), ("--theirs", 62)):
+        clone.git("checkout", "-q", side, "--", "data/a.bin")
+        assert clone.holds("data/a.bin", noise(seed)), side
+        assert clone.git("status", "--porcelain", "--", "data/a.bin") == "UU data/a.bin"
+    clone.git("checkout", "-q", "--ours", "--", "data/a.bin", GITML_SKIP_SMUDGE="1")
+    assert clone.is_pointer("data/a.bin")
+    clone.ml("checkout", "data/a.bin")
+    clone.git("add", "data/a.bin")
+    clone.git("commit", "-q", "--no-edit")
+    assert clone.holds("data/a.bin", noise(61))
+    clone.index_is_settled()
+    assert clone.is_clean_without_reading()
+
+
+def test_untracked_files_come_out_of_a_stash(clone: Clone) -> None:
+    """`git stash` checks them out by themselves, without a hook afterwards."""
+    clone.write("data/untracked.bin", noise(51))
+    (clone.path / "data/untracked.bin").chmod(0o755)
+    clone.git("stash", "-q", "-u")
+    assert not (clone.path / "data/untracked.bin").exists()
+    clone.git("stash", "apply", "-q")
+    assert clone.holds("data/untracked.bin", noise(51))
+    assert (clone.path / "data/untracked.bin").stat().st_mode & 0o100
+    (clone.path / "data/untracked.bin").unlink()
+    clone.git("stash", "apply", "-q", GITML_SKIP_SMUDGE="1")
+    assert clone.is_pointer("data/untracked.bin")
+    (clone.path / "data/untracked.bin").unlink()
+    clone.git("stash", "pop", "-q")
+    assert clone.git("status", "--porcelain") == "?? data/untracked.bin"
+    clone.git("add", "data/untracked.bin")
+    assert clone.holds("data/untracked.bin", noise(51))
+
+
+@pytest.mark.parametrize("limit", ["0", "1m"])
+def test_a_partial_clone_asks_for_all_content_at_once(history: Path, tmp_path: Path, limit: str) -> None:
+    """Whether git's filter writes the files or hooks do: git itself would fetch each chunk when it is read."""
+    shutil.copytree(history, tmp_path / "bare.git")
+    subprocess.run(["git", "-C", str(tmp_path / "bare.git"), "config", "uploadpack.allowFilter", "true"], check=True)
+    url, trace = f"file://{tmp_path}/bare.git", tmp_path / "trace"
+    subprocess.run(["git", "clone", "-q", "--filter=blob:none", url, str(tmp_path / "partial")], check=True)
+    partial = Clone(tmp_path / "partial")
+    partial.git("config", "ml.smudgeLimit", limit)
+    partial.git("ml", "install", GIT_TRACE=str(trace))
+    assert partial.holds("data/a.bin", noise(11))
+    partial.git("checkout", "-q", "first", GIT_TRACE=str(trace))
+    assert partial.holds("data/a.bin", noise(1))
+    said = [line for line in trace.read_text().splitlines() if " fetch " in line and "run_command: git -c" in line]
+    assert len(said) == 1, "git's own request, for the pointers that it lacked"
+    assert partial.is_clean()
+
+
 def umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -260,12 +320,32 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
     missing = clone.ml("checkout", check=False)
     assert missing.returncode == 5
     assert "'data/a.bin' stays a pointer: cannot fetch data from 'origin'" in missing.stderr
+    for said in (missing.stderr, clone.ml("pull", check=False).stderr, clone.ml("install", check=False).stderr):
+        assert "cannot fetch data from 'origin'" in said
+        assert "hint: once the reason is gone: git ml pull; what the remotes are says: git remote -v" in said
     assert clone.is_pointer("data/a.bin")
     assert clone.is_clean()
     said = clone.run("git", "checkout", "-q", "--", "data/a.bin").stderr
     assert "the content of 'data/a.bin' is not here: " in said
     away.rename(loose)
     assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
+    assert clone.holds("data/a.bin", noise(1))
+
+
+def test_pull_names_files_that_cannot_be_written(clone: Clone) -> None:
+    """The content is here, and the place where it is written first is not: as on a full disk."""
+    clone.git("checkout", "-q", "first", GITML_SKIP_SMUDGE="1")
+    aside = clone.path / ".git/ml/tmp"
+    aside.rmdir()
+    aside.write_text("no directory\n")
+    done = clone.ml("pull", check=False)
+    assert done.returncode == 128
+    assert "error: 'data/a.bin' stays a pointer: cannot write the file" in done.stderr
+    assert "data/a.bin" not in done.stdout
+    (named,) = [each for each in json.loads(clone.ml("pull", "--json", check=False).stdout)["files"] if each["here"]]
+    assert (named["path"], named["reason"].startswith("cannot write")) == ("data/a.bin", True)
+    aside.unlink()
+    assert clone.ml("pull").returncode == 0
     assert clone.holds("data/a.bin", noise(1))
 
 

@@ -3,7 +3,7 @@
 Each round changes something, starts a command, kills it (all of its processes, or one of them) after a random part of
 the time that it takes undisturbed, removes the lock files that git leaves and says how to remove, checks both
 repositories, and runs the command again to its end. The rounds of a command share its time out among them, so that few
-rounds too meet its beginning, its middle and its end. `GITML_FAULT_ROUNDS` sets the rounds for each command; the two
+rounds too meet its beginning, its middle and its end. `GITML_FAULT_ROUNDS` sets the rounds for each command; the three
 that take longest get half of them.
 """
 
@@ -104,6 +104,11 @@ def _behind(world: World, seed: str) -> None:
     world.other.git("push", "-q")
 
 
+def _without_content(world: World, seed: str) -> None:
+    _behind(world, seed)
+    world.work.git("-c", "ml.autoFetch=false", "pull", "-q", "--no-rebase", GITML_SKIP_SMUDGE="1")
+
+
 def _garbage(world: World, seed: str) -> None:
     world.work.git("switch", "-q", "-C", "side")
     world.change(seed + "garbage")
@@ -144,6 +149,12 @@ def _pulled(world: World, seed: str) -> None:
     _files_are(world, seed)
 
 
+def _fetched(world: World, seed: str) -> None:
+    world.work.ml("ls")  # ends with 5 if content is missing
+    world.work.ml("checkout")
+    _files_are(world, seed)
+
+
 def _nothing_lost(world: World, seed: str) -> None:
     assert world.work.git("for-each-ref", "refs/heads") != ""
     _index_has(world, seed)
@@ -156,6 +167,7 @@ COMMANDS: dict[str, tuple[Callable[[World, str], None], list[str], Callable[[Wor
     "checkout": (_two_branches, ["git", "checkout", "-q", "-f", "side"], _files_are),
     "push": (_ahead, ["git", "push", "-q", "origin", "main"], _remote_has),
     "pull": (_behind, ["git", "pull", "-q", "--no-rebase"], _pulled),
+    "fetch": (_without_content, ["git", "ml", "fetch"], _fetched),
     "gc": (_garbage, ["git", "gc", "-q", "--prune=now"], _nothing_lost),
     "prune": (_garbage, ["git", "ml", "prune", "--expire=now"], _nothing_lost),
 }
@@ -176,7 +188,7 @@ def test_a_kill_loses_nothing_and_the_command_completes(
     world.work.run(*command)
     length = time.monotonic() - started
     holds(world, "undisturbed")
-    rounds = (ROUNDS + 1) // 2 if name in ("checkout", "pull") else ROUNDS
+    rounds = (ROUNDS + 1) // 2 if name in ("checkout", "pull", "fetch") else ROUNDS
     for number, moment in enumerate(moments(chance, rounds)):
         text = f"{seed} {number}"
         prepare(world, text)

@@ -269,13 +269,14 @@ def bad_pointers(repo: Path) -> dict[str, bytes]:
     with PackWriter(repository.objects_dir, repository.format) as pack:
         pointer = store_content([noise(100_000)], pack).pointer
         text = pack.write("blob", b"not a manifest")
+        tree = pack.write("tree", b"100644 name\0" + text)
         pack.finish()
     good = format_pointer(pointer)
     return {
         "size": good.replace(b"size 100000", b"size 100001"),
         "digest": good.replace(pointer.sha256.hex().encode(), b"0" * 64),
         "wrong object": good.replace(pointer.manifest.hex().encode(), text.hex().encode()),
-        "a tree": good.replace(pointer.manifest.hex().encode(), b"4b825dc642cb6eb9a060e54bf8d69288fbee4904"),
+        "a tree": good.replace(pointer.manifest.hex().encode(), tree.hex().encode()),
         "other hash": good.replace(pointer.manifest.hex().encode(), b"1" * 64),
         "malformed": good.replace(b"size", b"sice"),
         "oversized": good + b"x" * 1000,
