@@ -10,9 +10,11 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Whoever starts tests in the background has them ignore Ctrl-C, and every process that they start."""
+    """Tests in the background are told to ignore Ctrl-C or the end of a terminal; what they start must not be."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # ours goes on; a handler is not inherited, as ignoring is
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,8 @@ from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.supply import Supply
 from gitml.pipeline.task import NOT_EXECUTABLE, NOT_FOUND, TaskOutcome, TaskStoppedError
 from gitml.pipeline.undeclared import explain_missing, explain_module, explain_refused
+from gitml.store.manifest import ManifestError
+from gitml.store.pointer import PointerError
 from gitml.store.tree import Snapshot, empty_tree
 
 _LAST_LINES = 20
@@ -318,7 +320,7 @@ class StageRun:
         outcome = each.outcome
         if outcome is None:
             assert each.error is not None
-            if not isinstance(each.error, UserError):
+            if not isinstance(each.error, UserError | PointerError | ManifestError):  # these are wrong in every clone
                 self._of_machine.add(each.task.key)
             return self._line(stage, each, "failed", each.error.message, each.error.hint), None
         found = each.collected

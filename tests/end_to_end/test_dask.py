@@ -15,7 +15,7 @@ import yaml
 
 from gitml.pipeline.limits import size_below
 from tests.cluster import Cluster, cluster
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import BIN, Project
 
 pytest.importorskip("distributed")
 
@@ -298,10 +298,13 @@ def test_what_the_page_starts_is_there() -> None:
     started = [container["args"] for side in ("worker", "scheduler") for container in spec[side]["spec"]["containers"]]
     started += [line.split("#")[0].split()[1:] for line in page.splitlines() if re.match(r"\$ (dask|python -m) ", line)]
     assert {tuple(words[:2]) for words in started} >= {("dask", "worker"), ("dask", "scheduler"), ("python", "-m")}
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     for words in started:
         command = words[: 3 if words[0] == "python" else 2]
         # a program that asks for what it lacks says so before it explains itself
-        told = subprocess.run([*command, "--help"], capture_output=True, check=True, text=True).stdout
+        told = subprocess.run(
+            [*command, "--help"], env=environment, capture_output=True, check=True, text=True
+        ).stdout
         assert [word for word in words if word.startswith("--") and f"{word} " not in told] == []
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         compile(code, "dask.md", "exec")
