@@ -302,9 +302,7 @@ def test_what_the_page_starts_is_there() -> None:
     for words in started:
         command = words[: 3 if words[0] == "python" else 2]
         # a program that asks for what it lacks says so before it explains itself
-        told = subprocess.run(
-            [*command, "--help"], env=environment, capture_output=True, check=True, text=True
-        ).stdout
+        told = subprocess.run([*command, "--help"], env=environment, capture_output=True, check=True, text=True).stdout
         assert [word for word in words if word.startswith("--") and f"{word} " not in told] == []
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         compile(code, "dask.md", "exec")
