@@ -50,7 +50,7 @@ def test_workers_need_nothing_of_the_user_but_the_remote(tmp_path: Path) -> None
                 assert running.returncode == 0, (out, err)
                 assert b"9 datums run" in out
             finally:
-                daemon.kill()
+                daemon.terminate()  # git passes that on to the daemon proper
     assert here.read("up/5") == "5\n" + "\0" * 100_000
     assert (here.path / "up/large").read_bytes() == (here.path / "input/large").read_bytes() + bytes(100_000)
     computed = here.head("HEAD:up")
