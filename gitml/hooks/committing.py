@@ -34,7 +34,7 @@ def pre_commit(repo: Repository, _: Sequence[str]) -> None:
     if not (repo.state_dir / PUBLISHING).exists():
         return
     # hardly any commit comes at such a moment
-    from gitml.git.publish import finish_interrupted, publication_under_way, publisher_lives  # noqa: PLC0415
+    from gitml.git.publish import finish_interrupted, publication_under_way, publisher_lives  # noqa: PLC0415 - rare
 
     if os.environ.get("GIT_INDEX_FILE", "").endswith(".lock"):
         if publisher_lives(repo):

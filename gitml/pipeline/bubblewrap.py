@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gitml.errors import UserError
 from gitml.pipeline.users import UnknownUserError, ids
-from gitml.pipeline.view import Begin, Inside, Started, Variables
+from gitml.pipeline.view import Direct, Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
 WORKSPACE = "/workspace"
@@ -158,7 +158,7 @@ class Bubblewrap:
             raise BubblewrapError(lines[-1] if lines else f"a trial ended with status {done.returncode}")
 
 
-class BubblewrapView:
+class BubblewrapView(Direct):
     """A workspace at `/workspace`, its inputs at `/pfs`."""
 
     def __init__(
@@ -203,13 +203,6 @@ class BubblewrapView:
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - bwrap changes the directory itself
         """Anywhere."""
         return Path("/")
-
-    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
-        """What `begin` gives: bwrap does the rest."""
-        return begin()
-
-    def end(self) -> None:
-        """Nothing: what runs inside ends with bwrap."""
 
 
 def start_fault(status: int, output: bytes) -> str | None:

@@ -32,7 +32,7 @@ from gitml.pipeline.bubblewrap import WORKSPACE
 from gitml.pipeline.imageroot import starting_place
 from gitml.pipeline.process import Command, Stop, run_process
 from gitml.pipeline.unpack import ImageError
-from gitml.pipeline.view import Begin, Inside, Started, Variables
+from gitml.pipeline.view import Direct, Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
 ENGINES = ("podman", "docker", "apptainer")
@@ -232,7 +232,7 @@ class Container:
         _remove(self._engine.program, name)
 
 
-class ContainerView:
+class ContainerView(Direct):
     """A workspace in a container: at `/workspace`, its inputs at `/pfs`."""
 
     def __init__(self, sandbox: Container, workspace: Workspace) -> None:
@@ -273,10 +273,6 @@ class ContainerView:
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - the engine changes the directory itself
         """Anywhere."""
         return Path("/")
-
-    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
-        """What `begin` gives: the engine does the rest."""
-        return begin()
 
     def end(self) -> None:
         """End the container."""
@@ -326,7 +322,7 @@ class Apptainer:
         return [*result, "--pwd", inside.directory, str(self._image), *inside.command]
 
 
-class ApptainerView:
+class ApptainerView(Direct):
     """A workspace in a container of apptainer."""
 
     def __init__(self, sandbox: Apptainer, workspace: Workspace) -> None:
@@ -365,13 +361,6 @@ class ApptainerView:
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - apptainer changes the directory itself
         """Anywhere."""
         return Path("/")
-
-    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
-        """What `begin` gives: the engine does the rest."""
-        return begin()
-
-    def end(self) -> None:
-        """Nothing: the processes of the container are our own."""
 
 
 _PASSED_ON = ("APPTAINERENV_", "SINGULARITYENV_")

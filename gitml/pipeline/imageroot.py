@@ -7,14 +7,14 @@ unless allowed.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gitml.pipeline.bubblewrap import WORKSPACE, BubblewrapError, bound, devices, reporting, start_fault
 from gitml.pipeline.imagestore import Unpacked
 from gitml.pipeline.unpack import ImageError, inside
 from gitml.pipeline.users import UnknownUserError, ids
-from gitml.pipeline.view import Begin, Inside, Started, Variables
+from gitml.pipeline.view import Direct, Inside, Variables
 from gitml.pipeline.workspace import Workspace
 
 _TMP = "/tmp"  # noqa: S108 - the one inside, which is private
@@ -84,7 +84,7 @@ class ImageRoot:
         return result
 
 
-class ImageView:
+class ImageView(Direct):
     """A workspace at `/workspace`, its inputs at `/pfs`, the image everywhere else."""
 
     def __init__(self, sandbox: ImageRoot, workspace: Workspace) -> None:
@@ -125,13 +125,6 @@ class ImageView:
     def cwd(self, directory: str) -> Path:  # noqa: ARG002 - bwrap changes the directory itself
         """Anywhere."""
         return Path("/")
-
-    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
-        """What `begin` gives: bwrap does the rest."""
-        return begin()
-
-    def end(self) -> None:
-        """Nothing: what runs inside ends with bwrap."""
 
 
 def starting_place(working_dir: str | None, of_image: str) -> str:

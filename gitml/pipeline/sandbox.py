@@ -19,7 +19,7 @@ from gitml.pipeline.bubblewrap import Bubblewrap, BubblewrapError, graphics, is_
 from gitml.pipeline.environment import inherited_environment
 from gitml.pipeline.landlock import KNOWN, OWN, READ, WRITE, Domain, LandlockError, Right, version
 from gitml.pipeline.readable import hidden_places, readable_places
-from gitml.pipeline.view import Begin, Inside, Sandbox, Started, Variables, View
+from gitml.pipeline.view import Begin, Direct, Inside, Sandbox, Started, Variables, View
 from gitml.pipeline.workspace import Workspace
 
 __all__ = ["Landlocked", "Sandbox", "StandIn", "View", "choose_sandbox", "sandbox_of"]
@@ -28,7 +28,7 @@ _OF_DEVICES = Right.READ_FILE | Right.IOCTL_DEV | WRITE
 _DEVICES = {
     **{Path("/dev", name): _OF_DEVICES for name in ("null", "zero", "full", "random", "urandom")},
     # memory and semaphores that processes share lie there by names that only they know: nothing is listed
-    Path("/dev/shm"): Right.READ_FILE | WRITE | Right.MAKE_REG | Right.REMOVE_FILE,  # noqa: S108
+    Path("/dev/shm"): Right.READ_FILE | WRITE | Right.MAKE_REG | Right.REMOVE_FILE,  # noqa: S108 - names are theirs
 }
 
 _GOES_ON = re.compile(r"[\w./~})*?\]-]\Z")
@@ -38,7 +38,7 @@ _OPTION = re.compile(r"(.*\s)?-\w", re.DOTALL)
 """But after the letter of an option it does: '-o/pfs/out'."""
 
 
-class StandInView:
+class StandInView(Direct):
     """The workspace under its own path."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -89,13 +89,6 @@ class StandInView:
     def cwd(self, directory: str) -> Path:
         """The directory itself."""
         return Path(directory)
-
-    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - as in View
-        """What `begin` gives: nothing is held."""
-        return begin()
-
-    def end(self) -> None:
-        """Nothing: the processes of a task are our own."""
 
 
 class StandIn:

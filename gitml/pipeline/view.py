@@ -74,6 +74,19 @@ class View(Protocol):
         ...
 
 
+class Direct:
+    """What views have in common whose command is started as any process, and ends with it."""
+
+    __slots__ = ()
+
+    def start(self, begin: Begin, doors: Sequence[Path]) -> Started:  # noqa: ARG002 - nothing is held here
+        """What `begin` gives."""
+        return begin()
+
+    def end(self) -> None:
+        """Nothing: no process lives on."""
+
+
 class Sandbox(Protocol):
     """A way of running tasks."""
 

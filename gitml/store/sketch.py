@@ -49,7 +49,7 @@ def is_compressible(chunk: bytes | memoryview) -> bool:
 
     4-byte samples are taken at every multiple of an odd stride, so that no column of a binary record is favoured.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - as in `sketch`
 
     if len(chunk) < 4:
         return False
@@ -68,7 +68,7 @@ def is_compressible(chunk: bytes | memoryview) -> bool:
 
 def _repeats(samples: "np.ndarray") -> int:
     """How many samples are equal to an earlier one."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - as in `sketch`
 
     ordered = np.sort(samples)
     return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
@@ -90,7 +90,7 @@ def _buckets_of(samples: "np.ndarray") -> int:
 
     Each writes its number into its bucket, and those that stand there in the end are counted: nothing is to be cleared.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - as in `sketch`
 
     if _last.table is None or _last.order is None:
         _last.table, _last.order = np.zeros(1 << _BUCKET_BITS, np.uint16), np.arange(2 * SAMPLES, dtype=np.uint16)
