@@ -114,11 +114,7 @@ class LocalExecutor:
                     return Ended(task, None, TaskStoppedError(), log, 0.0)
                 note_task(log, stage.name, task.datum.label)
 
-                def create(*, inputs: bool, code: bool) -> Workspace:
-                    return workspaces.create(
-                        task.datum.inputs if inputs else (), work.code if code else (),
-                        work.files if code else None, mounts if code else (),
-                    )  # fmt: skip
+                create = workspaces.maker(task.datum.inputs, work.code, work.files, mounts)
 
                 def make(*, inputs: bool = True, code: bool = True) -> Workspace:
                     try:

@@ -31,7 +31,7 @@ from gitml.pipeline.plan import StageStatus
 from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.view import Sandbox
-from gitml.pipeline.workspace import Workspace, Workspaces
+from gitml.pipeline.workspace import Workspaces
 from gitml.store.content import read_content
 from gitml.store.odb import MissingObjectError, ObjectReader
 from gitml.store.pointer import is_pointer, parse_pointer
@@ -181,13 +181,7 @@ class Recomputation:
             environment = task_environment(
                 stage, datum, environ=inherited, datum_id=datum.id, job_id=job, commits=commits, image=sandbox.image
             )
-
-            def make(*, inputs: bool = True, code: bool = True) -> Workspace:
-                return workspaces.create(
-                    datum.inputs if inputs else (), status.code if code else (),
-                    status.params.files if code else None, mounts if code else (),
-                )  # fmt: skip
-
+            make = workspaces.maker(datum.inputs, status.code, status.params.files, mounts)
             try:
                 outcome = processes.run_task(
                     stage,

@@ -20,7 +20,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,6 +237,21 @@ class Workspaces:
             workspace.close()
             raise
         return workspace
+
+    def maker(
+        self,
+        inputs: Sequence[DatumInput],
+        code: Sequence[CodeFile],
+        files: Mapping[bytes, bytes],
+        mounts: Sequence[str],
+    ) -> Callable[..., Workspace]:
+        """What makes such workspaces, as `create` does; with `inputs=False` or `code=False` without these."""
+        whole = inputs, code, files, mounts
+
+        def make(*, inputs: bool = True, code: bool = True) -> Workspace:
+            return self.create(whole[0] if inputs else (), *(whole[1:] if code else ()))
+
+        return make
 
     def entry_at(self, entry: Entry | None, path: bytes) -> Entry | None:
         """What the directory `entry` has at `path`, None if there is nothing."""
