@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,8 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)  # ours goes on; a handler is not inherited, as ignoring is
 
 
-@pytest.fixture(autouse=True)
-def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the user's home, configuration, hooks or inherited git variables."""
-    home = tmp_path_factory.mktemp("home")
+def _seal(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No user's home, configuration, hooks or inherited git variables, and nothing that says that this is CI."""
     for name in list(os.environ):
         if name.startswith(
             ("GIT_", "GITML", "XDG_", "PYTHON", "VIRTUAL_ENV", "CONDA", "AWS_", "AZURE_", "GOOGLE_")
@@ -48,6 +46,21 @@ def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
         "NO_COLOR": "1",
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sealed_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a module or the session sets up is sealed too: it runs before `sealed_environment`, which is of one test."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _seal(tmp_path_factory.mktemp("home"), monkeypatch)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def sealed_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    _seal(home, monkeypatch)
     return home
 
 

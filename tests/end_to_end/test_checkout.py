@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,41 +56,31 @@ def set_up(path: Path) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bare repository: `first` and `main` change large files in turn, `side` another one."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
-        for name in [name for name in os.environ if name.startswith(("GIT_", "GITML", "XDG_"))] + ["CI"]:
-            patch.delenv(name, raising=False)
-        (home / "config").write_text(
-            "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
-            '[protocol "file"]\n\tallow = always\n[gc]\n\tauto = 0\n'
-        )
-        for name, value in {"HOME": home, "GIT_CONFIG_GLOBAL": home / "config", "GIT_CONFIG_NOSYSTEM": "1"}.items():
-            patch.setenv(name, str(value))
-        where = tmp_path_factory.mktemp("history")
-        bare = where / "bare.git"
-        subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
-        subprocess.run(["git", "clone", "-q", str(bare), str(where / "author")], check=True, capture_output=True)
-        author = set_up(where / "author")
-        author.write(".gitattributes", "*.bin filter=ml -text\n")
-        author.write("notes.txt", "one\n")
-        author.write("data/a.bin", noise(1))
-        author.write("data/b.bin", noise(2))
-        author.write(ODD, noise(3))
-        author.write("tool.bin", noise(4))
-        (where / "author/tool.bin").chmod(0o755)
-        author.commit("first", wait=False)
-        author.git("tag", "first")
-        author.write("data/a.bin", noise(11))
-        author.write("data/new.bin", noise(15))
-        author.commit("second", wait=False)
-        author.git("switch", "-q", "-c", "side", "first")
-        author.write("data/b.bin", noise(22))
-        author.commit("side", wait=False)
-        author.git("switch", "-q", "main")
-        author.git("push", "-q", "origin", "main", "side", "first")
-        yield bare
+    where = tmp_path_factory.mktemp("history")
+    bare = where / "bare.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    subprocess.run(["git", "clone", "-q", str(bare), str(where / "author")], check=True, capture_output=True)
+    author = set_up(where / "author")
+    author.write(".gitattributes", "*.bin filter=ml -text\n")
+    author.write("notes.txt", "one\n")
+    author.write("data/a.bin", noise(1))
+    author.write("data/b.bin", noise(2))
+    author.write(ODD, noise(3))
+    author.write("tool.bin", noise(4))
+    (where / "author/tool.bin").chmod(0o755)
+    author.commit("first", wait=False)
+    author.git("tag", "first")
+    author.write("data/a.bin", noise(11))
+    author.write("data/new.bin", noise(15))
+    author.commit("second", wait=False)
+    author.git("switch", "-q", "-c", "side", "first")
+    author.write("data/b.bin", noise(22))
+    author.commit("side", wait=False)
+    author.git("switch", "-q", "main")
+    author.git("push", "-q", "origin", "main", "side", "first")
+    return bare
 
 
 @pytest.fixture

@@ -13,6 +13,9 @@ import pytest
 from tests.conftest import run_git
 from tests.end_to_end.project import Project
 
+# read before a test is sealed off from the environment
+ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "4"))
+
 
 def noise(seed: int, size: int = 200_000) -> bytes:
     return hashlib.shake_128(b"%d" % seed).digest(size)
@@ -170,7 +173,6 @@ def test_two_adds_and_a_gc_at_once(tmp_path: Path) -> None:
     project = make(tmp_path / "r")
     project.git("worktree", "add", "-q", str(tmp_path / "linked"))
     linked = Project(tmp_path / "linked")
-    rounds = int(os.environ.get("GITML_FAULT_ROUNDS", "4"))
     collecting = threading.Event()
     failures: list[str] = []
 
@@ -181,7 +183,7 @@ def test_two_adds_and_a_gc_at_once(tmp_path: Path) -> None:
                 failures.append(done.stderr)
 
     def add(place: Project, who: int) -> None:
-        for number in range(rounds):
+        for number in range(ROUNDS):
             for file in range(3):
                 place.write(f"data/{who}-{file}", noise(100 * number + 10 * who + file))
             # the second half of what is added is known by then, and only the chain of the other keeps it
@@ -206,7 +208,7 @@ def test_two_adds_and_a_gc_at_once(tmp_path: Path) -> None:
             (place.path / f"data/{who}-{file}").unlink()
         place.git("reset", "-q", "--hard")
         for file in range(3):
-            assert (place.path / f"data/{who}-{file}").read_bytes() == noise(100 * (rounds - 1) + 10 * who + file)
+            assert (place.path / f"data/{who}-{file}").read_bytes() == noise(100 * (ROUNDS - 1) + 10 * who + file)
 
 
 def test_names_with_every_byte_travel(tmp_path: Path) -> None:
