@@ -7,7 +7,7 @@ from gitml.cli.interrupt import stopping
 from gitml.cli.output import safe, show, show_json, talk
 from gitml.cli.progress import Display, follow
 from gitml.cli.states import report_line
-from gitml.errors import BusyError, ExitCode
+from gitml.errors import BusyError, ExitCode, UserError
 from gitml.pipeline.background import run_branch
 from gitml.pipeline.launch import start_runner
 from gitml.pipeline.runreport import DETACHED, RunOptions, RunReport
@@ -75,6 +75,9 @@ def conclude(report: RunReport, *, json: bool, dry_run: bool = False) -> int:
         show_json(_as_json(report))
     else:
         _print(report, dry_run=dry_run)
+    if report.asked and not any(report.asked.values()):
+        names = sorted(report.asked)
+        raise UserError(f"--datum means no datum of {' and '.join(names)}", hint=f"git ml ls datums {names[0]}")
     if report.stopped:
         return ExitCode.INTERRUPTED
     return ExitCode.STAGE_FAILED if report.failed or report.undelivered else ExitCode.OK

@@ -16,6 +16,7 @@ from gitml.oid import Oid
 from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.loading import effective_specification, load_pipeline
 from gitml.pipeline.origin import Origin, origin_of
+from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.spec.error import did_you_mean
 from gitml.provenance.codec import canonical
 from gitml.review.runs import Run, made_by, run_of
@@ -57,10 +58,11 @@ def show(
         revision, below = place(context.repo, what)
         survey, pipeline = context.survey(revision)
         origin = origin_of(context.repo, context.odb, context.cache, survey.commit, pipeline, below)
+        status = next(each for each in survey.statuses if each.stage.name == origin.stage)
         if json:
-            show_json(_as_json(origin))
+            show_json(_as_json(origin, status))
         else:
-            _print(context, origin)
+            _print(context, origin, status)
 
 
 def _effective(context: Context, what: str) -> dict[str, Any]:
@@ -163,12 +165,13 @@ def _hex(oid: Oid | None) -> str | None:
     return oid.hex() if oid is not None else None
 
 
-def _as_json(origin: Origin) -> dict[str, Any]:
+def _as_json(origin: Origin, status: StageStatus) -> dict[str, Any]:
     record = origin.record
     return {
         "schema": "gitml/show/1",
         "path": os.fsdecode(origin.path),
         "stage": origin.stage,
+        "state": {"state": str(status.state), "reason": status.reason},
         "key": record.key,
         "output": {"path": os.fsdecode(record.output_path), "tree": record.output_tree.hex()},
         "result": origin.result.hex(),
@@ -198,10 +201,13 @@ def _as_json(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _print(context: Context, origin: Origin) -> None:
+def _print(context: Context, origin: Origin, status: StageStatus) -> None:
     record = origin.record
     line(f"{safe(os.fsdecode(origin.path))}  made by stage '{safe(origin.stage)}'"
          + (f", datum {origin.datum.label}" if origin.datum is not None else ""))  # fmt: skip
+    if status.state is not State.FRESH:
+        because = f": {safe(status.reason)}" if status.reason else ""
+        line(f"  the stage is {status.state}{because}; what follows is of the result that stands here")
     if origin.edited:
         line("  edited: what stands there now is not what the run made; git log -- PATH says who changed it")
     if record.accepted is not None:

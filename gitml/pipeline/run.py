@@ -286,7 +286,7 @@ class Runner:
         partly = bool(self._options.datums) and (choice.stages is None or choice.names(stage.name))
         if partly:
             status = _limited(status, self._options.datums)
-            line.total = len(status.datums)
+            line.total = report.asked[stage.name] = len(status.datums)
             if not status.datums:
                 line.reason = f"none of its {whole} datums is asked for; git ml ls datums {stage.name} lists them"
                 return None

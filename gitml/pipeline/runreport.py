@@ -65,6 +65,8 @@ class RunReport:
     """Sentences for the user, each once, in order."""
     undelivered: dict[str, str] = field(default_factory=dict)
     """Stages whose results could not be copied out, and why."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """How many datums of each stage the patterns mean, if only some were asked for."""
     stopped: bool = False
     tree: Oid | None = None
     """The tree of the commit with all results in place."""

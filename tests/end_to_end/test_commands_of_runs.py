@@ -45,8 +45,11 @@ def test_which_stages_and_datums(project: Project) -> None:
     assert "1 of 2 datums asked for, kept in the cache" in said
     assert project.head() == head
     assert "would run 1 of 2 datums" in project.ml("run", "-n").stdout
-    none = project.ml("run", "inference", "--datum", "nothing", "-n").stdout
-    assert "none of its 2 datums is asked for; git ml ls datums inference" in none
+    for more in ((), ("-n",), ("--json",)):
+        none = project.ml("run", "inference", "--datum", "nothing", *more, check=False)
+        assert none.returncode == 128
+        assert "error: --datum means no datum of inference\nhint: git ml ls datums inference" in none.stderr
+    assert "would run 1 of 2" in project.ml("run", "--datum", "nothing", "--datum", "input/y*", "-n").stdout
     assert "inference: fresh (1 datum run, 1 from cache)" in project.ml("run", "model", "--downstream").stdout
     refused = project.ml("run", "--downstream", check=False)
     assert "needs the stages that it is about" in refused.stderr

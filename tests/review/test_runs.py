@@ -39,6 +39,19 @@ def test_a_path_goes_before_a_commit_of_the_same_name(project: Project) -> None:
     assert project.ml("show", "refs/heads/model").stdout.startswith("run ")
 
 
+def test_a_result_of_a_stage_that_is_not_fresh_says_so(project: Project) -> None:
+    assert project.json("show", "model")["state"] == {"state": "fresh", "reason": ""}
+    assert "what follows is of" not in project.ml("show", "model").stdout
+    project.git("config", "ml.auto", "off")
+    project.write("training/more.csv", "7\n")
+    project.commit("more rows", wait=False)
+    state = project.json("show", "model")["state"]
+    assert state["state"] == "stale"
+    assert "training" in state["reason"]
+    said = project.ml("show", "model").stdout.splitlines()[1]
+    assert said == f"  the stage is stale: {state['reason']}; what follows is of the result that stands here"
+
+
 def test_a_clone_without_runs_knows_what_history_says(project: Project, tmp_path: Path) -> None:
     project.git("clone", "-q", str(project.path), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
