@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO
 
-from gitml.allocation import keep_freed_memory
+from gitml.allocation import keep_freed_memory, spare_threads
 from gitml.errors import ExitCode, GitmlError, MachineError, MissingDataError
 from gitml.filter.lookahead import Lookahead, Prepared
 from gitml.git.filler import Filler, standing_pointer
@@ -32,6 +32,7 @@ from gitml.git.staging import Staging
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
+from gitml.protocol.packetblock import PacketBlock
 from gitml.store.content import Stored, compare_content, passes_through, read_content, store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest
@@ -46,6 +47,9 @@ Git would hold it in memory, and take twice the time that a hook takes, which fi
 _READ = 1 << 18
 _PIPE = 1 << 20
 """Bytes that the pipe from git may hold, so that git need not wait for us after each packet."""
+
+_LONG = 1 << 20
+"""Bytes of a file after which it is read in blocks."""
 
 _IN_MEMORY = 16 << 20
 _RESTORING = re.compile(r"index\.stash\.\d+")
@@ -147,9 +151,26 @@ class _Pipe:
 
     def content(self) -> Iterator[memoryview]:
         """The pieces of the requested file."""
-        while isinstance(event := self.next_event(), Content):
+        given = 0
+        while True:
+            block = self.connection.content_block() if given >= _LONG else None
+            if block is not None:
+                yield self._read_block(block)
+                continue
+            event = self.next_event()
+            if not isinstance(event, Content):
+                assert isinstance(event, End)
+                return
+            given += len(event.data)
             yield event.data
-        assert isinstance(event, End)
+
+    def _read_block(self, block: PacketBlock) -> memoryview:
+        while not block.is_over and (count := os.readv(self._input, block.buffers())):
+            block.advance(count)
+        content = self.connection.receive_block(block)
+        if not block.is_over:
+            self.connection.end_of_input()
+        return content
 
     def send(self, data: bytes, *, flush: bool = True) -> None:
         """Send bytes to git, at once with `flush`. Each write wakes git, so what belongs together goes in one."""
@@ -278,6 +299,7 @@ class _Filters:
     def _stored(self, path: bytes, content: Iterator[bytes | memoryview]) -> Pointer:
         """Make content part of the repository and referenced; its pointer."""
         keep_freed_memory()
+        spare_threads()
         prepared = self._lookahead.take(path)
         if prepared is not None:
             unequal = prepared.compare(content)
@@ -295,7 +317,7 @@ class _Filters:
             equal, rest = different
             content = chain((self._staging.read(chunk.oid)[1] for chunk in manifest.chunks[:equal]), rest)
         with self._staging.storing(path) as pack:
-            return self._kept(path, pack, lambda: store_content(content, pack))
+            return self._kept(path, pack, lambda: store_content(content, pack, self._staging.rereading(path)))
 
     def _kept(self, path: bytes, pack: PackWriter, store: Callable[[], Stored]) -> Pointer:
         """Store content in `pack` and keep it; its pointer."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gitml.protocol.packetblock import PacketBlock
 from gitml.protocol.pktline import FLUSH, FLUSH_PACKET, Packet, PacketDecoder, PeerError, encode_content, encode_packet
 
 CAPABILITIES = (b"clean", b"smudge")
@@ -79,6 +80,14 @@ class FilterConnection:
             if event is not None:
                 return event
         return None
+
+    def content_block(self) -> PacketBlock | None:
+        """Room for full packets of the requested file; None where only `receive_data` can take what comes next."""
+        return self._decoder.block() if self._state is _State.CONTENT else None
+
+    def receive_block(self, block: PacketBlock) -> memoryview:
+        """Take what was read into `block`: the next bytes of the requested file. More may be there as an event."""
+        return self._decoder.receive_block(block)
 
     def end_of_input(self) -> None:
         """Git has closed the pipe; raise `PeerError` if that was in the middle of something."""

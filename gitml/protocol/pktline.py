@@ -8,9 +8,13 @@ from enum import Enum
 from typing import Final
 
 from gitml.errors import GitmlError
+from gitml.protocol.packetblock import FULL_PAYLOAD, Memory, PacketBlock
 
-MAX_PAYLOAD = 65516
+MAX_PAYLOAD = FULL_PAYLOAD
 """Most bytes that one packet carries."""
+
+_PACKETS = 128
+"""Packets of a block: 8 MiB."""
 
 FLUSH_PACKET = b"0000"
 """The bytes of a flush packet."""
@@ -39,6 +43,7 @@ class PacketDecoder:
         self._at = 0
         self._left = 0
         """Bytes that are still to come of a packet that `next_piece` has begun to give."""
+        self._memory = Memory((_PACKETS + 1) * FULL_PAYLOAD)
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes from the peer."""
@@ -64,6 +69,7 @@ class PacketDecoder:
                 return None
             self._at += 4
             if length == 0:
+                self._memory.clear()
                 return FLUSH
             self._left = length - 4
         piece = memoryview(self._data)[self._at : self._at + self._left]
@@ -83,6 +89,18 @@ class PacketDecoder:
         if length and not 4 <= length <= MAX_PAYLOAD + 4:
             raise PeerError(f"bad packet length {digits!r} from git")
         return length
+
+    def block(self) -> PacketBlock | None:
+        """Room for what comes next, if those are full packets; None unless all that was received has been given."""
+        if self._at < len(self._data):
+            return None
+        return PacketBlock(self._left, _PACKETS, self._memory.take())
+
+    def receive_block(self, block: PacketBlock) -> memoryview:
+        """Take what `block` has received; give what its full packets carry."""
+        self._left, self._data = block.rest()
+        self._at = 0
+        return block.content()
 
     @property
     def pending(self) -> bool:
