@@ -1,4 +1,4 @@
-"""How the C library is asked to treat memory that large contents pass through.
+"""What a process asks of libraries before large contents pass through it.
 
 Content moves in blocks of about a megabyte, each of which lives for a moment. glibc gives blocks of this size back to
 the system at once and asks for new ones, which the system clears and maps page by page: that takes as long as one of
@@ -6,6 +6,7 @@ the digests. So a process that stores much keeps some of what it has freed.
 """
 
 import ctypes
+import os
 from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -24,3 +25,8 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_TRIM_THRESHOLD, _KEPT) and mallopt(_MMAP_THRESHOLD, _MAPPED))
+
+
+def spare_threads() -> None:
+    """Have NumPy start none, if it is not loaded yet: those of its linear algebra keep a processor busy for 0.1 s."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

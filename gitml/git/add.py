@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gitml.allocation import keep_freed_memory
+from gitml.allocation import keep_freed_memory, spare_threads
 from gitml.errors import UserError
 from gitml.git.command import GitError
 from gitml.git.index import Clean, Index, UnsupportedIndexError, record_clean
@@ -189,6 +189,7 @@ class _Reader:
                 todo.append(path)
         if todo:
             keep_freed_memory()
+            spare_threads()
         small = [path for path in todo if files[path].st_size <= _SIDE_BY_SIDE and not self._expected(path)]
         yield from self._read_side_by_side(deque(small))
         done = set(small)
@@ -247,7 +248,8 @@ class _Reader:
                 self._advance(found.st_size)
                 return self._referenced(_Read(path, found, expected))
         with self._staging.storing(path) as pack:
-            found, stored = self._steadily(path, lambda pieces: store_content(self._counted(pieces), pack))
+            rereading = self._staging.rereading(path)
+            found, stored = self._steadily(path, lambda pieces: store_content(self._counted(pieces), pack, rereading))
             self._staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
         return _Read(path, found, stored.pointer)
 

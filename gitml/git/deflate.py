@@ -1,6 +1,7 @@
 """How the content of pack entries is deflated: by isal at level 1, or kept in stored blocks where that gains little."""
 
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
@@ -8,6 +9,9 @@ from types import ModuleType
 
 _PROBE = 4096
 _PROBED_FROM = 64 << 10
+_LONG_RUN = 16
+_WORTH_IT = 0.9
+"""The part of its bytes that content may keep at most, to be deflated."""
 
 
 @cache
@@ -21,10 +25,16 @@ def isal() -> ModuleType:
 
 def deflated(data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
     """The parts of a zlib stream of `data`."""
-    if len(data) >= _PROBED_FROM and not _shrinks(data):
-        return list(_stored([data]))
-    stream = isal().compress(data, 1)
-    return [stream] if len(stream) < len(data) or len(data) < 64 else list(_stored([data]))
+    if len(data) < _PROBED_FROM:
+        stream = isal().compress(data, 1)
+        return [stream] if len(stream) < len(data) or len(data) < 64 else list(_stored([data]))
+    if _run.is_worth_a_try(data):
+        stream = isal().compress(data, 1)
+        if len(stream) < _WORTH_IT * len(data):
+            _run.kept = 0
+            return [stream]
+    _run.kept += 1
+    return list(_stored([data]))
 
 
 def deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
@@ -40,6 +50,22 @@ def deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
     yield deflater.flush()
 
 
+class _Run(threading.local):
+    """What a thread met last: neighbours are mostly alike, so not each need be probed."""
+
+    kept = 1
+    """How many in a row were kept as they are."""
+
+    def is_worth_a_try(self, data: bytes | bytearray | memoryview) -> bool:
+        """What follows text is text until it does not shrink; of a long run of noise every fourth is probed."""
+        if self.kept == 0:
+            return True
+        return (self.kept < _LONG_RUN or self.kept % 4 == 0) and _shrinks(data)
+
+
+_run = _Run()
+
+
 def _shrinks(data: bytes | bytearray | memoryview) -> bool:
     """Whether deflating is worth its time, and inflating at every checkout: four samples lose a tenth.
 
@@ -47,7 +73,7 @@ def _shrinks(data: bytes | bytearray | memoryview) -> bool:
     """
     step = max((len(data) - _PROBE) // 3, 1)
     sample = b"".join(bytes(data[at : at + _PROBE]) for at in range(0, len(data) - _PROBE + 1, step))
-    return len(isal().compress(sample, 1)) < 0.9 * len(sample)
+    return len(isal().compress(sample, 1)) < _WORTH_IT * len(sample)
 
 
 def _stored(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | memoryview]:

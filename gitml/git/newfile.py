@@ -66,11 +66,11 @@ class NewFile:
             parts.append(bytes(memoryview(self._held)[offset - self._size : offset - self._size + length]))
         return b"".join(parts)
 
-    def blocks(self) -> Iterator[bytes]:
-        """Everything, in order; of a large file the next block is read while the last one is in use."""
+    def blocks(self, start: int = 0) -> Iterator[bytes]:
+        """Everything from `start` on, in order; of much the next block is read while the last one is in use."""
         size = len(self)
-        blocks = (self.read(offset, min(_BLOCK, size - offset)) for offset in range(0, size, _BLOCK))
-        return read_ahead(blocks) if size > _WRITEBACK else blocks
+        blocks = (self.read(offset, min(_BLOCK, size - offset)) for offset in range(start, size, _BLOCK))
+        return read_ahead(blocks) if size - start > _WRITEBACK else blocks
 
     def duplicate(self) -> int | None:
         """Another descriptor of the file, which shares its lock; None if there is no file yet."""

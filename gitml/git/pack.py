@@ -15,7 +15,6 @@ A pack that no ref reaches yet is published with a `.keep` file, which comes bef
 
 import hashlib
 import os
-import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,9 @@ from typing import NamedTuple, Protocol, Self
 from gitml.errors import GitmlError
 from gitml.git.deflate import deflated, deflated_stream, isal
 from gitml.git.newfile import NewFile, sync_directory
+from gitml.git.packdigest import HEADER_SIZE, PackDigest, pack_header
 from gitml.git.packindex import PackIndex, format_index
+from gitml.git.packreader import LARGEST, parse_entry, parse_header
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import Kind, MissingObjectError, ObjectReader, Prepared
 
@@ -36,7 +37,6 @@ JOINED_PACK_LIMIT = 256 << 20
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _KINDS = {number: kind for kind, number in _TYPES.items()}
-_HEADER_SIZE = 12
 
 
 class _Placed(NamedTuple):
@@ -80,8 +80,9 @@ class PackWriter:
         self._placed: dict[Oid, _Placed] = {}
         self._lock = threading.Lock()
         self._file: NewFile | None = None
-        self._end = _HEADER_SIZE
+        self._end = HEADER_SIZE
         self._closed = False
+        self._foreseen: PackDigest | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +122,27 @@ class PackWriter:
         """Whether this very pack has the object."""
         return oid in self._placed
 
+    def holds_plain(self, oid: Oid, size: int) -> bool:
+        """Whether this very pack has the object of `size` bytes, and as it is: reading it back costs little."""
+        placed = self._placed.get(oid)
+        return placed is not None and placed.length > size
+
+    @property
+    def foreseen(self) -> int | None:
+        """How many objects the pack is expected to have in the end; None if nothing is known, or it was wrong."""
+        return None if self._foreseen is None else self._foreseen.count
+
+    def foresee(self, more: int) -> None:
+        """Say that the pack will be finished after `more` objects: its digest is computed from now on, beside them.
+
+        If it is not so, the digest is computed in `finish`, as it is without this.
+        """
+        with self._lock:
+            self._forget_digest()
+            if self._file is not None:
+                self._foreseen = PackDigest(len(self._placed) + more, self.format)
+                self._foreseen.begin(self._file)
+
     def write(self, kind: Kind, data: bytes | bytearray | memoryview) -> Oid:
         """Store an object unless it is known or already in this pack, and give its name."""
         oid, store = self.prepare(kind, data)
@@ -133,10 +155,8 @@ class PackWriter:
         crc32 = isal().crc32
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
             return Prepared(oid, _nothing)
-        entry = [_entry_header(kind, len(data)), *deflated(data)]
-        crc = 0
-        for part in entry:
-            crc = crc32(part, crc)
+        entry = [b"".join([_entry_header(kind, len(data)), *deflated(data)])]
+        crc = crc32(entry[0], 0)
 
         def store() -> None:
             with self._lock:
@@ -169,7 +189,9 @@ class PackWriter:
         """The object's kind and content, from this pack or the reader behind it; raise `MissingObjectError`."""
         placed = self._placed.get(oid)
         if placed is not None and self._file is not None:
-            return _parse_entry(self._file.read(placed.offset, placed.length))
+            with self._lock:
+                entry = self._file.read(placed.offset, placed.length)
+            return _parse_entry(entry)
         if self._reader is None:
             raise MissingObjectError(oid)
         return self._reader.read(oid)
@@ -221,18 +243,23 @@ class PackWriter:
             try:
                 if not self._placed:
                     return None
-                return _publish(file, self._directory, self.format, self._placed, keep)
+                digest = self._foreseen
+                if digest is None or digest.count != len(self._placed):
+                    digest = PackDigest(len(self._placed), self.format)
+                return _publish(file, self._directory, self.format, self._placed, keep, digest)
             except BaseException:
                 if self._name is not None:
                     file.abandon()
                 raise
             finally:
+                self._forget_digest()
                 file.discard()
 
     def abort(self) -> None:
         """Forget what was written; after `finish` this does nothing."""
         with self._lock:
             self._closed = True
+            self._forget_digest()
             file, self._file = self._file, None
             if file is not None:
                 file.discard()
@@ -242,7 +269,7 @@ class PackWriter:
             raise ValueError("the pack is finished")
         if self._file is None:
             self._file = NewFile(self._directory, "tmp_pack_", self._name)
-            self._file.write(_pack_header(0))
+            self._file.write(pack_header(0))
         self._file.write(*parts)
 
     def _add(self, oid: Oid, entry: Sequence[bytes | memoryview], crc: int) -> None:
@@ -256,6 +283,8 @@ class PackWriter:
     def _place(self, oid: Oid, length: int, crc: int) -> None:
         self._placed[oid] = _Placed(self._end, length, crc)
         self._end += length
+        if self._foreseen is not None and len(self._placed) > self._foreseen.count:
+            self._forget_digest()
 
     def _append_stream(self, kind: Kind, size: int, pieces: Iterable[bytes]) -> tuple[Oid, int]:
         digest = hashlib.new(self.format.value, b"%s %d\0" % (kind.encode(), size), usedforsecurity=False)
@@ -282,7 +311,13 @@ class PackWriter:
         self._end += len(part)
         return int(isal().crc32(part, crc))
 
+    def _forget_digest(self) -> None:
+        digest, self._foreseen = self._foreseen, None
+        if digest is not None:
+            digest.stop()
+
     def _truncate(self, end: int) -> None:
+        self._forget_digest()
         self._end = end
         if self._file is not None:
             self._file.truncate(end)
@@ -331,7 +366,7 @@ def release_keep(pack: Path, keep: bytes) -> None:
 def read_unfinished(path: Path) -> Iterator[tuple[Kind, bytes]]:
     """The objects in a pack that was never finished, in order, up to the first that is not whole."""
     with path.open("rb") as file:
-        file.seek(_HEADER_SIZE)
+        file.seek(HEADER_SIZE)
         data = b""
         while True:
             entry = _whole_entry(data)
@@ -365,14 +400,16 @@ def _whole_entry(data: bytes) -> tuple[Kind, bytes, int] | None:
 
 
 def _publish(
-    file: NewFile, directory: Path, object_format: ObjectFormat, placed: dict[Oid, _Placed], keep: bytes | None
+    file: NewFile,
+    directory: Path,
+    object_format: ObjectFormat,
+    placed: dict[Oid, _Placed],
+    keep: bytes | None,
+    digest: PackDigest,
 ) -> Path:
-    file.write_at(0, _pack_header(len(placed)))
+    file.write_at(0, pack_header(len(placed)))
     file.start_sync()
-    digest = hashlib.new(object_format.value, usedforsecurity=False)
-    for block in file.blocks():
-        digest.update(block)
-    trailer = digest.digest()
+    trailer = digest.finish(file)
     file.write(trailer)
     pack = directory / f"pack-{trailer.hex()}.pack"
     index = pack.with_suffix(".idx")
@@ -409,10 +446,6 @@ def _nothing() -> None:
     """Store an object that is there already."""
 
 
-def _pack_header(count: int) -> bytes:
-    return b"PACK" + struct.pack(">LL", 2, count)
-
-
 def _entry_header(kind: Kind, size: int) -> bytes:
     byte = _TYPES[kind] << 4 | size & 0x0F
     size >>= 4
@@ -426,7 +459,9 @@ def _entry_header(kind: Kind, size: int) -> bytes:
 
 
 def _parse_entry(entry: bytes) -> tuple[Kind, bytes]:
-    at = 0
-    while entry[at] & 0x80:
-        at += 1
-    return _KINDS[entry[0] >> 4 & 7], zlib.decompress(entry[at + 1 :])
+    kind, size, at = parse_header(entry)
+    parsed = parse_entry(memoryview(entry)) if size <= LARGEST else None
+    if parsed is None:
+        assert kind is not None, "a writer stores whole objects"
+        return kind, zlib.decompress(memoryview(entry)[at:])
+    return parsed

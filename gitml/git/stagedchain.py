@@ -33,15 +33,17 @@ def write_staged(
     With `pointer` it also keeps that blob: git writes it, but refers to it only when the whole index is written.
     """
     tree = data_tree
-    # dulwich gives no path, and a foreign program might give one that no tree can hold
-    names = path.split(b"/")
-    fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
-    for name in reversed(names if fits else [_UNNAMED]):
+    for name in reversed(_names(path)):
         entries = [(name, Entry(MODE_TREE, tree))]
         if pointer is not None and tree == data_tree:
             entries.append((name + POINTER, Entry(MODE_FILE, pointer)))
         tree = writer.write("tree", format_tree(entries))
     return write_staged_tree(writer, Staged(path, manifest, tree), parent)
+
+
+def objects_of_staged(path: bytes) -> int:
+    """How many objects `write_staged` writes for a new content at `path`, its pointer among them."""
+    return len(_names(path)) + 2
 
 
 def write_staged_tree(writer: ObjectWriter, item: Staged, parent: Oid | None) -> Oid:
@@ -56,3 +58,11 @@ def parse_staged(commit: Commit) -> Staged:
     """What a commit of a staged chain holds; raise `ValueError` for any other commit."""
     subject, _, path = commit.message.partition(b"\n\n")
     return Staged(path, Oid.parse(subject.removeprefix(b"staged ")), commit.tree)
+
+
+def _names(path: bytes) -> list[bytes]:
+    """The names of the trees that lead to a content."""
+    # dulwich gives no path, and a foreign program might give one that no tree can hold
+    names = path.split(b"/")
+    fits = all(name not in (b"", b".", b"..") and name.lower() != b".git" for name in names)
+    return names if fits else [_UNNAMED]

@@ -24,10 +24,10 @@ from gitml.git.pack import PackWriter, consolidate, read_unfinished, release_kee
 from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, pause, update_refs
 from gitml.git.repository import Repository
-from gitml.git.stagedchain import parse_staged, write_staged, write_staged_tree
+from gitml.git.stagedchain import objects_of_staged, parse_staged, write_staged, write_staged_tree
 from gitml.oid import Oid
 from gitml.store.manifest import Manifest, read_manifest
-from gitml.store.odb import Kind, MissingObjectError
+from gitml.store.odb import Kind, MissingObjectError, Rereading
 from gitml.store.pointer import Pointer, format_pointer
 
 _FULL = 1792 << 20
@@ -160,6 +160,10 @@ class Staging:
             pack.roll_back(before)
             raise
 
+    def rereading(self, path: bytes) -> Rereading:
+        """How the content of the file at `path`, which is about to be stored and then kept, is read back."""
+        return _Rereading(self.pack(path), objects_of_staged(path))
+
     def keep(self, path: bytes, manifest: Oid, data_tree: Oid, pointer: Pointer | None = None) -> None:
         """Make a content that is in the pack safe from kills and from pruning; with `pointer` its text too."""
         assert self._pack is not None
@@ -252,6 +256,20 @@ class Staging:
         finally:
             for descriptor in held:
                 os.close(descriptor)
+
+
+class _Rereading:
+    """Reads from an unfinished pack, which probably ends with `last` objects more once a content is stored."""
+
+    def __init__(self, pack: PackWriter, last: int) -> None:
+        self._pack = pack
+        self._last = last
+        self.holds_plain = pack.holds_plain
+        self.read = pack.read
+
+    def nearly_done(self) -> None:
+        """Have the digest of the pack begun."""
+        self._pack.foresee(self._last)
 
 
 def _new_name() -> str:

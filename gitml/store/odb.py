@@ -66,6 +66,22 @@ class ChunkWriter(ObjectWriter, Protocol):
         ...
 
 
+class Rereading(Protocol):
+    """Gives back what a writer has just stored, so that a second look at content need not delay the first."""
+
+    def holds_plain(self, oid: Oid, size: int) -> bool:
+        """Whether it has the blob of `size` bytes, and reading it again costs next to nothing."""
+        ...
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        """The object's kind and content."""
+        ...
+
+    def nearly_done(self) -> None:
+        """Everything of the content is stored; what is left is to say so."""
+        ...
+
+
 class MemoryOdb:
     """An object database in a dict: for tests and dry runs."""
 

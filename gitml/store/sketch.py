@@ -26,7 +26,6 @@ SAMPLES = 8192
 REPEATS = 64
 """A chunk is compressible if at least one of this many samples repeats another."""
 
-_BUCKET_BITS = 19
 _FEW = 1024
 """Samples that are looked at first where many are expected to repeat."""
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, odd
@@ -56,12 +55,9 @@ def is_compressible(chunk: bytes | memoryview) -> bool:
     stride = len(chunk) // SAMPLES | 1
     count = (len(chunk) - 4) // stride + 1
     samples = np.ndarray((count,), "<u4", chunk, 0, (stride,))
-    if _last.compressible:
-        # what repeats among some repeats among all
-        if _repeats(samples[:_FEW]) * REPEATS >= count:
-            return True
-    elif _buckets_of(samples) > count - count // REPEATS:
-        return False
+    # what repeats among some repeats among all
+    if _last.compressible and _repeats(samples[:_FEW]) * REPEATS >= count:
+        return True
     _last.compressible = _repeats(samples) * REPEATS >= count
     return _last.compressible
 
@@ -70,36 +66,18 @@ def _repeats(samples: "np.ndarray") -> int:
     """How many samples are equal to an earlier one."""
     import numpy as np  # noqa: PLC0415 - as in `sketch`
 
-    ordered = np.sort(samples)
+    ordered = samples.copy()
+    ordered.sort()
     return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
 
 
 class _Last(threading.local):
-    """What a thread found last: chunks of one content are mostly alike, and there is a short way to either answer."""
+    """What a thread found last: chunks of one content are mostly alike, and text has a short way to its answer."""
 
     compressible = False
-    table: "np.ndarray | None" = None
-    order: "np.ndarray | None" = None
 
 
 _last = _Last()
-
-
-def _buckets_of(samples: "np.ndarray") -> int:
-    """How many of 2**19 buckets the samples fall into: at most as many as are distinct. A third of the time of sorting.
-
-    Each writes its number into its bucket, and those that stand there in the end are counted: nothing is to be cleared.
-    """
-    import numpy as np  # noqa: PLC0415 - as in `sketch`
-
-    if _last.table is None or _last.order is None:
-        _last.table, _last.order = np.zeros(1 << _BUCKET_BITS, np.uint16), np.arange(2 * SAMPLES, dtype=np.uint16)
-    buckets = samples * np.uint32(_MULTIPLIER >> 32)
-    buckets >>= np.uint32(32 - _BUCKET_BITS)
-    places = buckets.astype(np.intp)
-    order = _last.order[: len(samples)]
-    _last.table[places] = order
-    return int(np.count_nonzero(_last.table[places] == order))
 
 
 def _mix(value: int) -> int:

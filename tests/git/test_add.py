@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -14,9 +15,11 @@ from gitml.cli.main import main
 from gitml.errors import UserError
 from gitml.git import add as library
 from gitml.git.add import Added, add_files
+from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.statcache import StatCache
-from gitml.store.content import store_content
+from gitml.store.content import Stored, store_content
+from gitml.store.odb import Rereading
 from gitml.store.pointer import is_pointer, parse_pointer
 from tests.conftest import run_git
 
@@ -185,11 +188,11 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(project: Path, monke
     real = store_content
     seen = []
 
-    def meddled(pieces: Iterator[bytes], pack: object) -> object:
+    def meddled(pieces: Iterator[bytes], pack: PackWriter, rereading: Rereading) -> Stored:
         seen.append(1)
         if len(seen) == 1:
             place.write_bytes(noise(6_000_000, 2))
-        return real(pieces, pack)  # type: ignore[arg-type]
+        return real(pieces, pack, rereading)
 
     monkeypatch.setattr(library, "store_content", meddled)
     add(project, "data")
@@ -271,3 +274,27 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert [(file["path"], file["state"]) for file in said["files"]] == [("code.py", "git"), ("data/large", "stored")]
     assert main(["add", "."]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", [["add", "."], ["ml", "add", "."]], ids=" ".join)
+def test_a_file_that_is_hashed_in_two_parts(project: Path, command: list[str]) -> None:
+    """Longer than what is hashed at once: the rest is hashed from the pack, whose own digest is computed meanwhile."""
+    place = project / "data/long"
+    place.parent.mkdir()
+    digest = hashlib.sha256()
+    with place.open("wb") as file:
+        for part in range(18):
+            text = b"".join(b"%d,%d\n" % (row, row % 7) for row in range(200_000)) if part == 16 else b""
+            for data in (random.Random(part).randbytes(16 << 20), text):
+                digest.update(data)
+                file.write(data)
+    git = [sys.executable, "-P", "-m", "gitml", *command[1:]] if command[0] == "ml" else ["git", *command]
+    subprocess.run(git, cwd=project, check=True, capture_output=True)
+    pointer = parse_pointer(run_git(project, "cat-file", "blob", ":data/long").encode() + b"\n")
+    assert (pointer.sha256, pointer.size) == (digest.digest(), place.stat().st_size)
+    run_git(project, "fsck", "--strict", "--full", "--no-dangling")
+    place.unlink()
+    run_git(project, "commit", "-q", "-m", "long")
+    subprocess.run([sys.executable, "-P", "-m", "gitml", "checkout", "."], cwd=project, check=True, capture_output=True)
+    with place.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").digest() == digest.digest()

@@ -9,9 +9,13 @@ import dulwich.repo
 import pygit2
 import pytest
 
+from gitml.git import pack as packing
+from gitml.git import packdigest
 from gitml.git.commits import Commit, Signature, format_commit
+from gitml.git.newfile import NewFile
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter, consolidate
+from gitml.git.packdigest import PackDigest
 from gitml.git.packindex import ObjectIndex
 from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat, Oid
@@ -74,6 +78,68 @@ def test_a_large_pack_is_hashed_while_it_is_read(repository: Repository, monkeyp
     assert path is not None
     git(repository.common_dir, "verify-pack", str(path))
     git(repository.common_dir, "index-pack", "--strict", "--verify", str(path))
+
+
+class Foreseen(PackDigest):
+    """A digest that says how much of the pack was hashed before the end."""
+
+    before_the_end = 0
+
+    def finish(self, file: NewFile) -> bytes:
+        self._join()
+        Foreseen.before_the_end = self._at
+        return super().finish(file)
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 3, 4])
+def test_a_digest_that_was_begun_early_is_that_of_the_pack(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(packdigest, "_WORTH_IT", 1 << 20)
+    monkeypatch.setattr(packing, "PackDigest", Foreseen)
+    with writer_of(repository) as pack:
+        for number in range(4):
+            pack.write("blob", noise(500_000, number))
+        size = pack.size
+        pack.foresee(more)
+        for number in range(2):
+            pack.write("blob", noise(300_000, 10 + number))
+        path = pack.finish()
+    assert path is not None
+    git(repository.common_dir, "index-pack", "--strict", "--verify", str(path))
+    assert Foreseen.before_the_end == (size if more == 2 else packdigest.HEADER_SIZE)
+    assert threading.active_count() == 1
+
+
+def test_a_digest_that_was_begun_early_is_given_up_with_what_it_is_of(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packdigest, "_WORTH_IT", 1 << 20)
+    with writer_of(repository) as pack:
+        pack.write("blob", noise(1_500_000))
+        before = pack.size
+        pack.write("blob", noise(1_500_000, 2))
+        pack.foresee(1)
+        pack.roll_back(before)
+        pack.write("blob", noise(1_500_000, 3))
+        pack.write("blob", noise(1_500_000, 4))
+        path = pack.finish()
+    assert path is not None
+    git(repository.common_dir, "index-pack", "--strict", "--verify", str(path))
+    with writer_of(repository) as pack:
+        pack.write("blob", noise(1_500_000, 5))
+        pack.foresee(0)
+        pack.abort()
+    assert threading.active_count() == 1
+
+
+def test_what_is_stored_as_it_is_can_be_read_back(repository: Repository) -> None:
+    with writer_of(repository) as pack:
+        for content in [noise(70_000), noise(400_000), b"line\n" * 100_000]:
+            oid = pack.write("blob", content)
+            assert pack.holds_plain(oid, len(content)) == (content[:4] != b"line")
+            assert pack.read(oid) == ("blob", content)
+        assert not pack.holds_plain(Oid(bytes(repository.format.size)), 0)
 
 
 def test_our_index_equals_the_one_git_makes(repository: Repository, tmp_path: Path) -> None:

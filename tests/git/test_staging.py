@@ -240,3 +240,18 @@ def test_an_unfinished_pack_of_another_file_system_without_locks(bench: Bench, m
         adopt_leftovers(bench.repository, odb)
         assert bench.leftovers() == []
         assert bench.content(pointer) == noise(1)
+
+
+@pytest.mark.parametrize("path", [b"large", b"data/deep/er/large", b"a/../b", b".git/x", b""])
+def test_the_last_objects_of_a_pack_are_foreseen(bench: Bench, path: bytes) -> None:
+    """What `rereading` says of a content that is the last of its pack holds; else its digest is computed twice."""
+    with bench.odb() as odb, Staging(bench.repository, odb) as staging, staging.storing(path) as pack:
+        stored = store_content([noise(1, 3_000_000)], pack, staging.rereading(path))
+        foreseen = pack.foreseen
+        staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
+        assert foreseen == len(pack)
+        assert pack.foreseen == foreseen
+        # another content after it
+        store_content([noise(2, 200_000)], pack)
+        assert pack.foreseen is None
+    bench.check()

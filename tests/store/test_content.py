@@ -1,6 +1,7 @@
 """Content in and out: the same bytes, whatever they are and however they arrive, or a precise error."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
+from gitml.store import content
 from gitml.store.content import SMALL, ContentError, Stored, passes_through, read_content, store_content
 from gitml.store.manifest import ManifestError, read_manifest
-from gitml.store.odb import MemoryOdb, MissingObjectError
+from gitml.store.odb import Kind, MemoryOdb, MissingObjectError
 from gitml.store.pointer import Pointer
 from gitml.store.tree import Snapshot
 from tests.store.samples import noise, safetensors, table
@@ -74,6 +76,69 @@ def test_an_error_of_the_writer_is_passed_on() -> None:
 
     with pytest.raises(OSError, match="no space"):
         stored(noise(3_000_000), Full())
+
+
+class Rereader(MemoryOdb):
+    """Stores noise as it is and text deflated, and says what was asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reread: list[Oid] = []
+        self.before_the_end: int | None = None
+        self.broken = False
+
+    def holds_plain(self, oid: Oid, size: int) -> bool:
+        assert len(self.objects[oid][1]) == size
+        return not self.objects[oid][1][:8].isdigit()
+
+    def read(self, oid: Oid) -> tuple[Kind, bytes]:
+        if self.broken:
+            raise OSError("cannot be read")
+        self.reread.append(oid)
+        return super().read(oid)
+
+    def nearly_done(self) -> None:
+        assert self.before_the_end is None
+        self.before_the_end = len(self.objects)
+
+
+def digits(size: int) -> bytes:
+    """Text whose chunks begin with digits, wherever they are cut."""
+    return b"".join(b"%d" % (number * number % 1_000_003) for number in range(size // 5))[:size]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[20], [0, 20], [12, 6, 12], [6, 1, 1, 1, 8, 3], [2, 1, 2], [0, 1], [0], [30, 0, 1]],
+    ids=lambda parts: "-".join(map(str, parts)),
+)
+def test_what_is_hashed_in_the_end_gives_the_same(parts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`parts` are megabytes of noise, of text, of noise, and so on."""
+    monkeypatch.setattr(content, "_LONG", 4 << 20)
+    monkeypatch.setattr(content, "_TOGETHER", 1 << 19)
+    data = b"".join(
+        digits(size << 20) if number % 2 else noise(size << 20, b"%d" % number) for number, size in enumerate(parts)
+    )
+    pieces = [data[at : at + 700_000] for at in range(0, len(data), 700_000)]
+    once, again = MemoryOdb(), Rereader()
+    assert store_content(pieces, again, again) == store_content(pieces, once)
+    assert again.objects == once.objects
+    assert again.before_the_end == len(again.objects)
+    assert len(set(again.reread)) == len(again.reread)
+    reread = sum(len(again.objects[oid][1]) for oid in again.reread) >> 20
+    if parts in ([20], [12, 6, 12], [30, 0, 1]):
+        assert reread > sum(parts[::2]) // 3
+    else:
+        assert reread <= max(parts[0] - 4, 0) + sum(parts[2::2])
+
+
+def test_an_error_of_reading_back_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_LONG", 4 << 20)
+    odb = Rereader()
+    odb.broken = True
+    with pytest.raises(OSError, match="cannot be read"):
+        store_content([noise(1 << 20, b"%d" % number) for number in range(30)], odb, odb)
+    assert threading.active_count() == 1
 
 
 def test_small_content_passes_through() -> None:
