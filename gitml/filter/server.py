@@ -33,7 +33,8 @@ from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
 from gitml.protocol.packetblock import PacketBlock
-from gitml.store.content import Stored, compare_content, passes_through, read_content, store_content
+from gitml.store.comparison import compare_content
+from gitml.store.content import Stored, passes_through, read_content, store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Manifest
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, format_pointer, is_pointer, parse_pointer

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
-from gitml.store import content
+from gitml.store import batches, preparation
 from gitml.store.content import SMALL, ContentError, Stored, passes_through, read_content, store_content
 from gitml.store.manifest import ManifestError, read_manifest
 from gitml.store.odb import Kind, MemoryOdb, MissingObjectError
@@ -114,8 +114,8 @@ def digits(size: int) -> bytes:
 )
 def test_what_is_hashed_in_the_end_gives_the_same(parts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """`parts` are megabytes of noise, of text, of noise, and so on."""
-    monkeypatch.setattr(content, "_LONG", 4 << 20)
-    monkeypatch.setattr(content, "_TOGETHER", 1 << 19)
+    monkeypatch.setattr(preparation, "_LONG", 4 << 20)
+    monkeypatch.setattr(batches, "TOGETHER", 1 << 19)
     data = b"".join(
         digits(size << 20) if number % 2 else noise(size << 20, b"%d" % number) for number, size in enumerate(parts)
     )
@@ -133,7 +133,7 @@ def test_what_is_hashed_in_the_end_gives_the_same(parts: list[int], monkeypatch:
 
 
 def test_an_error_of_reading_back_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "_LONG", 4 << 20)
+    monkeypatch.setattr(preparation, "_LONG", 4 << 20)
     odb = Rereader()
     odb.broken = True
     with pytest.raises(OSError, match="cannot be read"):
