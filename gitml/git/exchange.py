@@ -24,9 +24,10 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.promisor import Item
 from gitml.git.refs import RefUpdate, list_refs, pause, update_refs
+from gitml.git.remoterefs import RACES
 from gitml.git.remotes import last_line, list_refs_at, list_remote, namespace_at
 from gitml.git.repository import Repository
-from gitml.git.transfer import RACES, join_heads, push_contents
+from gitml.git.transfer import join_heads, push_contents
 from gitml.oid import ObjectFormat, Oid
 from gitml.store.odb import ObjectWriter
 

@@ -11,30 +11,23 @@ push goes on with the next. Where the remote is a store of ours, all of it follo
 """
 
 import os
-import re
-import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from enum import Enum
 
-from gitml.errors import GitmlError
 from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
-from gitml.git.followers import Followers, Leader, find_leader
+from gitml.git.followers import Leader, find_leader
 from gitml.git.odb import GitOdb
-from gitml.git.promisor import Borrowed, Item, absent_at, borrow_trees, fetch_versions, not_here
+from gitml.git.promisor import Item, absent_at, borrow_trees, fetch_versions, not_here
 from gitml.git.pushed import PushedRef, new_commits
-from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, update_refs
+from gitml.git.refs import RefUpdate, update_refs
+from gitml.git.remoterefs import ATTEMPTS, RemoteRefs, Target, TransferError, here
 from gitml.git.remotes import (
     BRANCHES,
     CUSTOM,
-    PRUNED,
     FetchError,
     data_remote,
     last_line,
-    list_remote,
-    namespace_at,
-    remember_namespace,
 )
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
@@ -46,20 +39,8 @@ RUNS = "refs/ml/runs"
 PUSH_LIMIT = 1_900_000_000
 """Bytes of one push, for hosts that take at most 2 GB; `ml.pushLimit` says otherwise."""
 
-_ATTEMPTS = 8
 _WORTH_BORROWING = 1 << 20
 """Bytes to send from which on the trees of the remote's data commits are fetched to find what it has of them."""
-RACES = re.compile(
-    "stale info|fetch first|non-fast-forward|cannot lock ref|failed to lock|failed to update ref|already exists"
-    "|incorrect old value|reference already exists|remote ref updated"
-)
-"""How servers say that somebody else was moving the same ref."""
-_LOSES_CUSTOM_REFS = re.compile(r"[/@.]bitbucket\.org[:/]", re.IGNORECASE)
-"""Hosts that take refs of any name and then lose what only those reach."""
-
-
-class TransferError(GitmlError):
-    """A remote did not take or give data."""
 
 
 @dataclass(slots=True)
@@ -76,20 +57,6 @@ class Sent:
     missing: dict[bytes, str] = field(default_factory=dict)
     """Paths whose content is neither here nor there, with the reason."""
     namespace: str = CUSTOM.root
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where to push: `address` is what git is given, `name` the remote's name, None for a bare URL."""
-
-    address: str
-    name: str | None
-
-
-class _Outcome(Enum):
-    DONE = "done"
-    RACE = "race"
-    REFUSED = "refused"
 
 
 def push_data(
@@ -128,11 +95,11 @@ def push_data(
         items = push.log.pointers(_new_commits(repo, target, pushed, everything))
         if not items and not push.runs_differ():
             return push.sent
-        push.look()
+        push.remote.look()
         push.choose(items, everything, carried)
         push.send_data()
         push.send_runs(merge_runs)
-        push.follow()
+        push.remote.follow()
         return push.sent
 
 
@@ -143,8 +110,8 @@ def push_contents(repo: Repository, remote: str, items: Sequence[Item]) -> None:
     """
     with GitOdb(repo.git, repo.format) as odb:
         adopt_leftovers(repo, odb)
-        push = _Push(repo, DataLog(repo, odb), odb, _Target(remote, remote), dry_run=False, own_refs=False)
-        push.look()
+        push = _Push(repo, DataLog(repo, odb), odb, Target(remote, remote), dry_run=False, own_refs=False)
+        push.remote.look()
         push.choose(list(items), everything=False, carried=())
         push.send_data()
 
@@ -155,20 +122,20 @@ def join_heads(repo: Repository, remote: str, heads: Sequence[Oid], item: Item) 
     Raise `TransferError`; then the heads stay.
     """
     with GitOdb(repo.git, repo.format) as odb:
-        push = _Push(repo, DataLog(repo, odb), odb, _Target(remote, remote), dry_run=False, own_refs=False)
-        push.look()
+        push = _Push(repo, DataLog(repo, odb), odb, Target(remote, remote), dry_run=False, own_refs=False)
+        push.remote.look()
         push.join(heads, item)
 
 
 class _Push:
-    """One push of data: what the remote has, what it lacks, and the sending of it."""
+    """One push of data: what the remote lacks, and the sending of it."""
 
     def __init__(
         self,
         repo: Repository,
         log: DataLog,
         odb: GitOdb,
-        target: _Target,
+        target: Target,
         *,
         dry_run: bool,
         own_refs: bool,
@@ -178,54 +145,30 @@ class _Push:
         self.sent = Sent()
         self._repo = repo
         self._odb = odb
-        self._target = target
         self._dry_run = dry_run
         self._own_refs = own_refs
-        self._seen = None if leader is None else dict(leader.refs)
-        """What the remote has, as the push that git is doing has just seen it."""
-        self._leader = None if own_refs else leader
-        self._followers = Followers()
-        self._there: dict[str, Oid] = {}
-        self._namespace = CUSTOM
-        self._is_pruned = False
-        self._careful = False
+        self.remote = RemoteRefs(repo, target, own_refs=own_refs, leader=leader)
         self._items: list[Item] = []
-        self._borrowed: Borrowed | None = None
         self._source = (repo, log, odb)
 
     def runs_differ(self) -> bool:
         """Whether the local run cache is not what the remote was last seen to have."""
         ours = self._repo.try_resolve(RUNS)
-        seen = self._repo.try_resolve(f"{REMOTES}{self._target.name}/runs") if self._target.name else None
+        seen = self._repo.try_resolve(f"{REMOTES}{self.remote.target.name}/runs") if self.remote.target.name else None
         return ours is not None and ours != seen and not self._own_refs
-
-    def look(self) -> None:
-        """Ask the remote for its refs."""
-        refs, self._seen = self._seen, None
-        if refs is None:
-            try:
-                refs = list_remote(self._repo, self._target.address)
-            except FetchError as error:
-                raise TransferError(f"cannot reach '{self._target.address}': {error.detail}") from None
-        self._namespace = namespace_at(self._repo, self._target.name, refs)
-        addresses = self._repo.git.run("remote", "get-url", "--push", self._target.address, check=False).stdout
-        if not CUSTOM.refs(refs) and _LOSES_CUSTOM_REFS.search(os.fsdecode(addresses) or self._target.address):
-            self._namespace = BRANCHES
-        self._there = self._namespace.refs(refs)
-        self._is_pruned = PRUNED in refs
 
     def choose(self, items: list[Item], everything: bool, carried: Sequence[Oid]) -> None:
         """Decide what to send beside the data commits `carried` by the user's own push; raise `UncoveredError`."""
-        there = self.log.versions([*self._bases(), *carried])
-        if self._is_pruned:
+        there = self.log.versions([*self.remote.bases, *carried])
+        if self.remote.is_pruned:
             there |= self._versions_not_here()
-        elif self._target.name is not None and not everything:
-            there |= self.log.fetched(items, self._target.name)
+        elif self.remote.target.name is not None and not everything:
+            there |= self.log.fetched(items, self.remote.target.name)
         lacking = [item for item in items if item not in there]
         unsure = {oid for _, oid in lacking} if everything else not_here(self._repo, {oid for _, oid in lacking})
         if unsure:
             # after a prune a remote may still give what it is about to forget
-            absent = unsure if self._is_pruned else absent_at(self._repo, self._target.address, unsure)
+            absent = unsure if self.remote.is_pruned else absent_at(self._repo, self.remote.target.address, unsure)
             lacking = [item for item in lacking if item[1] not in unsure or item[1] in absent]
             elsewhere = fetch_versions(self._repo, [item for item in lacking if item[1] in absent])
             self.sent.missing = {path: reason for (path, _), reason in elsewhere.items()}
@@ -237,23 +180,28 @@ class _Push:
 
     def _versions_not_here(self) -> set[Item]:
         """What those data commits of the remote hold that are not here; nothing where it cannot be known."""
-        unknown = {oid for name, oid in self._there.items() if name != self._namespace.runs}.difference(self._bases())
+        unknown = set(self.remote.heads).difference(self.remote.bases)
         if not unknown:
             return set()
         with (
             suppress(FetchError),
-            borrow_trees(self._repo, self._target.address, unknown, whole=True) as borrowed,
+            borrow_trees(self._repo, self.remote.target.address, unknown, whole=True) as borrowed,
             GitOdb(borrowed.repo.git, self._repo.format) as odb,
         ):
             return DataLog(borrowed.repo, odb).versions(unknown)
         return set()
+
+    def _send(self, added: Mapping[str, Oid], *, races: bool = True) -> bool:
+        done = self.remote.push(added, races=races)
+        self.sent.namespace = self.remote.namespace.root
+        return done
 
     def join(self, heads: Sequence[Oid], item: Item) -> None:
         """Send a data commit on top of `heads`."""
         joined, missing = self.log.write(heads, [item])
         if missing or joined is None:
             raise UncoveredError(missing)
-        self._push({self._namespace.data + joined.hex(): joined})
+        self._send({self.remote.namespace.data + joined.hex(): joined})
 
     def send_data(self) -> None:
         """Send the data commits, in as few pushes as the limit allows."""
@@ -263,9 +211,9 @@ class _Push:
             self._borrow(lent)
             for commit in self._stages():
                 if not self._dry_run:
-                    self._push({self._namespace.data + commit.hex(): commit})
+                    self._send({self.remote.namespace.data + commit.hex(): commit})
                 self.sent.pushes += 1
-        self._borrowed = None
+        self.remote.push_from(None)
         self._source = (self._repo, self.log, self._odb)
 
     def _borrow(self, lent: ExitStack) -> None:
@@ -274,15 +222,15 @@ class _Push:
         A clone that fetched single objects has no commit in common with the remote's data, so git would send every
         chunk of a file of which one changed. What is built on commits that are not here stays out of the repository.
         """
-        heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
-        unknown = set(heads).difference(self._bases())
+        unknown = set(self.remote.heads).difference(self.remote.bases)
         # a store is searched for single objects by whoever pushes to it
-        if not unknown or self._leader is not None or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
+        if not unknown or self.remote.leads or sum(self._sizes(self._head()).values()) < _WORTH_BORROWING:
             return
         with suppress(FetchError):
-            self._borrowed = lent.enter_context(borrow_trees(self._repo, self._target.address, unknown))
-            odb = lent.enter_context(GitOdb(self._borrowed.repo.git, self._repo.format))
-            self._source = (self._borrowed.repo, DataLog(self._borrowed.repo, odb), odb)
+            borrowed = lent.enter_context(borrow_trees(self._repo, self.remote.target.address, unknown))
+            odb = lent.enter_context(GitOdb(borrowed.repo.git, self._repo.format))
+            self.remote.push_from(borrowed)
+            self._source = (borrowed.repo, DataLog(borrowed.repo, odb), odb)
 
     def _stages(self) -> Iterator[Oid]:
         """Data commits to push one after the other."""
@@ -290,10 +238,10 @@ class _Push:
         head = self._head()
         sizes = self._sizes(head)
         self.sent.objects, self.sent.size = len(sizes), sum(sizes.values())
-        if self.sent.size <= limit or self._leader is not None:
+        if self.sent.size <= limit or self.remote.leads:
             yield head
             return
-        parents = self._bases()
+        parents = self.remote.bases
         whole: list[Item] = []
         used = 0
         for path, manifest in self._items:
@@ -320,7 +268,7 @@ class _Push:
 
     def _head(self) -> Oid:
         """A data commit with what is to be sent: the head here if it holds no more than that, else one of its own."""
-        bases = self._bases()
+        bases = self.remote.bases
         _, log, _ = self._source
         heads = log.heads()
         if len(heads) == 1 and log.versions(heads, beyond=bases) == set(self._items):
@@ -336,195 +284,66 @@ class _Push:
     def _sizes(self, head: Oid) -> dict[Oid, int]:
         """The objects that the remote lacks of a data commit, with their size on disk."""
         git = self._source[0].git
-        excluded = ["--not", *(oid.hex() for oid in self._bases())]
+        excluded = ["--not", *(oid.hex() for oid in self.remote.bases)]
         listed = git.output("rev-list", "--objects", "--no-object-names", head.hex(), *excluded, "--")
         answer = git.output("cat-file", "--batch-check=%(objectname) %(objectsize:disk)", input=listed)
         pairs = (line.split() for line in answer.splitlines())
         return {Oid.parse(pair[0]): int(pair[1]) for pair in pairs}
 
-    def _bases(self) -> list[Oid]:
-        """The data commits of the remote that are here too, or borrowed."""
-        heads = [oid for name, oid in self._there.items() if name != self._namespace.runs]
-        return _here(self._source[0], heads)
-
     def send_runs(self, merge_runs: Callable[[Oid], Oid]) -> None:
         """Make the run cache of the remote the union of both."""
         if self._own_refs:
             return
-        for _ in range(_ATTEMPTS):
-            theirs = self._there.get(self._namespace.runs)
+        for _ in range(ATTEMPTS):
+            theirs = self.remote.runs
             if not self._dry_run:
                 self._merge_runs(theirs, merge_runs)
             ours = self._repo.try_resolve(RUNS)
             if ours is None or ours == theirs:
                 return
             self.sent.runs = True
-            if self._dry_run or self._push({self._namespace.runs: ours}, races=False):
+            if self._dry_run or self._send({self.remote.namespace.runs: ours}, races=False):
                 return
-            self.look()
-        raise self._refused("others push runs all the time")
+            self.remote.look()
+        raise self.remote.refused("others push runs all the time")
 
     def _merge_runs(self, theirs: Oid | None, merge_runs: Callable[[Oid], Oid]) -> None:
         """Take over the remote's runs, if it has others than when last seen."""
         if theirs is None or theirs == self._repo.try_resolve(RUNS):
             return
-        if _here(self._repo, [theirs]):
+        if here(self._repo, [theirs]):
             merge_runs(theirs)
             return
         name = (
-            f"{REMOTES}{self._target.name}/runs"
-            if self._target.name is not None
+            f"{REMOTES}{self.remote.target.name}/runs"
+            if self.remote.target.name is not None
             else f"refs/ml/incoming/{os.getpid()}-{os.urandom(8).hex()}"
         )
         done = self._repo.git.run(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--", self._target.address,
-            f"+{self._namespace.runs}:{name}", check=False,
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--", self.remote.target.address,
+            f"+{self.remote.namespace.runs}:{name}", check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise TransferError(f"cannot fetch runs from '{self._target.address}': {last_line(done.stderr)}")
+            raise TransferError(f"cannot fetch runs from '{self.remote.target.address}': {last_line(done.stderr)}")
         fetched = self._repo.try_resolve(name)
         if fetched is not None:
             merge_runs(fetched)
-        if self._target.name is None:
+        if self.remote.target.name is None:
             update_refs(self._repo.git, [RefUpdate(name, None)])
 
-    def _push(self, added: Mapping[str, Oid], *, races: bool = True) -> bool:
-        """Push refs, and drop the heads that they supersede; False if others were quicker and `races` is not set.
 
-        A server may forbid deletions and atomic pushes: old heads do no harm, so they stay then. One that refuses
-        or drops refs with names of their own gets branches. Raise `TransferError`.
-        """
-        if self._leader is not None:
-            superseded = self._superseded(added.values())
-            self._followers.added.update(added)
-            self._followers.deleted.update(superseded)
-            self._move(added, superseded)
-            return True
-        for attempt in range(_ATTEMPTS):
-            self._careful |= attempt >= _ATTEMPTS // 2
-            superseded = () if self._careful or self._own_refs else self._superseded(added.values())
-            outcome, reason = self._run_push(added, superseded)
-            if outcome is _Outcome.DONE and (self._there or self._is_there(added)):
-                self._note(added, superseded)
-                return True
-            if outcome is _Outcome.RACE:
-                if not races:
-                    return False
-                self.look()
-            elif outcome is _Outcome.REFUSED and not self._careful:
-                self._careful = True
-            elif self._namespace == CUSTOM and not CUSTOM.refs(self._there):
-                added = {BRANCHES.root + name.removeprefix(CUSTOM.root): oid for name, oid in added.items()}
-                self._namespace, self._careful = BRANCHES, False
-            else:
-                raise self._refused(reason)
-        raise self._refused(reason)
-
-    def follow(self) -> None:
-        """Have what was to be pushed follow the push that git is doing."""
-        if self._leader is not None and self._followers.added:
-            self._followers.tracked = {update.name: update.new for update in self._memory()}
-            self._leader.follow(self._followers)
-
-    def _refused(self, reason: str) -> TransferError:
-        return TransferError(
-            f"'{self._target.name or self._target.address}' did not take the data: {reason}",
-            hint="nothing was pushed; to push without data: git push --no-verify",
-        )
-
-    def _run_push(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> tuple[_Outcome, str]:
-        """One `git push`; its progress goes to our standard error."""
-        refspecs = [f"{oid}:{name}" for name, oid in added.items()] + [f":{name}" for name in deleted]
-        name = self._target.name
-        done = self._repo.git.run(
-            *(self._borrowed.options if self._borrowed is not None else ()),
-            # refspecs of our own are not allowed where a remote is a mirror
-            *(["-c", f"remote.{name}.mirror=false"] if name is not None else []),
-            "push", "--no-verify", "--thin", "--porcelain", "--no-follow-tags", "--recurse-submodules=no",
-            "--progress" if sys.stderr.isatty() else "--no-progress",
-            *([] if self._careful else ["--atomic"]), "--", self._target.address, *refspecs,
-            check=False, show=sys.stderr.isatty(), env={"LC_ALL": "C"},
-        )  # fmt: skip
-        if done.returncode == 0:
-            return _Outcome.DONE, "it took them and has not got them"
-        refused = [line.decode("utf-8", "replace") for line in done.stdout.splitlines() if line.startswith(b"!")]
-        if refused:
-            reasons = [line.split("\t")[-1] for line in refused]
-            raced = any(map(RACES.search, reasons))
-            own = next((reason for reason in reasons if "atomic" not in reason), reasons[0])
-            return (_Outcome.RACE if raced else _Outcome.REFUSED), own
-        if b"atomic" in done.stderr:
-            return _Outcome.REFUSED, last_line(done.stderr)
-        raise TransferError(
-            f"cannot push data to '{name or self._target.address}': {last_line(done.stderr)}",
-            hint="what arrived is not sent again: git push",
-        )
-
-    def _is_there(self, added: Mapping[str, Oid]) -> bool:
-        """Whether a remote that had nothing of ours has what it took: some drop refs without a word."""
-        refs = list_remote(self._repo, self._target.address)
-        return all(refs.get(name) == oid for name, oid in added.items())
-
-    def _superseded(self, new: Iterable[Oid]) -> tuple[str, ...]:
-        """The heads on the remote that are ancestors of what is pushed."""
-        present = set(self._bases())
-        known = {name: oid for name, oid in self._there.items() if oid in present}
-        commits = {*new, *known.values()}
-        if not known or len(commits) < 2:
-            return ()
-        listed = self._source[0].git.lines("merge-base", "--independent", *sorted(oid.hex() for oid in commits))
-        independent = set(map(Oid.parse, listed))
-        return tuple(name for name, oid in known.items() if oid not in independent)
-
-    def _move(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
-        gone = set(deleted)
-        self._there = {name: oid for name, oid in {**self._there, **added}.items() if name not in gone}
-        self.sent.namespace = self._namespace.root
-
-    def _note(self, added: Mapping[str, Oid], deleted: Iterable[str]) -> None:
-        """Remember what the remote has now, as a fetch would."""
-        self._move(added, deleted)
-        if self._target.name is not None and self._namespace != CUSTOM:
-            remember_namespace(self._repo, self._target.name, self._namespace)
-        with suppress(RefMovedError, RefLockedError):  # only a memory: the next push or fetch brings it up to date
-            update_refs(self._repo.git, self._memory())
-
-    def _memory(self) -> list[RefUpdate]:
-        """What is to change in what is remembered of the remote."""
-        name = self._target.name
-        if name is None:
-            return []
-        tracked = {
-            (f"{REMOTES}{name}/runs" if ref == self._namespace.runs else f"{REMOTES}{name}/data/{oid}"): oid
-            for ref, oid in self._there.items()
-        }
-        known = list_refs(self._repo.git, f"{REMOTES}{name}")
-        present = set(_here(self._repo, tracked.values()))
-        updates = [RefUpdate(ref, oid) for ref, oid in tracked.items() if oid in present and known.get(ref) != oid]
-        return updates + [RefUpdate(ref, None, oid) for ref, oid in known.items() if ref not in tracked]
-
-
-def _target(repo: Repository, remote: str, url: str) -> _Target:
+def _target(repo: Repository, remote: str, url: str) -> Target:
     if remote not in repo.git.lines("remote"):
-        return _Target(url or remote, None)
+        return Target(url or remote, None)
     addresses = repo.git.run("remote", "get-url", "--push", "--all", remote, check=False).stdout.splitlines()
     if len(addresses) > 1 and url:
         # git calls the hook once for each: what is known of the name says nothing of one of them
-        return _Target(url, None)
-    return _Target(remote, remote)
+        return Target(url, None)
+    return Target(remote, remote)
 
 
-def _new_commits(repo: Repository, target: _Target, pushed: Iterable[PushedRef], everything: bool) -> list[Oid]:
+def _new_commits(repo: Repository, target: Target, pushed: Iterable[PushedRef], everything: bool) -> list[Oid]:
     try:
         return new_commits(repo, target.address, target.name, pushed, everything)
     except FetchError as error:
         raise TransferError(f"cannot reach '{target.address}': {error.detail}") from None
-
-
-def _here(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
-    """Those of `oids` that the repository has."""
-    listed = b"".join(oid.hex().encode() + b"\n" for oid in oids)
-    if not listed:
-        return []
-    answer = repo.git.output("cat-file", "--batch-check=%(objectname)", input=listed).splitlines()
-    return [Oid.parse(line) for line in answer if not line.endswith(b" missing")]
