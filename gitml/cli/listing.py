@@ -3,6 +3,7 @@
 import json as text
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,8 @@ def _runs(context: Context, _: str) -> Iterator[_Row]:
         if record.get("status", RUNNING) == RUNNING and record.get("host", this_host()) == this_host():
             left = context.lease.read_state(run) if current is None or run != current.run else current
             known[run] = {**record, "status": LOST} if left is None else _of_state(context, left)
-    for run, shown in sorted(known.items(), key=lambda each: -float(each[1].get("started", 1 << 60))):
+    for run in newest_first(known, context.lease.read_state):
+        shown = known[run]
         tasks = context.cache.task_count(run)
         names = ("status", "source", "branch", "host", "started", "updated")
         members = {"run": run, **{name: shown.get(name) for name in names}, "tasks": tasks}
@@ -82,6 +84,21 @@ def _runs(context: Context, _: str) -> Iterator[_Row]:
                    _subject(context, source)),
             members=members,
         )  # fmt: skip
+
+
+def newest_first(known: Mapping[str, Mapping[str, Any]], state_of: Callable[[str], RunState | None]) -> list[str]:
+    """The runs in the order in which they began, the last first; one without a record begins now.
+
+    Records have whole seconds: of several runs in one counts what this clone remembers.
+    """
+    seconds = {run: float(record.get("started", 1 << 60)) for run, record in known.items()}
+    at_once = Counter(seconds.values())
+
+    def began(run: str) -> float:
+        state = state_of(run) if at_once[seconds[run]] > 1 else None
+        return seconds[run] if state is None else max(state.started, seconds[run])
+
+    return sorted(known, key=began, reverse=True)
 
 
 def _of_state(context: Context, state: RunState) -> dict[str, Any]:
