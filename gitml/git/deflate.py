@@ -23,12 +23,15 @@ def isal() -> ModuleType:
     return isal_zlib
 
 
-def deflated(data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
-    """The parts of a zlib stream of `data`."""
+def deflated(data: bytes | bytearray | memoryview, *, noisy: bool = False) -> list[bytes | memoryview]:
+    """The parts of a zlib stream of `data`.
+
+    `noisy` says that nothing repeats in it, and that it follows more of its kind: then not each is probed.
+    """
     if len(data) < _PROBED_FROM:
         stream = isal().compress(data, 1)
         return [stream] if len(stream) < len(data) or len(data) < 64 else list(_stored([data]))
-    if _run.is_worth_a_try(data):
+    if _run.is_worth_a_try(data, noisy):
         stream = isal().compress(data, 1)
         if len(stream) < _WORTH_IT * len(data):
             _run.kept = 0
@@ -56,11 +59,11 @@ class _Run(threading.local):
     kept = 1
     """How many in a row were kept as they are."""
 
-    def is_worth_a_try(self, data: bytes | bytearray | memoryview) -> bool:
+    def is_worth_a_try(self, data: bytes | bytearray | memoryview, noisy: bool) -> bool:
         """What follows text is text until it does not shrink; of a long run of noise every fourth is probed."""
         if self.kept == 0:
             return True
-        return (self.kept < _LONG_RUN or self.kept % 4 == 0) and _shrinks(data)
+        return not (noisy and self.kept >= _LONG_RUN and self.kept % 4) and _shrinks(data)
 
 
 _run = _Run()

@@ -149,13 +149,16 @@ class PackWriter:
         store()
         return oid
 
-    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview) -> Prepared:
-        """Hash and deflate an object; what is given stores it as `write` does. `data` must not change in between."""
+    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview, *, noisy: bool = False) -> Prepared:
+        """Hash and deflate an object; what is given stores it as `write` does. `data` must not change in between.
+
+        `noisy` is as in `deflated`.
+        """
         oid = self.format.oid_of(kind, data)
         crc32 = isal().crc32
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
             return Prepared(oid, _nothing)
-        entry = [b"".join([_entry_header(kind, len(data)), *deflated(data)])]
+        entry = [b"".join([_entry_header(kind, len(data)), *deflated(data, noisy=noisy)])]
         crc = crc32(entry[0], 0)
 
         def store() -> None:

@@ -80,7 +80,7 @@ class Preparation:
         prepared = []
         for data in group:
             mark = sketch(data)
-            oid, store = self._writer.prepare("blob", data)
+            oid, store = self._writer.prepare("blob", data, noisy=mark is None and self._pools is not None)
             prepared.append((Chunk(len(data), mark, oid), store))
         return prepared
 
