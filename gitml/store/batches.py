@@ -17,7 +17,6 @@ FEW = 3
 
 def threads(count: int) -> "ThreadPoolExecutor":
     """So many threads that take work in turn."""
-    # loads the logging package; reading and small files do without
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - loads the logging package; small files do without
 
     return ThreadPoolExecutor(max_workers=count, thread_name_prefix="chunks")
