@@ -51,7 +51,7 @@ def run_branch(
             )  # fmt: skip
             done = runner.run(branch)
         except Exception as error:
-            if (state := _note_error(lease, told(error))) is not None:
+            if (state := _note_error(lease, told(error), stop)) is not None:
                 notifier.tell(state)
             raise
     if notifier.problem:
@@ -117,7 +117,7 @@ def _serve(
         traceback.print_exc(file=sys.stderr)
         message = f"{told(error)} (details in {os.fspath(lease.log)})"
     print(f"gitml: {message}", file=sys.stderr, flush=True)  # noqa: T201 - into the runner's log
-    _note_error(lease, message)
+    _note_error(lease, message, stop)
     return 1
 
 
@@ -129,12 +129,16 @@ def told(error: Exception) -> str:
     return known.message + (f" ({'; '.join(known.hint.splitlines())})" if known.hint else "")
 
 
-def _note_error(lease: Lease, message: str) -> RunState | None:
-    """Have the run under way end with this error; give its state, None if there is none."""
+def _note_error(lease: Lease, message: str, stop: Event) -> RunState | None:
+    """Have the run under way end with this error; give its state, None if there is none.
+
+    What ends a run that is to `stop` is no error: a closed terminal takes the `git` along that we had asked something.
+    """
     state = lease.read_state()
     if state is None or state.pid != os.getpid() or state.status not in ("running", "error"):
         return None
-    state.status, state.message = "error", message
+    state.status = "stopped" if stop.is_set() else "error"
+    state.message = message
     with suppress(OSError):  # the disk may be full; then it counts as lost, and is as easily resumed
         lease.write_state(state)
     return state
