@@ -194,6 +194,8 @@ class Runner:
             line = report.stages[stage.name]
             line.state, line.reason, line.total = str(status.state), status.reason, len(status.datums)
             line.hint = status.failure.hint if status.failure is not None else ""
+            if status.datums and self._is_partly(stage):
+                report.asked[stage.name] = len(_limited(status, self._options.datums).datums)
             out = self._result(status, snapshot, report, chosen)
             if out is not None:
                 self._put(settlement, status, snapshot, out, report)
@@ -276,17 +278,21 @@ class Runner:
         self._showing.warn([f"{name}: {line.reason}; {line.hint}"])
         return True
 
+    def _is_partly(self, stage: Stage) -> bool:
+        """Whether only some datums of the stage are asked for."""
+        choice = self._options.choice
+        return bool(self._options.datums) and (choice.stages is None or choice.names(stage.name))
+
     def _compute(
         self, status: StageStatus, snapshot: Snapshot, report: RunReport, *, ignore: Collection[str]
     ) -> Oid | None:
         key = status.key
         assert key is not None
         stage, line, whole = status.stage, report.stages[status.stage.name], len(status.datums)
-        choice = self._options.choice
-        partly = bool(self._options.datums) and (choice.stages is None or choice.names(stage.name))
+        partly = self._is_partly(stage)
         if partly:
             status = _limited(status, self._options.datums)
-            line.total = report.asked[stage.name] = len(status.datums)
+            line.total = len(status.datums)
             if not status.datums:
                 line.reason = f"none of its {whole} datums is asked for; git ml ls datums {stage.name} lists them"
                 return None

@@ -51,6 +51,9 @@ def test_which_stages_and_datums(project: Project) -> None:
         assert "error: --datum means no datum of inference\nhint: git ml ls datums inference" in none.stderr
     assert "would run 1 of 2" in project.ml("run", "--datum", "nothing", "--datum", "input/y*", "-n").stdout
     assert "inference: fresh (1 datum run, 1 from cache)" in project.ml("run", "model", "--downstream").stdout
+    # a datum of a stage that has nothing to do is one
+    assert "model: fresh" in project.ml("run", "--datum", "input/x*").stdout
+    assert project.ml("run", "--datum", "nothing", check=False).returncode == 128
     refused = project.ml("run", "--downstream", check=False)
     assert "needs the stages that it is about" in refused.stderr
     assert project.ml("run", "--until", "nothing", check=False).returncode == 128
