@@ -248,6 +248,7 @@ class PackWriter:
                     return None
                 digest = self._foreseen
                 if digest is None or digest.count != len(self._placed):
+                    self._forget_digest()
                     digest = PackDigest(len(self._placed), self.format)
                 return _publish(file, self._directory, self.format, self._placed, keep, digest)
             except BaseException:

@@ -161,8 +161,9 @@ class Staging:
             raise
 
     def rereading(self, path: bytes) -> Rereading:
-        """How the content of the file at `path`, which is about to be stored and then kept, is read back."""
-        return _Rereading(self.pack(path), objects_of_staged(path))
+        """How the content of the file at `path`, which is being stored and then kept, is read back from its pack."""
+        assert self._pack is not None
+        return _Rereading(self._pack, objects_of_staged(path))
 
     def keep(self, path: bytes, manifest: Oid, data_tree: Oid, pointer: Pointer | None = None) -> None:
         """Make a content that is in the pack safe from kills and from pruning; with `pointer` its text too."""
