@@ -29,6 +29,7 @@ from gitml.git.places import Places
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
 from gitml.git.staging import Staging
+from gitml.git.verified import VerifiedPointers
 from gitml.meter import Meter
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
@@ -190,6 +191,7 @@ class _Filters:
         self._meter = Meter("reading")
         self._odb = GitOdb(repo.git, repo.format)
         self._staging = Staging(repo, self._odb)
+        self._verified = VerifiedPointers(repo)
         self._lookahead = Lookahead()
         self._index: dict[bytes, Oid] | None = None
         self._patience = _PATIENCE[0]
@@ -310,8 +312,10 @@ class _Filters:
         expected = self._expected(path)
         if expected is not None:
             pointer, manifest = expected
-            different = compare_content(content, pointer, manifest, self._repo.format)
+            is_verified = pointer in self._verified
+            different = compare_content(content, pointer, manifest, self._repo.format, is_verified=is_verified)
             if different is None:
+                self._verified.add(pointer)
                 self._reference(path, pointer, manifest)
                 return pointer
             # what was equal is read back from the chunks that are stored already
@@ -327,6 +331,7 @@ class _Filters:
         manifest_id = stored.pointer.manifest
         if len(pack) > before or not self._staging.references(path, manifest_id):
             self._staging.keep(path, manifest_id, stored.data_tree, stored.pointer)
+        self._verified.add(stored.pointer)
         return stored.pointer
 
     def _written(self, path: bytes, prepared: Prepared) -> Pointer:

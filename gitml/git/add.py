@@ -5,7 +5,6 @@ file under gitml is handed to it. Pointers then go into the index together with 
 were read, so that `git status` has nothing to compare.
 """
 
-import hashlib
 import os
 import stat
 import struct
@@ -24,12 +23,13 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.places import Places
 from gitml.git.pointers import read_pointers
-from gitml.git.readahead import read_ahead
 from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.git.statcache import StatCache, state_of
+from gitml.git.verified import VerifiedPointers
 from gitml.git.worktree import Progress
 from gitml.oid import Oid
+from gitml.store.comparison import compare_content
 from gitml.store.content import SMALL, Stored, prepare_content, store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import read_manifest
@@ -166,6 +166,7 @@ class _Reader:
         progress: Progress | None,
     ) -> None:
         self.cache = StatCache(repo)
+        self._verified = VerifiedPointers(repo)
         self._repo = repo
         self._places = places
         self._odb = odb
@@ -240,18 +241,31 @@ class _Reader:
         return path, found, write
 
     def _read_one(self, path: bytes) -> _Read:
-        expected = self._expected(path)
-        if expected is not None:
-            far = expected.size > _SIDE_BY_SIDE
-            found, digest = self._steadily(path, lambda pieces: _digest(read_ahead(pieces) if far else pieces))
-            if digest == expected.sha256 and found.st_size == expected.size and self._is_here(expected):
-                self._advance(found.st_size)
-                return self._referenced(_Read(path, found, expected))
+        unchanged = self._unchanged(path)
+        if unchanged is not None:
+            return unchanged
         with self._staging.storing(path) as pack:
             rereading = self._staging.rereading(path)
             found, stored = self._steadily(path, lambda pieces: store_content(self._counted(pieces), pack, rereading))
             self._staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
+        self._verified.add(stored.pointer)
         return _Read(path, found, stored.pointer)
+
+    def _unchanged(self, path: bytes) -> _Read | None:
+        """The file at `path` if it has the content that the index says, all of which is here."""
+        expected = self._expected(path)
+        manifest = None if expected is None else self._staging.whole_manifest(expected)
+        if expected is None or manifest is None:
+            return None
+        is_verified = expected in self._verified
+        found, different = self._steadily(
+            path, lambda pieces: compare_content(pieces, expected, manifest, self._repo.format, is_verified=is_verified)
+        )
+        if different is not None:
+            return None
+        self._verified.add(expected)
+        self._advance(found.st_size)
+        return self._referenced(_Read(path, found, expected))
 
     def _steadily(self, path: bytes, take: Callable[[Iterator[bytes]], _T]) -> tuple[os.stat_result, _T]:
         """What `take` makes of the content of a file that did not change while it was read."""
@@ -295,13 +309,6 @@ class _Reader:
     def _advance(self, size: int) -> None:
         if self._progress is not None:
             self._progress.advance(size)
-
-
-def _digest(pieces: Iterable[bytes]) -> bytes:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.digest()
 
 
 def _candidates(

@@ -43,38 +43,52 @@ class PacketBlock:
 
     def __init__(self, left: int, packets: int, memory: bytearray) -> None:
         self._left = left
-        self._packets = packets
         self._content = memoryview(memory)[: left + packets * FULL_PAYLOAD]
         self._lengths = memoryview(bytearray(packets * _LENGTH))
         self._received = 0
+        self._missing = [self._content[:left]] if left else []
+        """What is still to be read into, in the order of the stream, last first: lengths and payloads in turn."""
+        for number in range(packets):
+            self._missing += self._parts(number)
+        self._missing.reverse()
+        self._full = 0
+        """Packets that are known to be full, from the first on."""
+        self._is_broken = False
+        """Whether the one after them is not."""
 
     def buffers(self) -> list[memoryview]:
         """What the next bytes of the stream are to be read into, in this order."""
-        number, within = self._position
-        parts = [self._content[self._received : self._left]]
-        for each in range(max(number, 0), min(number + _AT_ONCE, self._packets)):
-            parts += self._parts(each)
-        while within >= len(parts[0]):
-            within -= len(parts.pop(0))
-        parts[0] = parts[0][within:]
-        return parts
+        return self._missing[: -2 * _AT_ONCE - 1 : -1]
 
     def advance(self, count: int) -> None:
         """Say that so many bytes were read into `buffers`."""
         self._received += count
+        missing = self._missing
+        while count:
+            part = missing[-1]
+            if count < len(part):
+                missing[-1] = part[count:]
+                break
+            count -= len(missing.pop())
+        if not self._is_broken:
+            number, within = self._position
+            known = max(number, 0) + (within >= _LENGTH)
+            while self._full < known and not self._is_broken:
+                self._is_broken = self._length(self._full) != _FULL
+                self._full += not self._is_broken
 
     @property
     def is_over(self) -> bool:
         """Whether no more is to be read into it: it is full, or holds a packet that is not."""
-        return self._position[0] >= self._packets or self._other() is not None
+        return not self._missing or self._is_broken
 
     def content(self) -> memoryview:
         """What full packets carry that were received; nothing writes to it any more."""
         number, within = self._position
         if number < 0:
             end = self._received
-        elif (other := self._other()) is not None:
-            end = self._left + other * FULL_PAYLOAD
+        elif self._is_broken:
+            end = self._left + self._full * FULL_PAYLOAD
         else:
             end = self._left + number * FULL_PAYLOAD + max(within - _LENGTH, 0)
         return self._content[:end].toreadonly()
@@ -84,10 +98,9 @@ class PacketBlock:
         number, within = self._position
         if number < 0:
             return self._left - self._received, b""
-        other = self._other()
-        if other is None and within >= _LENGTH:
+        if within >= _LENGTH and not self._is_broken:
             return _STRIDE - within, b""
-        parts = [part for each in range(number if other is None else other, number) for part in self._parts(each)]
+        parts = [part for each in range(self._full, number) for part in self._parts(each)]
         if within:
             lengths, payload = self._parts(number)
             parts += [lengths[:within], payload[: max(within - _LENGTH, 0)]]
@@ -102,14 +115,7 @@ class PacketBlock:
 
     def _parts(self, number: int) -> list[memoryview]:
         start = self._left + number * FULL_PAYLOAD
-        lengths = self._lengths[number * _LENGTH : (number + 1) * _LENGTH]
-        return [lengths, self._content[start : start + FULL_PAYLOAD]]
+        return [self._length(number), self._content[start : start + FULL_PAYLOAD]]
 
-    def _other(self) -> int | None:
-        """The first packet that is not full; None if none is known to be."""
-        number, within = self._position
-        known = max(number, 0) + (within >= _LENGTH)
-        lengths = self._lengths[: known * _LENGTH]
-        if lengths == _FULL * known:
-            return None
-        return next(each for each in range(known) if lengths[each * _LENGTH : (each + 1) * _LENGTH] != _FULL)
+    def _length(self, number: int) -> memoryview:
+        return self._lengths[number * _LENGTH : (number + 1) * _LENGTH]

@@ -13,17 +13,22 @@ from gitml.store.pointer import Pointer
 
 
 def compare_content(
-    pieces: Iterable[bytes | memoryview], pointer: Pointer, manifest: Manifest, object_format: ObjectFormat
+    pieces: Iterable[bytes | memoryview],
+    pointer: Pointer,
+    manifest: Manifest,
+    object_format: ObjectFormat,
+    *,
+    is_verified: bool = False,
 ) -> tuple[int, Iterator[bytes | memoryview]] | None:
     """None if `pieces` make up the content of `pointer`, whose manifest this is; then nothing needs to be stored.
 
     Else how many of its first chunks they begin with, and all bytes after those. Only digests are computed: of each
-    chunk, and of the whole, because a pointer may carry the digest of something else.
+    chunk, and of the whole, because a pointer may carry the digest of something else, unless it `is_verified`.
     """
     source = _Source(pieces)
     waiting: deque[tuple[list[Chunk], list[bytes | memoryview], Callable[[], list[Oid]]]] = deque()
     equal = 0
-    with _Digests(object_format, len(manifest.chunks)) as digests:
+    with _Digests(object_format, len(manifest.chunks), whole=not is_verified) as digests:
         for group in [*_grouped(manifest.chunks), []]:  # the last stands for the end
             if group:
                 data = [source.take(chunk.size) for chunk in group]
@@ -36,7 +41,7 @@ def compare_content(
                         return equal + number, left
                 equal += len(chunks)
         more = source.take(1)
-    if more or digests.whole() != pointer.sha256:
+    if more or (not is_verified and digests.whole() != pointer.sha256):
         return equal, chain([more], source.rest())
     return None
 
@@ -81,10 +86,11 @@ class _Source:
 
 
 class _Digests:
-    """Computes the oids of chunks, in two threads if there are more than a few, and the sha256 of the whole in one."""
+    """Computes the oids of chunks, in two threads if there are more than a few, and in another the sha256 of all."""
 
-    def __init__(self, object_format: ObjectFormat, count: int) -> None:
+    def __init__(self, object_format: ObjectFormat, count: int, *, whole: bool) -> None:
         self._format = object_format
+        self._is_wanted = whole
         self._digest = hashlib.sha256()
         self._pools = (batches.threads(2), batches.threads(1)) if count > batches.FEW else None
 
@@ -118,5 +124,5 @@ class _Digests:
         return [self._format.oid_of("blob", data) for data in group]
 
     def _hash(self, group: Sequence[bytes | memoryview]) -> None:
-        for data in group:
+        for data in group if self._is_wanted else ():
             self._digest.update(data)

@@ -19,7 +19,8 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.repository import Repository
 from gitml.git.statcache import StatCache
-from gitml.store import preparation
+from gitml.git.verified import LARGE
+from gitml.store import comparison, preparation
 from gitml.store.content import Stored, read_content, store_content
 from gitml.store.odb import Rereading
 from gitml.store.pointer import is_pointer, parse_pointer
@@ -133,6 +134,29 @@ def test_a_touched_file_is_compared_and_not_stored(project: Path) -> None:
     assert sorted((project / ".git/objects/pack").iterdir()) == before
 
 
+def test_of_what_was_stored_here_only_the_chunks_are_compared(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = noise(LARGE)
+    write(project, {b"data/large": content})
+    add(project)
+
+    def asked(_: object) -> bytes:
+        raise AssertionError("the sha256 of the whole")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(comparison._Digests, "whole", asked)
+        (project / "data/large").touch()
+        assert add(project, "data").unchanged == (b"data/large",)
+        (project / ".git/ml/verified").unlink()
+        (project / "data/large").touch()
+        with pytest.raises(AssertionError, match="the sha256 of the whole"):
+            add(project, "data")
+    # whoever compared both knows it from then on
+    assert add(project, "data").unchanged == (b"data/large",)
+    assert (project / ".git/ml/verified").exists()
+    write(project, {b"data/large": content[:-1] + b"x"})
+    assert add(project, "data").stored == {b"data/large": LARGE}
+
+
 def test_a_file_in_the_stat_cache_is_not_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(project, {b"data/large": noise(3_000_000)})
     place = project / "data/large"
@@ -166,9 +190,10 @@ def test_a_fresh_file_does_not_enter_the_stat_cache(project: Path) -> None:
     assert StatCache(Repository.discover(project)).get(b"data/large", place.stat()) is None
 
 
+@pytest.mark.parametrize("size", [3_000_000, LARGE])
 @pytest.mark.parametrize("command", ["git", "gitml"])
-def test_a_pointer_with_the_digest_of_something_else_is_replaced(project: Path, command: str) -> None:
-    content = noise(3_000_000)
+def test_a_pointer_with_the_digest_of_something_else_is_replaced(project: Path, command: str, size: int) -> None:
+    content = noise(size)
     write(project, {b"data/a.bin": content})
     add(project, "data")
     good = run_git(project, "cat-file", "blob", ":data/a.bin")

@@ -32,6 +32,7 @@ def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("is_verified", [False, True])
 @pytest.mark.parametrize("piece", [65_516, 5_000_000, 20_000_000])
 @pytest.mark.parametrize(
     "new",
@@ -41,11 +42,11 @@ def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     ],
     ids=["first", "middle", "last", "shorter", "longer", "a quarter", "nothing", "other"],
 )  # fmt: skip
-def test_the_first_difference_is_found_and_the_rest_is_given(new: bytes, piece: int) -> None:
+def test_the_first_difference_is_found_and_the_rest_is_given(new: bytes, piece: int, is_verified: bool) -> None:
     odb = MemoryOdb()
     pointer, manifest = stored(odb)
     pieces = [new[at : at + piece] for at in range(0, len(new), piece)]
-    found = compare_content(iter(pieces), pointer, manifest, ObjectFormat.SHA1)
+    found = compare_content(iter(pieces), pointer, manifest, ObjectFormat.SHA1, is_verified=is_verified)
     assert found is not None
     equal, rest = found
     before = b"".join(odb.read(chunk.oid)[1] for chunk in manifest.chunks[:equal])
@@ -73,3 +74,5 @@ def test_a_pointer_with_the_digest_of_something_else_is_not_believed() -> None:
     assert found is not None
     assert found[0] == len(manifest.chunks)
     assert b"".join(found[1]) == b""
+    # what is known to be right is not computed again
+    assert compare_content(iter([CONTENT]), wrong, manifest, ObjectFormat.SHA1, is_verified=True) is None
