@@ -1,8 +1,10 @@
 """What the versions of one file cost: replays its history into gitml, plain git, git-lfs and what else is installed.
 
-    python benchmarks/history.py REPO PATH [--last N] [--only NAME,...]
+    python -m benchmarks.history REPO PATH [--last N] [--only NAME,...]
+    python -m benchmarks.history --table MB [--last N] [--only NAME,...]
 
-Each version of PATH on the first-parent history of REPO is written to a file and taken in, oldest first: by `git add`
+Each version of PATH on the first-parent history of REPO, or of a table of so many MB in which each version (20, or N)
+changes one row of a thousand and appends as many, is written to a file and taken in, oldest first: by `git add`
 and `git commit` (gitml with its filter and hooks), `restic backup`, `borg create`, `bup save`. Then git repositories
 are repacked plainly (`git gc`), with no option that favours any. Prints bytes and seconds, and how many times what the
 others store gitml stores: of everything, indexes too, and beside plain git of the packs alone. What git gives back for
@@ -11,6 +13,7 @@ the newest version must be that version.
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -48,6 +51,29 @@ def contents(repo: Path, blobs: list[str]) -> Iterator[bytes]:
     """The content of each blob."""
     for blob in blobs:
         yield subprocess.run(["git", "-C", repo, "cat-file", "blob", blob], check=True, capture_output=True).stdout
+
+
+def table(size: int, count: int) -> Iterator[bytes]:
+    """`count` versions of a table that has `size` bytes at first."""
+    rng = random.Random(1)
+    rows: list[bytes] = []
+
+    def row(number: int) -> bytes:
+        price, amount, shop = rng.randrange(100, 10_000) / 100, rng.randrange(1, 50), rng.randrange(400)
+        return b"%d,2024-%02d-%02d,shop-%03d,%.2f,%d\n" % (
+            10_000_000 + number, number // 30_000 % 12 + 1, number // 1_000 % 28 + 1, shop, price, amount,
+        )  # fmt: skip
+
+    while size > 0:
+        rows.append(row(len(rows)))
+        size -= len(rows[-1])
+    share = len(rows) // 1000
+    for version in range(count):
+        if version:
+            for number in rng.sample(range(len(rows)), share):
+                rows[number] = row(number)
+            rows += [row(len(rows) + more) for more in range(share)]
+        yield b"".join(rows)
 
 
 def size_below(directory: Path) -> int:
@@ -233,19 +259,33 @@ def seal(home: Path) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", type=Path, metavar="REPO")
-    parser.add_argument("path", metavar="PATH", help="from the top of REPO")
-    parser.add_argument("--last", type=int, help="only the newest N versions")
-    parser.add_argument("--only", help="systems, separated by commas")
-    options = parser.parse_args()
+def chosen(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> tuple[Callable[[], Iterator[bytes]], str, int]:
+    """What gives the versions, the name of their file, and how many there are."""
+    if (options.table is None) == (options.path is None):
+        parser.error("give either REPO and PATH, or --table")
+    if options.table is not None:
+        count = options.last or 20
+        return lambda: table(options.table * 1_000_000, count), "table.csv", count
     repo = options.repo.resolve()
     blobs = versions(repo, options.path, options.last)
     if not blobs:
         parser.error(f"no version of '{options.path}' in '{repo}'")
-    logical = sum(map(len, contents(repo, blobs)))
-    print(f"{options.path}: {len(blobs)} versions, {logical / 1e6:.1f} MB")
+    return lambda: contents(repo, blobs), options.path, len(blobs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repo", type=Path, metavar="REPO", nargs="?")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="from the top of REPO")
+    parser.add_argument("--table", type=int, metavar="MB", help="versions of a generated table instead")
+    parser.add_argument("--last", type=int, help="only the newest N versions")
+    parser.add_argument("--only", help="systems, separated by commas")
+    options = parser.parse_args()
+    pieces, name, count = chosen(parser, options)
+    logical = sum(map(len, pieces()))
+    print(f"{name}: {count} versions, {logical / 1e6:.1f} MB")
     heads = f"{'':10}{'in, s':>9}{'MB/s':>8}{'stored, MB':>12}{'repack, s':>11}{'repacked, MB':>14}"
     print(f"{heads}{'packs, MB':>11}{'ratio':>8}")
     wanted = options.only.split(",") if options.only else [system.name for system in SYSTEMS]
@@ -255,7 +295,7 @@ def main() -> None:
         for system in SYSTEMS:
             if system.name not in wanted or not installed(system):
                 continue
-            result = replay(system, Path(temporary), Path(options.path).name, lambda: contents(repo, blobs))
+            result = replay(system, Path(temporary), Path(name).name, pieces)
             print(
                 f"{system.name:10}{result.ingest_seconds:9.1f}{logical / 1e6 / result.ingest_seconds:8.1f}"
                 f"{result.ingest_bytes / 1e6:12.2f}{result.repack_seconds:11.1f}{result.bytes / 1e6:14.2f}"

@@ -1,14 +1,16 @@
 """What changed layers of a model cost, whether chunks of noise are searched for deltas, and what gc costs.
 
-    python -m benchmarks.size [model] [delta] [gc] [--model-size MB] [--gc-size GIB] [--only NAME,...] [--directory DIR]
+    python -m benchmarks.size [model] [delta] [gc] [--model-size MB] [--gc-size GIB] [--gc-piece MIB] [--only NAME,...]
+        [--directory DIR]
 
 model   Two versions of a synthetic safetensors file with 24 layers, of which 3 changed, into gitml, plain git, git-lfs
         and what else is installed: bytes after the first version and after the second, and what the second adds.
 delta   The same repository packed from nothing, as `git repack -adf` does: how many objects git searches for deltas, as
         its progress counts them, with the attribute that gitml sets for chunks of noise and without it.
-gc      N files of 1 GiB of noise, added one commit after the other, then `git gc` and the same once more, each beside
-        a copy of the packs with `cp` and a sync. Then without `gc.bigPackThreshold`, which `git ml install` sets: what
-        git must do there and `cp` need not is to hash all it writes, measured by hashing as many bytes with git.
+gc      Files of noise of 1 GiB (or MIB), added one commit after the other, then `git gc` and the same once more, each
+        beside a copy of the packs with `cp` and a sync. Then without `gc.bigPackThreshold`, which `git ml install`
+        sets: what git must do there and `cp` need not is to hash all it writes, measured by hashing as many bytes with
+        git.
 """
 
 import argparse
@@ -142,20 +144,21 @@ def measure_delta(root: Path, size: int) -> None:
     shutil.rmtree(place.root)
 
 
-def measure_gc(root: Path, gibibytes: int) -> None:
+def measure_gc(root: Path, gibibytes: int, piece: int) -> None:
     system = next(system for system in SYSTEMS if system.name == "gitml")
     place = Place(root / "gc", "0.bin")
     place.work.mkdir(parents=True)
     system.set_up(place)
     place.run("git", "ml", "track", "*.bin")
-    for number in range(gibibytes):
+    for number in range((gibibytes << 10) // piece):
         file = place.work / f"{number}.bin"
-        write(file, noise(random.Random(number), 1 << 30))
+        write(file, noise(random.Random(number), piece << 20))
         system.take(place, number)
         file.unlink()
         place.run("git", "update-index", "--skip-worktree", file.name)
     packs = place.work / ".git/objects/pack"
-    print(f"\ngc of {gibibytes} GiB of chunks of noise, in {len(list(packs.glob('*.pack')))} packs")
+    count = len(list(packs.glob("*.pack")))
+    print(f"\ngc of {gibibytes} GiB of chunks of noise in files of {piece} MiB, in {count} packs")
     print(f"{'':12}{'gc, s':>8}{'copy, s':>9}{'ratio':>7}{'hashing alone, s':>18}")
     for label in ("first gc", "again", "all anew"):
         if label == "all anew":
@@ -187,6 +190,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help="model, delta, gc; by default all")
     parser.add_argument("--model-size", type=int, default=1000, metavar="MB")
     parser.add_argument("--gc-size", type=int, default=10, metavar="GIB", help="needs about three times the space")
+    parser.add_argument("--gc-piece", type=int, default=1024, metavar="MIB", help="size of each file")
     parser.add_argument("--only", help="systems for model, separated by commas")
     parser.add_argument("--directory", type=Path, help="where to work, by default the directory for temporary files")
     options = parser.parse_args()
@@ -204,7 +208,7 @@ def main() -> None:
         if "delta" in parts:
             measure_delta(root, options.model_size * 1_000_000)
         if "gc" in parts:
-            measure_gc(root, options.gc_size)
+            measure_gc(root, options.gc_size, options.gc_piece)
 
 
 if __name__ == "__main__":
