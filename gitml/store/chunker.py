@@ -101,12 +101,17 @@ class Chunker:
     def _chunks(self, block: memoryview, *, ended: bool) -> Iterator[memoryview]:
         """The chunks that `block` begins with: those that are certain, all if the content ends with it."""
         at = 0
+        cuts = None
         while at < len(block):
             limit = self._next_limit()
             if len(block) - at < limit and not ended:
                 return
-            window = block[at : at + limit]
-            chunk = window[: next(iter(self._fastcdc.cut_buf(window))).length]
+            if limit < MAX_CHUNK:
+                cut, cuts = next(iter(self._fastcdc.cut_buf(block[at : at + limit]))), None
+            else:
+                cuts = cuts or iter(self._fastcdc.cut_buf(block[at:]))
+                cut = next(cuts)
+            chunk = block[at : at + cut.length]
             at += len(chunk)
             self._offset += len(chunk)
             yield chunk
