@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.odb import GitOdb
@@ -16,9 +15,10 @@ from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.standing import standings
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.pipeline.trust import Trust
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """One repository, open for one command."""
 

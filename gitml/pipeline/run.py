@@ -9,7 +9,6 @@ happens, so whatever interrupts a run, the next one only does the rest: starting
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
@@ -52,6 +51,7 @@ from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
 from gitml.provenance.record import format_record, record_path
+from gitml.record import field, record, replace
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 
 _MAX_ROUNDS = 100
@@ -60,7 +60,7 @@ _MAX_ROUNDS = 100
 NOT_TRUSTED = "its command, code or environment came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Settlement:
     """The tree that the tip should become."""
 

@@ -5,12 +5,12 @@ Five fields (minute, hour, day of month, month, day of week), `@hourly` and its 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
 from gitml.errors import UserError
+from gitml.record import record
 
 MOST_TICKS = 1000
 """Ticks of one input that are caught up at a time."""
@@ -30,7 +30,7 @@ _UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _TICK = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Schedule:
     """A parsed schedule. Without `fields` and `every` it never ticks."""
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -27,6 +26,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.provenance.codec import flat_name
+from gitml.record import asdict, record
 from gitml.remote.bucket import Pieces
 from gitml.remote.destination import Destination, open_destination
 from gitml.store.content import read_content
@@ -61,7 +61,7 @@ class EgressStoppedError(GitmlError):
         super().__init__("egress was stopped", hint="git ml egress goes on")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class EgressState:
     """What is known of the copies of one stage at one address; trees as hex."""
 

@@ -1,0 +1,226 @@
+"""Records: classes of values, declared as data classes are, at a fraction of what those cost when a program starts.
+
+`dataclass` of the standard library writes six functions for each class and has them compiled, used or not, which takes
+a millisecond. Here the functions are shared, and only a constructor is compiled: when a class gets its first instance.
+
+A record is frozen and has slots unless it says otherwise. What differs from data classes: assigning to a frozen one
+is a plain `AttributeError`, a method of a class with slots cannot say `super()`, and a record that holds itself has no
+`repr`. Design note 0019.
+"""
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+
+if TYPE_CHECKING:  # what these take and give is known to mypy by name: it checks the arguments of `replace`, too
+    from dataclasses import field, replace
+
+__all__ = ["asdict", "field", "names", "record", "replace"]
+
+_T = TypeVar("_T")
+
+_ABSENT: Any = object()
+
+
+class _Field:
+    __slots__ = ("compare", "default", "default_factory", "kw_only", "repr")
+
+    def __init__(self, default: Any, default_factory: Any, repr: bool, compare: bool) -> None:  # noqa: A002 - as `field`
+        self.default = default
+        self.default_factory = default_factory
+        self.repr = repr
+        self.compare = compare
+        self.kw_only = False
+
+
+if not TYPE_CHECKING:
+
+    def field(*, default=_ABSENT, default_factory=_ABSENT, repr=True, compare=True):  # noqa: A002 - as in `dataclasses`
+        """A field of which there is more to say than its default."""
+        return _Field(default, default_factory, repr, compare)
+
+    def replace(item, /, **changes):
+        """The record with other values in some fields."""
+        for name in item.__record__:
+            if name not in changes:
+                changes[name] = getattr(item, name)
+        return item.__class__(**changes)
+
+
+def names(item: object) -> tuple[str, ...]:
+    """The names of the fields of a record."""
+    return tuple(_fields(type(item)))
+
+
+def asdict(item: object) -> dict[str, Any]:
+    """The fields of a record by their names; records within it, also in lists, tuples and dicts, are dicts as well."""
+    return {name: _plain(getattr(item, name)) for name in _fields(type(item))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return asdict(value) if hasattr(value, "__record__") else value
+
+
+@overload
+def record(cls: type[_T], /) -> type[_T]: ...
+@overload
+def record(
+    *, frozen: bool = True, slots: bool = True, kw_only: bool = False, eq: bool = True
+) -> Callable[[type[_T]], type[_T]]: ...
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(
+    cls: type[_T] | None = None,
+    /,
+    *,
+    frozen: bool = True,
+    slots: bool = True,
+    kw_only: bool = False,
+    eq: bool = True,
+) -> type[_T] | Callable[[type[_T]], type[_T]]:
+    """Make a class a record. `slots=False` is for classes that keep something else in their instances."""
+    if cls is None:
+        return lambda cls: _made(cls, frozen, slots, kw_only, eq)
+    return _made(cls, frozen, slots, kw_only, eq)
+
+
+def _made(cls: type[_T], frozen: bool, slots: bool, kw_only: bool, eq: bool) -> type[_T]:
+    made: Any = cls
+    members = dict(cls.__dict__)
+    own = {}
+    for name, annotation in cls.__annotations__.items():
+        if getattr(annotation, "__origin__", annotation) is not ClassVar:
+            own[name] = _declared(name, members.pop(name, _ABSENT), kw_only)
+    inherited: dict[str, _Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+        inherited.update(_fields(base))
+    fields = {**inherited, **own}
+
+    def __init__(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807 - stands in for the real one
+        made.__init__ = _constructor(made, frozen, slots)
+        made.__init__(self, *arguments, **named)
+
+    written: dict[str, Any] = {
+        "__record__": fields,
+        "__match_args__": tuple(name for name, each in fields.items() if not each.kw_only),
+        "__init__": __init__,
+        "__repr__": _repr,
+    }
+    if eq:
+        values = _values([name for name, each in fields.items() if each.compare])
+        written["__eq__"] = _equality(values)
+        written["__hash__"] = _hashing(values) if frozen else None
+    if frozen:
+        written["__setattr__"] = written["__delattr__"] = _refuse
+    if not slots:
+        for name, each in own.items():
+            if each.default is not _ABSENT:
+                setattr(cls, name, each.default)
+            elif name in cls.__dict__:
+                delattr(cls, name)
+        for name, value in written.items():
+            if name not in members:
+                setattr(cls, name, value)
+        return cls
+    if frozen:
+        written["__getstate__"], written["__setstate__"] = _getstate, _setstate
+    # slots are laid out when a class is made, so it is made again
+    members.pop("__dict__", None)
+    members.pop("__weakref__", None)
+    members["__slots__"] = tuple(name for name in own if name not in inherited)
+    members["__qualname__"] = cls.__qualname__
+    kind: Any = type(cls)
+    made = kind(cls.__name__, cls.__bases__, {**written, **members})
+    return made  # type: ignore[no-any-return]
+
+
+def _fields(cls: type) -> Mapping[str, _Field]:
+    found: Mapping[str, _Field] = cls.__dict__.get("__record__", {})
+    return found
+
+
+def _declared(name: str, value: Any, kw_only: bool) -> _Field:
+    declared = value if isinstance(value, _Field) else _Field(value, _ABSENT, True, True)
+    if declared.default.__hash__ is None:
+        raise TypeError(f"all instances would share the default of {name!r}: use default_factory")
+    declared.kw_only = kw_only
+    return declared
+
+
+def _constructor(cls: Any, frozen: bool, slots: bool) -> Any:
+    """`__init__` as one would write it; frozen fields are set past `__setattr__`."""
+    known: dict[str, Any] = {"__name__": cls.__module__, "absent": _ABSENT, "set": object.__setattr__}
+    fields = sorted(cls.__record__.items(), key=lambda item: item[1].kw_only)
+    parameters = ["self"]
+    lines = []
+    for number, (name, each) in enumerate(fields):
+        if each.kw_only and "*" not in parameters:
+            parameters.append("*")
+        value = name
+        if each.default_factory is not _ABSENT:
+            known[f"make_{number}"] = each.default_factory
+            parameters.append(f"{name}=absent")
+            value = f"make_{number}() if {name} is absent else {name}"
+        elif each.default is not _ABSENT:
+            known[f"default_{number}"] = each.default
+            parameters.append(f"{name}=default_{number}")
+        else:
+            parameters.append(name)
+        if not frozen:
+            lines.append(f"self.{name} = {value}")
+        elif slots:
+            known[f"set_{number}"] = getattr(cls, name).__set__
+            lines.append(f"set_{number}(self, {value})")
+        else:
+            lines.append(f"set(self, {name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        lines.append("self.__post_init__()")
+    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines or ["pass"]), known)  # noqa: S102 - as `dataclass` does
+    made = known["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
+
+
+def _values(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What gives the values of these fields."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    if not names:
+        return lambda _: ()
+    get = attrgetter(*names)
+    return lambda item: (get(item),)
+
+
+def _equality(values: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any, Any], bool]:
+    def __eq__(self: Any, other: Any) -> bool:  # noqa: N807 - becomes a method
+        return values(self) == values(other) if self.__class__ is other.__class__ else NotImplemented
+
+    return __eq__
+
+
+def _hashing(values: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], int]:
+    def __hash__(self: Any) -> int:  # noqa: N807 - becomes a method
+        return hash(values(self))
+
+    return __hash__
+
+
+def _repr(self: Any) -> str:
+    shown = (f"{name}={getattr(self, name)!r}" for name, each in self.__record__.items() if each.repr)
+    return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+
+def _refuse(self: Any, name: str, *_: object) -> None:
+    raise AttributeError(f"{self.__class__.__qualname__} is frozen: cannot change {name!r}")
+
+
+def _getstate(self: Any) -> list[Any]:
+    return [getattr(self, name) for name in self.__record__]
+
+
+def _setstate(self: Any, state: list[Any]) -> None:
+    for name, value in zip(self.__record__, state, strict=True):
+        object.__setattr__(self, name, value)
