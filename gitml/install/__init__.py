@@ -122,11 +122,6 @@ def install_server(repo: Repository) -> Installed:
     return report
 
 
-def is_installed(repo: Repository) -> bool:
-    """Whether git runs our filter here."""
-    return repo.has_filter
-
-
 def installed_hooks(repo: Repository) -> list[str]:
     """The hooks of ours that git comes by: scripts, those that a manager calls, and those in the configuration."""
     directory = hooks_dir(repo)
@@ -224,7 +219,7 @@ def _configure(repo: Repository) -> None:
 
 def _outputs(repo: Repository) -> list[bytes]:
     """The outputs of the pipeline of HEAD; none if it has none that can be read."""
-    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - 40 ms that `is_installed` need not pay
+    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - 40 ms that asking what is set up need not pay
 
     head = repo.try_resolve("HEAD^{tree}")
     if head is None:

@@ -23,7 +23,6 @@ from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import datum_filter
 from gitml.pipeline.container import remove_containers
 from gitml.pipeline.delivery import Carrier, Delivery
-from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
@@ -362,7 +361,11 @@ class Runner:
         if setting is not None and setting not in EXECUTORS:
             raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
         name = self._options.executor or stage.executor or setting or LOCAL
-        return DaskExecutor(self._repo, self._odb) if name == DASK else None
+        if name != DASK:
+            return None
+        from gitml.pipeline.dispatch import DaskExecutor  # noqa: PLC0415 - 20 ms that runs on this machine need not pay
+
+        return DaskExecutor(self._repo, self._odb)
 
     def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
         report.notices.update(self._sandboxes.notices)

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from cronsim import CronSim, CronSimError
-
 from gitml.errors import UserError
 from gitml.record import record
 
@@ -42,6 +40,8 @@ class Schedule:
         """The ticks after `moment` (which has a time zone), in order, without end unless it never ticks."""
         moment = moment.astimezone(UTC)
         if self.fields:
+            from cronsim import CronSim  # noqa: PLC0415 - as below
+
             yield from CronSim(self.fields, moment)
         while self.every:
             moment += timedelta(seconds=self.every)
@@ -61,6 +61,8 @@ def parse_schedule(text: str) -> Schedule:
     hint = 'write "0 3 * * *", "@daily", "@every 10m" or "@never"; times are UTC'
     if len(fields.split()) != 5:
         raise UserError(f"'{text}' is not a schedule of five fields", hint=hint)
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - few pipelines have a schedule, all are read
+
     try:
         CronSim(fields, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
