@@ -1,15 +1,14 @@
 """Records: classes of values, declared as data classes are, at a fraction of what those cost when a program starts.
 
 `dataclass` of the standard library writes six functions for each class and has them compiled, used or not, which takes
-a millisecond. Here the functions are shared, and only a constructor is compiled: when a class gets its first instance.
+a millisecond. Here most are shared, and the others compiled when they are first called: the constructor, `==`, `hash`.
 
 A record is frozen and has slots unless it says otherwise. What differs from data classes: assigning to a frozen one
-is a plain `AttributeError`, a method of a class with slots cannot say `super()`, and a record that holds itself has no
+is a plain `AttributeError`, a method cannot say `super()` without arguments, and a record that holds itself has no
 `repr`. Design note 0019.
 """
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
 
 if TYPE_CHECKING:  # what these take and give is known to mypy by name: it checks the arguments of `replace`, too
@@ -88,7 +87,6 @@ def record(
 
 
 def _made(cls: type[_T], frozen: bool, slots: bool, kw_only: bool, eq: bool) -> type[_T]:
-    made: Any = cls
     members = dict(cls.__dict__)
     own = {}
     for name, annotation in cls.__annotations__.items():
@@ -98,43 +96,27 @@ def _made(cls: type[_T], frozen: bool, slots: bool, kw_only: bool, eq: bool) -> 
     for base in reversed(cls.__mro__[1:]):
         inherited.update(_fields(base))
     fields = {**inherited, **own}
-
-    def __init__(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807 - stands in for the real one
-        made.__init__ = _constructor(made, frozen, slots)
-        made.__init__(self, *arguments, **named)
-
     written: dict[str, Any] = {
         "__record__": fields,
         "__match_args__": tuple(name for name, each in fields.items() if not each.kw_only),
-        "__init__": __init__,
+        "__init__": _Later(lambda owner: _constructor(owner, frozen, slots)),
         "__repr__": _repr,
     }
     if eq:
-        values = _values([name for name, each in fields.items() if each.compare])
-        written["__eq__"] = _equality(values)
-        written["__hash__"] = _hashing(values) if frozen else None
+        written["__eq__"] = _Later(_equality)
+        written["__hash__"] = _Later(_hashing) if frozen else None
     if frozen:
         written["__setattr__"] = written["__delattr__"] = _refuse
-    if not slots:
-        for name, each in own.items():
-            if each.default is not _ABSENT:
-                setattr(cls, name, each.default)
-            elif name in cls.__dict__:
-                delattr(cls, name)
-        for name, value in written.items():
-            if name not in members:
-                setattr(cls, name, value)
-        return cls
-    if frozen:
+    if frozen and slots:
         written["__getstate__"], written["__setstate__"] = _getstate, _setstate
     # slots are laid out when a class is made, so it is made again
+    if slots:
+        members["__slots__"] = tuple(name for name in own if name not in inherited)
     members.pop("__dict__", None)
     members.pop("__weakref__", None)
-    members["__slots__"] = tuple(name for name in own if name not in inherited)
-    members["__qualname__"] = cls.__qualname__
     kind: Any = type(cls)
-    made = kind(cls.__name__, cls.__bases__, {**written, **members})
-    return made  # type: ignore[no-any-return]
+    made: type[_T] = kind(cls.__name__, cls.__bases__, {**written, **members, "__qualname__": cls.__qualname__})
+    return made
 
 
 def _fields(cls: type) -> Mapping[str, _Field]:
@@ -150,62 +132,78 @@ def _declared(name: str, value: Any, kw_only: bool) -> _Field:
     return declared
 
 
+class _Later:
+    """A method that is written when somebody first asks for it. Threads may do so at once: all write the same."""
+
+    __slots__ = ("_name", "_owner", "_write")
+
+    def __init__(self, write: Callable[[Any], Any]) -> None:
+        self._write = write
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        made = self._write(self._owner)
+        setattr(self._owner, self._name, made)
+        return made.__get__(instance, owner)
+
+
 def _constructor(cls: Any, frozen: bool, slots: bool) -> Any:
     """`__init__` as one would write it; frozen fields are set past `__setattr__`."""
-    known: dict[str, Any] = {"__name__": cls.__module__, "absent": _ABSENT, "set": object.__setattr__}
-    fields = sorted(cls.__record__.items(), key=lambda item: item[1].kw_only)
+    known: dict[str, Any] = {"_absent_": _ABSENT, "_set_": object.__setattr__}
     parameters = ["self"]
     lines = []
-    for number, (name, each) in enumerate(fields):
+    for number, (name, each) in enumerate(sorted(cls.__record__.items(), key=lambda item: item[1].kw_only)):
         if each.kw_only and "*" not in parameters:
             parameters.append("*")
         value = name
         if each.default_factory is not _ABSENT:
-            known[f"make_{number}"] = each.default_factory
-            parameters.append(f"{name}=absent")
-            value = f"make_{number}() if {name} is absent else {name}"
+            known[f"_make_{number}_"] = each.default_factory
+            parameters.append(f"{name}=_absent_")
+            value = f"_make_{number}_() if {name} is _absent_ else {name}"
         elif each.default is not _ABSENT:
-            known[f"default_{number}"] = each.default
-            parameters.append(f"{name}=default_{number}")
+            known[f"_default_{number}_"] = each.default
+            parameters.append(f"{name}=_default_{number}_")
         else:
             parameters.append(name)
         if not frozen:
             lines.append(f"self.{name} = {value}")
         elif slots:
-            known[f"set_{number}"] = getattr(cls, name).__set__
-            lines.append(f"set_{number}(self, {value})")
+            known[f"_set_{number}_"] = getattr(cls, name).__set__
+            lines.append(f"_set_{number}_(self, {value})")
         else:
-            lines.append(f"set(self, {name!r}, {value})")
+            lines.append(f"_set_(self, {name!r}, {value})")
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
-    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines or ["pass"]), known)  # noqa: S102 - as `dataclass` does
-    made = known["__init__"]
-    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return _compiled(cls, "__init__", ", ".join(parameters), lines or ["pass"], known)
+
+
+def _equality(cls: Any) -> Any:
+    lines = [
+        "if self.__class__ is other.__class__:",
+        f" return {_values(cls, 'self')} == {_values(cls, 'other')}",
+        "return NotImplemented",
+    ]
+    return _compiled(cls, "__eq__", "self, other", lines, {})
+
+
+def _hashing(cls: Any) -> Any:
+    return _compiled(cls, "__hash__", "self", [f"return hash({_values(cls, 'self')})"], {})
+
+
+def _values(cls: Any, of: str) -> str:
+    """The tuple of what is compared, as source."""
+    return f"({''.join(f'{of}.{name}, ' for name, each in cls.__record__.items() if each.compare)})"
+
+
+def _compiled(cls: Any, name: str, parameters: str, lines: list[str], known: dict[str, Any]) -> Any:
+    exec(f"def {name}({parameters}):\n " + "\n ".join(lines), known)  # noqa: S102 - of names that stand in this program
+    made = known[name]
+    made.__module__ = cls.__module__
+    made.__qualname__ = f"{cls.__qualname__}.{name}"
     return made
-
-
-def _values(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What gives the values of these fields."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    if not names:
-        return lambda _: ()
-    get = attrgetter(*names)
-    return lambda item: (get(item),)
-
-
-def _equality(values: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any, Any], bool]:
-    def __eq__(self: Any, other: Any) -> bool:  # noqa: N807 - becomes a method
-        return values(self) == values(other) if self.__class__ is other.__class__ else NotImplemented
-
-    return __eq__
-
-
-def _hashing(values: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], int]:
-    def __hash__(self: Any) -> int:  # noqa: N807 - becomes a method
-        return hash(values(self))
-
-    return __hash__
 
 
 def _repr(self: Any) -> str:

@@ -307,6 +307,18 @@ def test_records_as_dicts() -> None:
     assert asdict(outer)["points"][0]["tags"] is not outer.points[0].tags
 
 
+def test_any_word_may_be_the_name_of_a_field() -> None:
+    @record(slots=False)
+    class Words:
+        set: int
+        hash: int = 1
+        absent: int = 2
+        other: list[int] = field(default_factory=list)
+
+    assert asdict(Words(0)) == {"set": 0, "hash": 1, "absent": 2, "other": []}
+    assert Words(0) == Words(0)
+
+
 def test_records_match_by_position() -> None:
     match Point(1, 5):
         case Point(x, y):
@@ -354,23 +366,29 @@ def test_threads_may_make_the_first_instance_together(monkeypatch: pytest.Monkey
     assert written == [Raced, Raced]
 
 
-def test_a_constructor_is_written_once_and_only_if_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_are_written_once_and_only_if_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    write = module._constructor
+    write = module._compiled
 
-    def noted(cls: Any, *arguments: Any) -> Any:
-        written.append(cls)
-        return write(cls, *arguments)
+    def noted(cls: Any, name: str, *arguments: Any) -> Any:
+        written.append(name)
+        return write(cls, name, *arguments)
 
-    monkeypatch.setattr(module, "_constructor", noted)
+    monkeypatch.setattr(module, "_compiled", noted)
 
     @record
     class Late:
         x: int
 
+    class Later(Late):
+        pass
+
     assert written == []
-    assert [Late(1).x, Late(2).x] == [1, 2]
-    assert written == [Late]
+    assert [Later(1).x, Late(2).x, Late(3).x] == [1, 2, 3]
+    assert written == ["__init__"]
+    assert Late(1) == Late(1) != Later(1) == Later(1)
+    assert hash(Late(1)) == hash(Later(1)) == hash(Late(1))
+    assert written == ["__init__", "__eq__", "__hash__"]
 
 
 def test_no_module_of_gitml_has_data_classes() -> None:
