@@ -46,19 +46,21 @@ if not TYPE_CHECKING:
         return item.__class__(**changes)
 
 
-def names(item: object) -> tuple[str, ...]:
+def names(item: Any) -> tuple[str, ...]:
     """The names of the fields of a record."""
-    return tuple(_fields(type(item)))
+    return tuple(item.__record__)
 
 
-def asdict(item: object) -> dict[str, Any]:
+def asdict(item: Any) -> dict[str, Any]:
     """The fields of a record by their names; records within it, also in lists, tuples and dicts, are dicts as well."""
-    return {name: _plain(getattr(item, name)) for name in _fields(type(item))}
+    return {name: _plain(getattr(item, name)) for name in item.__record__}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, list):
+        return list(map(_plain, value))
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return asdict(value) if hasattr(value, "__record__") else value
@@ -109,11 +111,11 @@ def _made(cls: type[_T], frozen: bool, slots: bool, kw_only: bool, eq: bool) -> 
         written["__setattr__"] = written["__delattr__"] = _refuse
     if frozen and slots:
         written["__getstate__"], written["__setstate__"] = _getstate, _setstate
-    # slots are laid out when a class is made, so it is made again
-    if slots:
-        members["__slots__"] = tuple(name for name in own if name not in inherited)
+    # slots are laid out when a class is made, so it is made again, without what making it adds
     members.pop("__dict__", None)
     members.pop("__weakref__", None)
+    if slots:
+        members["__slots__"] = tuple(name for name in own if name not in inherited)
     kind: Any = type(cls)
     made: type[_T] = kind(cls.__name__, cls.__bases__, {**written, **members, "__qualname__": cls.__qualname__})
     return made

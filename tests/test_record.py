@@ -182,6 +182,7 @@ def test_records_inherit_fields() -> None:
 
     for _ in range(2):
         assert (Told("abc").count, Told("abc").word) == (3, "abc")
+    assert asdict(Told("abc")) == {"count": 3, "seen": {}, "limit": 5}
 
     @record(frozen=False)
     class Shadowing(Counter):
