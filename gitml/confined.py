@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any
+
+from gitml.record import record
 
 _NO_MEMORY = 77
 _SIGNS = (b"memory allocation", b"out of memory", b"cannot allocate", b"memoryerror", b"start new thread")
@@ -48,7 +49,7 @@ class Cause(Enum):
     """It ended with some other status."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """That there is no answer."""
 

@@ -35,14 +35,14 @@ def test_uninstall_leaves_what_was_there_before_byte_for_byte(repo: Path) -> Non
     report = library.install(here, fetch=False)
     library.remember_path(here)
     assert report.chained == ["post-commit"]
-    assert library.is_installed(here)
+    assert here.has_filter
     assert library.installed_hooks(here) == list(library.HOOKS)
     once = snapshot(repo / ".git")
     library.install(here, fetch=False)
     assert snapshot(repo / ".git") == once, "installing again changes nothing"
     assert library.uninstall(here) == ["post-commit"]
     assert snapshot(repo / ".git") == before
-    assert not library.is_installed(here)
+    assert not here.has_filter
 
 
 def test_a_hook_of_the_users_own_runs_first_and_can_refuse(repo: Path) -> None:

@@ -21,6 +21,8 @@ HEAVY = {
     "matplotlib",
     "logging",
     "tomllib",
+    "dataclasses",
+    "inspect",
 }
 
 
@@ -32,9 +34,7 @@ def test_entry_points_of_git_import_nothing_heavy(module: str) -> None:
     listing = f"import sys, {module}; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-P", "-c", listing], capture_output=True, text=True, check=True)
     assert module in done.stdout.splitlines()
-    # threads of the standard library bring logging along; the filter and the hooks do without
-    allowed = {"logging"} if module == "gitml.remote.helper" else set()
-    assert HEAVY & set(done.stdout.splitlines()) <= allowed
+    assert HEAVY & set(done.stdout.splitlines()) == set()
 
 
 def test_what_is_answered_at_a_glance_needs_neither_the_command_line_nor_what_evaluates() -> None:
@@ -54,6 +54,16 @@ def test_a_command_imports_only_itself() -> None:
     loaded = set(done.stdout.splitlines())
     assert "gitml.cli.status" in loaded
     assert loaded & {"gitml.cli.run", "gitml.pipeline.run", "gitml.pipeline.task", "gitml.filter.server"} == set()
+    assert loaded & {"gitml.install", "gitml.remote.egress"} == set()
+
+
+@pytest.mark.parametrize("command", ["status", "run"])
+def test_commands_do_without_what_few_need(command: str) -> None:
+    listing = f"import sys; from gitml.cli.main import build; build(['{command}']); print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", listing], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines())
+    assert f"gitml.cli.{command}" in loaded
+    assert loaded & {"dataclasses", "yaml", "cronsim", "obstore", "gitml.pipeline.dispatch"} == set()
 
 
 def test_windows_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """The end of what was dropped: it is taken back, or goes for good after a last look at what is needed by now."""
 
 import time
-from dataclasses import dataclass, field
 
 from gitml.care.heads import Heads, dropped_kind, dropped_time, independent, pauses
 from gitml.care.left import note_left, versions_at
@@ -13,12 +12,13 @@ from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs, 
 from gitml.git.remotes import FetchError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import field, record
 
 _IN_FLIGHT = 24 * 3600
 """Seconds for which an add or a run that began before a head was dropped may go on and rely on it."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Expired:
     """What of the dropped was let go, or would be, and what was not."""
 

@@ -8,7 +8,6 @@ and was left to a remote.
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gitml.care.roots import remote_heads
 from gitml.errors import UserError
@@ -18,12 +17,13 @@ from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.remotes import PRUNED
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 
 _ATTEMPTS = 8
 _DROPPED_NAME = re.compile(r"refs/ml/dropped/(\d+)-[0-9a-f]+(?:-(contents|objects|left)(?:/(.+))?)?")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Version:
     """One content at one path of the data commits, by its manifest."""
 
@@ -31,7 +31,7 @@ class Version:
     manifest: Oid
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Heads:
     """Data heads at one moment, by ref: `own` are those that no remote is known to have, `shared` the others."""
 

@@ -5,20 +5,20 @@ inside such a pack stays there, though, until the pack is written anew.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError
 from gitml.git.packindex import PackIndex
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 
 BIG_PACK_THRESHOLD = "gc.bigPackThreshold"
 _WORTH_IT = 0.1
 """The share of large packs that must be garbage before they are written anew."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LargePacks:
     """Bytes of all packs that `git gc` would keep, and how many of them nothing reaches."""
 

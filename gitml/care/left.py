@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.care.heads import (
@@ -31,6 +30,7 @@ from gitml.git.refs import RefLockedError, RefMovedError, RefUpdate, list_refs
 from gitml.git.remotes import FetchError, list_remote, namespace_at
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.manifest import missing_parts, read_manifest
 from gitml.store.odb import MissingObjectError
 
@@ -39,7 +39,7 @@ _LEFT = "left"
 """Below `.git/ml`: the manifests of what was left to remotes for good, one a line."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Left:
     """What is left to a remote: versions, and the chunks that only they need, with their bytes."""
 

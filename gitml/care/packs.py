@@ -2,15 +2,15 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError
 from gitml.git.packindex import PackIndex
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PackFault:
     """A pack (its `.pack` path) that is not as it should be, in words; `reindex` if a new index is all it needs.
 

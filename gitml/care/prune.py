@@ -6,7 +6,6 @@ that what it alone held is unreachable, and `git gc` frees it. See docs/design/0
 
 import re
 import time
-from dataclasses import dataclass, field
 
 from gitml.care.dropped import Expired, expire
 from gitml.care.heads import (
@@ -30,6 +29,7 @@ from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.liveness import is_alive
 from gitml.oid import Oid
+from gitml.record import field, record
 
 DEFAULT_EXPIRY = "2.weeks.ago"
 """What `gc.pruneExpire` is if it is not set."""
@@ -37,7 +37,7 @@ DEFAULT_EXPIRY = "2.weeks.ago"
 _SESSION_PROCESS = re.compile(r"(?:[a-z]+-)?(\d+)-")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Pruned(Expired):
     """What a prune dropped, or would: versions no longer kept by a head, and staged entries."""
 

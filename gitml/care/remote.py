@@ -7,7 +7,6 @@ before still finds there what it relies on. Both are atomic and name what they e
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from gitml.care.heads import Version, check_allowed, dropped_name, dropped_time, independent, write_versions
 from gitml.care.roots import UnknownNeedsError, read_needs_of_refs, remote_heads
@@ -19,6 +18,7 @@ from gitml.git.remotes import BRANCHES, PRUNED, fetch_data, last_line
 from gitml.git.repository import Repository
 from gitml.git.transfer import RUNS
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.tree import empty_tree
 
 SHORTEST_GRACE = 24 * 3600
@@ -28,7 +28,7 @@ _INCOMING = "refs/ml/incoming/"
 _ATTEMPTS = 5
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class RemotePruned:
     """What was done, or would be: versions no longer kept, heads replaced, old heads let go, and still waiting."""
 
@@ -40,7 +40,7 @@ class RemotePruned:
     """Versions of dropped heads that have come to be needed again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Move:
     """One ref of the remote: from what it must be now (None: absent) to what it becomes (None: gone)."""
 

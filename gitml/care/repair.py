@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.care.local import LocalReader
@@ -28,6 +27,7 @@ from gitml.git.repository import Repository
 from gitml.git.staging import Staging
 from gitml.git.state import worktrees
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import field, record
 from gitml.store.content import store_content
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import read_manifest
@@ -40,7 +40,7 @@ _PACK_PARTS = (".idx", ".rev", ".bitmap", ".mtimes", ".promisor", ".keep", ".pac
 _READ = 1 << 20
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Repaired:
     """What was done: objects put back, by where they came from; packs that moved aside; pointers covered."""
 

@@ -9,7 +9,6 @@ which `git gc` runs, knows about ages.
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
@@ -20,6 +19,7 @@ from gitml.git.pointers import scan_pointers
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.pointer import Pointer
 
 KEEPERS = (
@@ -64,7 +64,7 @@ RUN_CACHE = "the run cache"
 """Where a `Use` stands whose path is none of the user's."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Use:
     """One place where a pointer stands: its path, its blob, and a commit in hex or words (`the index`)."""
 
@@ -73,7 +73,7 @@ class Use:
     where: str
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Needs:
     """The pointers that roots lead to, by blob; what only claims to be one; and where they stand, oldest first."""
 

@@ -1,7 +1,6 @@
 """What takes the space: bytes as users see them, bytes after deduplication, bytes on disk."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from gitml.care.local import LocalReader
 from gitml.care.roots import RUN_CACHE, Needs, keeping_refs, remote_heads
@@ -12,6 +11,7 @@ from gitml.git.packindex import ObjectIndex
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.manifest import Chunk, read_manifest
 from gitml.store.odb import MissingObjectError
 
@@ -19,7 +19,7 @@ CACHED = b"(run cache)"
 """Stands for the path of what only the run cache has."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sizes:
     """`logical`: all versions one by one; `distinct`: every chunk once; `disk`: as git stores them here.
 
@@ -44,7 +44,7 @@ class Sizes:
         return here / self.disk if self.disk and here else 1.0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Usage:
     """Sizes of all, by path and by directory; the newest size of each path; bytes on disk of some parts."""
 

@@ -4,7 +4,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from gitml.care.left import left_manifests
 from gitml.care.local import DamagedObjectError, LocalReader
@@ -20,6 +19,7 @@ from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.meter import Meter
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.manifest import Manifest, encode_manifest, read_manifest
 from gitml.store.odb import MissingObjectError
 from gitml.store.pointer import Pointer
@@ -28,7 +28,7 @@ from gitml.store.sketch import sketch
 _SHOWN_USES = 20
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Fault:
     """What is wrong with one content: `kind` is missing, corrupt, malformed or uncovered; `oids` are at fault."""
 
@@ -39,7 +39,7 @@ class Fault:
     oids: list[Oid] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Verified:
     """What was looked at, and what was found.
 
@@ -60,7 +60,7 @@ class Verified:
         return [fault for fault in self.faults if fault.kind in kinds]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Content:
     pointer: Pointer
     uses: list[Use]

@@ -12,7 +12,6 @@ from gitml.cli.output import count, safe, show, show_json, size
 from gitml.errors import UserError
 from gitml.git.add import Added, add_files
 from gitml.git.repository import Repository
-from gitml.install import is_installed
 from gitml.meter import Meter
 
 
@@ -39,7 +38,7 @@ def add(
     if not paths and not update and not everything:
         raise UserError("nothing specified, nothing added", hint="git ml add . adds everything here")
     repo = Repository.discover()
-    if not is_installed(repo):
+    if not repo.has_filter:
         raise UserError("this clone is not set up, so git would store large files whole", hint="git ml install")
     with Meter("adding") as meter:
         added = add_files(

@@ -13,7 +13,6 @@ from gitml.cli.output import count, paint, safe, show, show_json, size, talk
 from gitml.errors import CorruptError, ExitCode, UserError
 from gitml.git.checkout import CheckedOut, check_out
 from gitml.git.repository import Repository
-from gitml.install import is_installed
 from gitml.meter import Meter
 
 
@@ -36,7 +35,7 @@ def checkout(
     Exit code 1 if changed files were kept, 5 if content is missing, 6 if stored content is damaged.
     """
     repo = Repository.discover()
-    if not is_installed(repo):
+    if not repo.has_filter:
         raise UserError("this clone is not set up", hint="git ml install")
     with Meter("filling in") as meter:
         done = check_out(repo, paths or (), Path.cwd(), force=force, dry_run=dry_run, progress=meter)

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.install import is_installed
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
 from gitml.pipeline.lease import Lease
@@ -16,9 +14,10 @@ from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.standing import standings
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.pipeline.trust import Trust
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """One repository, open for one command."""
 
@@ -48,7 +47,7 @@ class Context:
     def standings(self, survey: Survey) -> list[Standing]:
         """Where the stages stand; where hooks are set up also which commands they would not run."""
         return standings(
-            survey, self.lease, Trust(self.repo) if is_installed(self.repo) else None,
+            survey, self.lease, Trust(self.repo) if self.repo.has_filter else None,
             branch=lambda: self.repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip(),
         )  # fmt: skip
 

@@ -76,7 +76,7 @@ def _sandbox(repo: Repository) -> Finding:
 
 
 def _set_up(repo: Repository) -> Iterator[Finding]:
-    if not library.is_installed(repo):
+    if not repo.has_filter:
         yield "wrong", "this clone is not set up: large files stay pointers, nothing runs by itself", "git ml install"
         return
     configured = repo.config("filter.ml.process") or ""

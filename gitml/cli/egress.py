@@ -15,7 +15,6 @@ from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.survey import command_of
 from gitml.pipeline.trust import Trust
-from gitml.remote.egress import Egress
 
 
 def egress(
@@ -55,6 +54,8 @@ def standing(context: Context, status: StageStatus) -> dict[str, object] | None:
     stage = status.stage
     if not stage.egress:
         return None
+    from gitml.remote.egress import Egress  # noqa: PLC0415 - 10 ms, and few have egress
+
     state, known = Egress(context.repo, context.odb).standing(stage.name, stage.egress, status.output)
     line: dict[str, object] = {"url": stage.egress, "state": state, "files": 0, "total": 0, "message": ""}
     if known is not None:
@@ -76,6 +77,8 @@ def in_words(line: Mapping[str, object]) -> str:
 
 def _send(context: Context, status: StageStatus, *, everything: bool, dry_run: bool, quiet: bool) -> dict[str, object]:
     """Copy one output; give the line for programs. Raise `GitmlError` with the stage in front."""
+    from gitml.remote.egress import Egress  # noqa: PLC0415 - as above
+
     name, url, tree = status.stage.name, status.stage.egress, status.output
     carrier = Egress(context.repo, context.odb)
     line: dict[str, object] = {"name": name, "url": url, "tree": tree.hex(), "state": "copied", "files": 0}

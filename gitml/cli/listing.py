@@ -5,7 +5,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.cli.context import Context, open_context
@@ -18,12 +17,13 @@ from gitml.pipeline.lease import ENDS, RunState
 from gitml.pipeline.plan import State
 from gitml.pipeline.preview import DatumLine, DatumState, as_it_stands, preview
 from gitml.pipeline.standing import LOST, RUNNING
+from gitml.record import record
 
 _WIDEST = 60
 """Columns for the name of a datum, beyond which its id stands further right."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class _Row:
     """One thing that is listed: for people, and for programs. Its state is what `--state` picks."""
 
@@ -66,10 +66,10 @@ def _runs(context: Context, _: str) -> Iterator[_Row]:
     # a run that did not come to its end has no record, or one of a moment before
     if current is not None and current.status in (RUNNING, "stopped", "error"):
         known[current.run] = _of_state(context, current)
-    for run, record in known.items():
-        if record.get("status", RUNNING) == RUNNING and record.get("host", this_host()) == this_host():
+    for run, entry in known.items():
+        if entry.get("status", RUNNING) == RUNNING and entry.get("host", this_host()) == this_host():
             left = context.lease.read_state(run) if current is None or run != current.run else current
-            known[run] = {**record, "status": LOST} if left is None else _of_state(context, left)
+            known[run] = {**entry, "status": LOST} if left is None else _of_state(context, left)
     for run in newest_first(known, context.lease.read_state):
         shown = known[run]
         tasks = context.cache.task_count(run)

@@ -117,7 +117,7 @@ def import_(
         raise UserError(
             "no files are named", hint="--include PATTERN or --above SIZE; what there is shows: git ml migrate info"
         )
-    if repo.worktree is not None and not library.is_installed(repo):
+    if repo.worktree is not None and not repo.has_filter:
         library.install(repo, fetch=not skip_fetch)
     request = Request(
         imports=True,

@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from gitml.cli.output import safe
 from gitml.git.repository import Repository
+from gitml.record import record
 
 _MOST_PATHS = 500
 """Paths that git is asked about by name; where there are more it looks at everything."""
 _MOST_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pending:
     """A file of a stage, read or written, that is not as it was committed."""
 

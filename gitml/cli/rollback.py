@@ -10,7 +10,6 @@ from gitml.cli.options import DryRun, Json
 from gitml.cli.output import count, day, safe, show, show_json, table, talk
 from gitml.cli.running import serve_hooks, was_stopped
 from gitml.errors import BusyError, ExitCode, UserError
-from gitml.install import is_installed
 from gitml.oid import Oid
 from gitml.review.rollback import Move, Plan, check_ready, plan_rollback, roll_back
 
@@ -54,7 +53,7 @@ def rollback(
             show_json(_as_json(plan, head))
         else:
             show(f"{count(len(plan.reverts), 'commit')} reverted, HEAD is {head.hex()[:10]}")
-            if not is_installed(context.repo):
+            if not context.repo.has_filter:
                 talk("hint: git ml run brings results up to date")
     return ExitCode.OK
 

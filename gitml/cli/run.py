@@ -1,6 +1,5 @@
 """`git ml run`."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from gitml.pipeline.journal import read_metrics
 from gitml.pipeline.override import Override, commit_with
 from gitml.pipeline.runreport import RunOptions, RunReport
 from gitml.pipeline.spec.running import EXECUTORS
+from gitml.record import replace
 from gitml.store.tree import Snapshot
 
 

@@ -13,7 +13,6 @@ from gitml.cli.pending import pending
 from gitml.cli.states import standing_counts, standing_document, standing_lines
 from gitml.cli.watch import Board, Line, progress_text
 from gitml.errors import ExitCode, UserError
-from gitml.install import is_installed
 from gitml.pipeline.cache import RUNS_REF
 from gitml.pipeline.standing import RUNNING
 from gitml.pipeline.survey import Survey
@@ -49,7 +48,7 @@ def status(
             lines = standing_lines(
                 *_place(context, rev), rows, copies=[(name, in_words(copy)) for name, copy in copies.items()],
                 behind=any(copy["state"] in ("behind", "failed") for copy in copies.values()), changed=changed,
-                installed=is_installed(context.repo),
+                installed=context.repo.has_filter,
             )  # fmt: skip
             for line in lines:
                 show(line)

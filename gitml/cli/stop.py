@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from gitml.errors import BusyError, ExitCode, UserError
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
 from gitml.pipeline.runreport import RunOptions
+from gitml.record import replace
 
 
 def stop(

@@ -8,7 +8,6 @@ from gitml.cli.output import safe, show, talk
 from gitml.errors import ExitCode
 from gitml.git import tracking
 from gitml.git.repository import Repository
-from gitml.install import is_installed
 
 Patterns = Annotated[
     list[str] | None,
@@ -27,7 +26,7 @@ def track(patterns: Patterns = None) -> None:
     added = tracking.track(repo, wanted)
     for pattern in wanted:
         show(f"{'tracking' if pattern in added else 'already tracked:'} {safe(pattern)}")
-    if not is_installed(repo):
+    if not repo.has_filter:
         talk("note: this clone is not set up, so git would store these files whole: git ml install")
     if added and repo.git.output("ls-files", "-z", "--", *[f":(top,glob){pattern}" for pattern in added]):
         talk("note: files that are committed already change with: git add --renormalize . && git commit")

@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -16,12 +15,13 @@ from gitml.cli.progress import START_GRACE, counts, summarise
 from gitml.errors import ExitCode
 from gitml.pipeline.lease import RunState, StageProgress
 from gitml.pipeline.notify import document
+from gitml.record import record
 
 _PAUSE = 0.25
 """Seconds between looks."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One stage, as it is shown."""
 

@@ -1,7 +1,6 @@
 """Models in zip archives: PyTorch, skops, Keras."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from gitml.formats.arrays import load_json, member_array, read_npz
@@ -11,6 +10,7 @@ from gitml.formats.objects import array, broken, labels, summarize, torch_tensor
 from gitml.formats.pickles import Global, Machine, Made
 from gitml.formats.source import Archive, Source
 from gitml.formats.summary import FormatError, Summary, Tensor, brief, flat
+from gitml.record import replace
 
 
 def read_archive(source: Source) -> Summary:

@@ -5,7 +5,6 @@ safetensors: https://huggingface.co/docs/safetensors (format); npy: numpy.lib.fo
 
 import ast
 import json
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ from gitml.formats.objects import labels
 from gitml.formats.pickles import Global, Machine
 from gitml.formats.source import Archive, Source
 from gitml.formats.summary import FormatError, Summary, Tensor, flat
+from gitml.record import replace
 
 _LONGEST_HEADER = 1 << 16
 """Bytes of the header of an npy file: literals nest, and Python's parser is not made for hostile ones."""

@@ -8,7 +8,6 @@ import codecs
 import gc
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,9 +15,10 @@ from gitml import confined
 from gitml.formats.compare import ModelDiff
 from gitml.formats.pixels import PixelDiff
 from gitml.formats.summary import Summary
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What a reader may take."""
 

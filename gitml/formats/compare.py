@@ -5,7 +5,6 @@ Numbers are read in blocks, so the memory that it takes does not depend on the f
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -13,6 +12,7 @@ from gitml.formats.detect import expand
 from gitml.formats.dtypes import layout_of, width_of
 from gitml.formats.source import MOST_EXPANDED, Archive, Source
 from gitml.formats.summary import FormatError, Scalar, Summary, Tensor
+from gitml.record import field, record
 
 if TYPE_CHECKING:
     import numpy
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 """Numbers of a tensor that are compared at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TensorChange:
     """A tensor that is new, gone, of another type or shape, or of other numbers.
 
@@ -41,7 +41,7 @@ class TensorChange:
     not_finite: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ModelDiff:
     """The difference of two model files."""
 

@@ -4,7 +4,6 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import IO, Any, cast
 
 from gitml.formats.archives import read_archive
@@ -15,6 +14,7 @@ from gitml.formats.objects import read_pickle
 from gitml.formats.source import MOST_EXPANDED, Expanding, Source
 from gitml.formats.summary import FormatError, Summary, brief, plain
 from gitml.formats.trees import read_lightgbm, read_xgboost
+from gitml.record import replace
 
 SUFFIXES = (
     ".safetensors", ".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".bin", ".ckpt", ".onnx",

@@ -7,10 +7,10 @@ for files that somebody wrote to break it.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from gitml.formats.source import Source
 from gitml.formats.summary import FormatError, Summary, Tensor, brief
+from gitml.record import replace
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _UNDEFINED = (1 << 64) - 1

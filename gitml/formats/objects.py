@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from gitml.formats.dtypes import width_of
 from gitml.formats.pickles import Bytes, Global, Machine, Made, Persistent, parts, walk
 from gitml.formats.source import Source
 from gitml.formats.summary import FormatError, Scalar, Summary, Tensor, brief, flat
+from gitml.record import replace
 
 _RECONSTRUCT = {f"{module}.multiarray._reconstruct" for module in ("numpy.core", "numpy._core")}
 _FROM_BUFFER = {f"{module}.numeric._frombuffer" for module in ("numpy.core", "numpy._core")}

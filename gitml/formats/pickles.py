@@ -8,11 +8,11 @@ is imported, nothing called. Long byte strings are not read, only where they are
 import codecs
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from gitml.formats.source import MOST_ITEMS, Source
 from gitml.formats.summary import FormatError, brief
+from gitml.record import field, record
 
 _MOST_OPCODES = 20_000_000
 _LONGEST_TEXT = 1 << 20
@@ -23,7 +23,7 @@ _KEPT = 4096
 """Bytes up to which a byte string is kept, not only where it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Global:
     """A class or function that would be imported; a dotted name is looked up from one object to the next."""
 
@@ -34,7 +34,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(slots=True, eq=False)
+@record(frozen=False, eq=False)
 class Made:
     """What a call would give, and what would be done to it afterwards."""
 
@@ -53,14 +53,14 @@ class Made:
         return str(self.what) if isinstance(self.what, Global) else ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Persistent:
     """An object that is stored elsewhere."""
 
     pid: Any
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Bytes:
     """A byte string in the file, or a text that is too long to be kept; `data` if it is short."""
 

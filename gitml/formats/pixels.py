@@ -6,13 +6,13 @@ headers, before anything is decoded.
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Self
 from warnings import catch_warnings, simplefilter
 
 from gitml.formats.summary import FormatError
+from gitml.record import record, replace
 
 if TYPE_CHECKING:
     import numpy
@@ -25,7 +25,7 @@ _LONGEST_SIDE = 1200
 """Pixels of a side of what is drawn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PixelDiff:
     """The difference of two images."""
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+from gitml.record import field, record
 
 Scalar = None | bool | int | float | str
 
@@ -11,7 +12,7 @@ _LONGEST = 1000
 """Characters of a value, or of a name, that are kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tensor:
     """An array of numbers: its type as numpy or the format names it, its shape, and where its bytes are.
 
@@ -36,7 +37,7 @@ class Tensor:
         return count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Summary:
     """A model file. One that cannot be read is `opaque`: why.
 

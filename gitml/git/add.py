@@ -10,7 +10,6 @@ import stat
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,6 +28,7 @@ from gitml.git.statcache import StatCache, state_of
 from gitml.git.verified import VerifiedPointers
 from gitml.git.worktree import Progress
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.comparison import compare_content
 from gitml.store.content import SMALL, Stored, prepare_content, store_content
 from gitml.store.datatree import write_data_tree
@@ -51,7 +51,7 @@ _EXECUTABLE = 0o100755
 _REGULAR = 0o100644
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Added:
     """What `git ml add` did, or would do, by path."""
 

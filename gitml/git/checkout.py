@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import UserError
@@ -27,13 +26,14 @@ from gitml.git.worktree import (
     standing_pointers,
 )
 from gitml.oid import Oid
+from gitml.record import record, replace
 from gitml.store.pointer import Pointer, PointerError, parse_pointer
 
 _ASKED_FOR = 600
 """Seconds for which hooks do not ask the remotes again for content that none had."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckedOut:
     """What `git ml checkout` did, or would do; `edited` are files that stay as the user left them."""
 

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
+from gitml.record import record
 
 _IDENTITY = re.compile(rb"(.*?) ?<([^>]*)>(?: (-?\d+) ([+-]\d+))?")
 _TRAILER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*) ?: *(.*)")
 _REVERTS = re.compile(rb"^This reverts commit ([0-9a-f]{40}(?:[0-9a-f]{24})?)\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """Who and when: `time` in seconds since 1970, `offset` as git writes time zones (`+0100`)."""
 
@@ -22,7 +22,7 @@ class Signature:
     offset: str = "+0000"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Commit:
     """A commit; `extra` holds further headers (`gpgsig`, `encoding`) in order, continuation lines joined by LF."""
 

@@ -3,14 +3,15 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from gitml.record import record
 
 _INTEGER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d+)([kKmMgG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off", "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Configuration:
     """The values of every variable, those that count last, in the order of `git config --list`."""
 

@@ -10,17 +10,17 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from gitml.oid import Oid
+from gitml.record import field, record
 
 _OURS = ("refs/ml/", "refs/heads/gitml/")
 _TRANSPORT = "ml::"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Followers:
     """What follows a push. Names of refs are those at the remote, but in `tracked`, which are those here."""
 
@@ -63,7 +63,7 @@ class Waiting:
         self._file.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leader:
     """A push that is under way, as the hook sees it: what the remote has of our refs, and who waits."""
 

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError, UserError
 from gitml.git.odb import GitOdb
@@ -13,12 +12,13 @@ from gitml.git.promisor import absent_at
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.manifest import ManifestError, missing_parts, read_manifest
 from gitml.store.odb import MissingObjectError
 from gitml.store.pointer import Pointer, PointerError, is_pointer, parse_pointer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrackedFile:
     """A file stored as chunks. `size` in bytes and `sha256` are those of the content."""
 

@@ -19,7 +19,6 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError, GitmlError
@@ -41,6 +40,7 @@ from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.liveness import is_alive
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.manifest import missing_parts
 
 Item = tuple[bytes, Oid]
@@ -176,7 +176,7 @@ def absent_at(repo: Repository, address: str, blobs: Iterable[Oid]) -> set[Oid]:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Borrowed:
     """A repository that goes away: commits of a remote with their trees, and all objects that are here."""
 

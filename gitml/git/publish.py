@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from gitml.errors import BusyError
 from gitml.git.commits import Commit, Signature, format_commit, parse_commit
@@ -21,12 +20,13 @@ from gitml.git.state import PUBLISHING, head_is_moving, reasons_to_wait, worktre
 from gitml.git.worktree import sync_published
 from gitml.liveness import is_alive
 from gitml.oid import Oid
+from gitml.record import record
 
 _SETTLED = 5.0
 """Seconds that a `git reset` or `git switch` of the same moment may take."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """The result commit is on the branch. `kept` are paths that the user had changed and that stayed so."""
 
@@ -34,14 +34,14 @@ class Published:
     kept: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parked:
     """Not published now: `reason` says what is in the way. The results are in the run cache."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moved:
     """The branch has another tip now; nothing was done."""
 

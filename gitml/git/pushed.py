@@ -4,15 +4,15 @@ What branches of the remote were seen is a hint only: where it alone decides, th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from gitml.git.refs import list_refs
 from gitml.git.remotes import list_refs_at
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PushedRef:
     """One line that git gives to pre-push: what moves where; `local` is None for a deletion, `remote` for a new ref."""
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from gitml.errors import BusyError
 from gitml.git.command import Git, GitError
 from gitml.oid import Oid
+from gitml.record import record
 
 
 class _Any(Enum):
@@ -19,7 +19,7 @@ ANY: Final = _Any.ANY
 """An expectation that every state of a ref meets."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RefUpdate:
     """One ref to move: `new` is None to delete it, `old` None if it must not exist yet."""
 

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
 from gitml.errors import GitmlError
@@ -29,6 +28,7 @@ from gitml.git.remotes import (
 )
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 
 ATTEMPTS = 8
 """Times that something is tried while others move the same refs."""
@@ -45,7 +45,7 @@ class TransferError(GitmlError):
     """A remote did not take or give data."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where to push: `address` is what git is given, `name` the remote's name, None for a bare URL."""
 

@@ -8,7 +8,6 @@ in `remote.<name>.mlNamespace`, and recognised from what the remote has where no
 import os
 import re
 import sys
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.data import REMOTES, DataLog
@@ -17,6 +16,7 @@ from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import NOTHING_THERE
+from gitml.record import record
 
 PRUNED = "refs/ml/pruned"
 """In a repository whose data was pruned once (gitml.care), to those who push there: what it had may be gone."""
@@ -25,7 +25,7 @@ _SETTING = "mlNamespace"
 _OURS = re.compile(r"\+?\^?refs/(ml|heads/gitml)/.*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Namespace:
     """What our refs are called on a remote, below `root`."""
 

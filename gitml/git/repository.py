@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from gitml.errors import UserError
 from gitml.git.command import Git, clean_environment
 from gitml.git.configuration import Configuration, parse_configuration
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Repository:
     """An ordinary git repository, from one of its worktrees.
 

@@ -5,13 +5,13 @@ a key that wants one fails here at once, and what then happens is the user's cho
 """
 
 import os
-from dataclasses import replace
 from enum import StrEnum
 
 from gitml.errors import GitmlError, UserError
 from gitml.git.commits import Commit, Signature, parse_commit, parse_signature
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import replace
 
 COMMITTER = (b"gitml", b"gitml@localhost")
 

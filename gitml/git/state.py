@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.git.indexlock import remove_dead_lock
 from gitml.git.repository import Repository
 from gitml.liveness import is_alive
+from gitml.record import record
 
 COMMIT_MARKER = "ml/committing"
 """Below a worktree's git directory: the process ids of every `git commit` that is being written (left by our hooks)."""
@@ -26,7 +26,7 @@ _SEQUENCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Worktree:
     """One worktree: its top level, its git directory, the ref it has checked out (None: detached)."""
 

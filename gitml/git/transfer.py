@@ -13,7 +13,6 @@ push goes on with the next. Where the remote is a store of ours, all of it follo
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 
 from gitml.git.data import HEADS, REMOTES, DataLog, UncoveredError
 from gitml.git.followers import Leader, find_leader
@@ -32,6 +31,7 @@ from gitml.git.remotes import (
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.manifest import read_manifest
 
 RUNS = "refs/ml/runs"
@@ -43,7 +43,7 @@ _WORTH_BORROWING = 1 << 20
 """Bytes to send from which on the trees of the remote's data commits are fetched to find what it has of them."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Sent:
     """What a push of data did, or would do."""
 

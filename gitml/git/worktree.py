@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,6 +25,7 @@ from gitml.git.repository import Repository
 from gitml.git.skip import read_skip, wants_pointers
 from gitml.git.sparse import outside_sparse_checkout
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE
 from gitml.store.tree import MODE_LINK
 
@@ -34,7 +34,7 @@ _BATCH_FILES = 2000
 _BATCH_SIZE = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Materialised:
     """What became of the pointers that were found.
 

@@ -89,7 +89,7 @@ def _to_be_copied(
     leaving = [each for each in statuses if each.stage.egress and each.state in (State.FRESH, State.HELD)]
     if not leaving:
         return []
-    from gitml.remote.egress import Egress  # noqa: PLC0415 - the clients take 10 ms, and few have egress
+    from gitml.remote.egress import Egress  # noqa: PLC0415 - 10 ms, and few have egress
 
     branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
     carrier = Egress(repo, surveyor.odb)

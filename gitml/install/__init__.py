@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.care.largepacks import BIG_PACK_THRESHOLD
@@ -37,6 +36,7 @@ from gitml.install.chain import (
     write,
 )
 from gitml.oid import Oid
+from gitml.record import field, record
 from gitml.resources import data_dir
 from gitml.store.tree import Snapshot
 
@@ -49,7 +49,7 @@ _LARGE_PACK = "512m"
 """From which size on `git gc` keeps a pack: to copy and hash gigabytes that do not compress gains nothing."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Installed:
     """What was done, for the user to read."""
 
@@ -120,11 +120,6 @@ def install_server(repo: Repository) -> Installed:
         refusing.write_bytes(first + b"\n" + SIGNATURE + b' --server"\n' + rest)
         refusing.chmod(0o755)
     return report
-
-
-def is_installed(repo: Repository) -> bool:
-    """Whether git runs our filter here."""
-    return repo.has_filter
 
 
 def installed_hooks(repo: Repository) -> list[str]:
@@ -224,7 +219,7 @@ def _configure(repo: Repository) -> None:
 
 def _outputs(repo: Repository) -> list[bytes]:
     """The outputs of the pipeline of HEAD; none if it has none that can be read."""
-    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - 40 ms that `is_installed` need not pay
+    from gitml.pipeline.loading import load_pipeline  # noqa: PLC0415 - 40 ms that asking what is set up need not pay
 
     head = repo.try_resolve("HEAD^{tree}")
     if head is None:
@@ -235,7 +230,7 @@ def _outputs(repo: Repository) -> list[bytes]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Places:
     """Where each hook of ours goes: a script of its own, a line that is there, git's configuration."""
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from gitml.git.tracking import quoted_pattern
+from gitml.record import record
 
 ML = b"filter=ml -text"
 LFS = b"filter=lfs diff=lfs merge=lfs -text"
@@ -13,7 +13,7 @@ _LINE = re.compile(rb"""(\s*(?:"(?:\\.|[^"\\])*"|\S+))(.*)""", re.DOTALL)
 _TEXT_RULES = {b"-text", b"binary", b"text", b"!text", b"text=auto"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttributeChange:
     """What happens to the attribute files of a tree: `rule` to the text of each, then `lines` to the top-level one."""
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -22,6 +21,7 @@ from gitml.git.repository import Repository
 from gitml.migrate.lfs import LfsStore
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
+from gitml.record import record
 from gitml.store.content import SMALL, store_content
 from gitml.store.pointer import format_pointer
 
@@ -40,7 +40,7 @@ class Form(Enum):
     LFS = "lfs"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One content to convert. `path` is one place where it stands, `lane` the number of the version there."""
 
@@ -69,7 +69,7 @@ class ConversionError(GitmlError):
         self.exit_code = CorruptError.exit_code if what == "damaged" else MissingDataError.exit_code
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Converted:
     """The new blob for each key, and by path why others could not be converted."""
 

@@ -13,7 +13,6 @@ import posixpath
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from gitml.migrate.convert import Job, Report, lanes
 from gitml.migrate.recipe import ATTRIBUTES, Rewritten, trees_below
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
+from gitml.record import field, record
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
 
@@ -56,7 +56,7 @@ class Output(NamedTuple):
         return b"md5:" + self.md5.encode()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Parsed:
     """What one file of DVC says. `refused` are outputs that cannot be taken over, with the reason."""
 

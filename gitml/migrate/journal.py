@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import GitmlError, UserError
@@ -19,6 +18,7 @@ from gitml.git.refs import RefUpdate, list_refs, update_refs
 from gitml.git.repository import Repository
 from gitml.migrate.follow import check_worktrees, follow, followers
 from gitml.oid import Oid
+from gitml.record import record
 
 BACKUPS = "refs/ml/migrate-backup/"
 
@@ -28,7 +28,7 @@ _PATIENCE = 3.0
 """Seconds for which the lock of a ref may be that of a living git."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Move:
     """One ref that a migration moves, from the value it had to the new one."""
 

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitml.errors import CorruptError, MissingDataError
 from gitml.git.repository import Repository
+from gitml.record import record
 
 MAX_POINTER_SIZE = 1024
 """Bytes up to which git-lfs itself takes a blob for a pointer."""
@@ -18,7 +18,7 @@ _VERSIONS = (b"https://git-lfs.github.com/spec/v1", b"https://hawser.github.com/
 _READ = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LfsPointer:
     """Which content stands here. `extended`: it was changed by an extension program on its way in."""
 

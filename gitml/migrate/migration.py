@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import CorruptError, GitmlError, MissingDataError, UserError
@@ -36,6 +35,7 @@ from gitml.migrate.scratch import adopt_objects, locked, scratch_repository
 from gitml.migrate.selection import Choice, Selection, current_branch, distinct_files, fetch_remotes, select
 from gitml.oid import Oid
 from gitml.provenance.record import RECORDS, parse_record
+from gitml.record import field, record
 from gitml.store.content import SMALL
 from gitml.store.tree import Snapshot
 
@@ -43,7 +43,7 @@ IMPORTS = ("git", "lfs", "dvc")
 EXPORTS = ("git", "lfs")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Request:
     """What is to be migrated. `above` in bytes; `kind` is where from (import) or where to (export)."""
 
@@ -59,7 +59,7 @@ class Request:
     dirty_is_fine: bool = False
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Outcome:
     """What a migration did. `stamp` undoes it; without one nothing was to be done."""
 

@@ -6,7 +6,6 @@ asked for are converted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gitml.errors import MissingDataError
@@ -17,6 +16,7 @@ from gitml.migrate.attributes import AttributeChange
 from gitml.migrate.convert import Form, Job, Report, lanes, read_plain
 from gitml.migrate.lfs import MAX_POINTER_SIZE, LfsPointer, LfsStore, parse_lfs_pointer
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.content import SMALL, read_content
 from gitml.store.odb import Kind, ObjectWriter
 from gitml.store.pointer import Pointer, PointerError, is_pointer, parse_pointer
@@ -53,7 +53,7 @@ class Recipe(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blob:
     """What a blob is: its form, the size of the content, and what it points at."""
 

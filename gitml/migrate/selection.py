@@ -5,7 +5,6 @@ asked for. Branches and tags move if their commit is rewritten, named or not. Re
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.commits import Commit, parse_commit
@@ -13,6 +12,7 @@ from gitml.git.odb import GitOdb, read_many
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 LOCAL = ("refs/heads", "refs/tags")
@@ -20,7 +20,7 @@ HOSTED = ("refs/merge-requests", "refs/pull", "refs/pull-requests")
 """Namespaces of hosts for what was asked to be merged."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """What the user asked to be rewritten; `is_history` unless it is the newest commit only."""
 
@@ -35,7 +35,7 @@ class Choice:
         return bool(self.refs or self.include or self.exclude or self.everything)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """Commits to look at, oldest first, and the local refs of the repository that stand on any of them."""
 

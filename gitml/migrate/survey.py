@@ -1,7 +1,6 @@
 """What a migration would find: large files of each kind, by pattern."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from gitml.git.attributes import filters_by_files
 from gitml.git.odb import GitOdb
@@ -14,12 +13,13 @@ from gitml.migrate.recipe import ATTRIBUTES, Blob, classify, sizes_of
 from gitml.migrate.selection import Choice, distinct_files, select
 from gitml.oid import Oid
 from gitml.provenance.codec import text_of
+from gitml.record import field, record
 from gitml.store.content import SMALL
 
 _KINDS = {Form.PLAIN: "git", Form.GITML: "gitml", Form.LFS: "lfs"}
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Found:
     """Files of one kind that a pattern matches: how many paths, how many versions in all, their bytes."""
 

@@ -18,12 +18,12 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from gitml.pipeline.unpack import ImageError
 from gitml.provenance.codec import printable
+from gitml.record import record
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_DOCUMENT = 16 << 20
@@ -35,7 +35,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HINT = "make it with: docker save -o FILE IMAGE, or skopeo copy docker://IMAGE oci-archive:FILE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Image:
     """What an image says of itself."""
 
@@ -168,7 +168,7 @@ class Archive:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Candidate:
     """An image of the archive."""
 

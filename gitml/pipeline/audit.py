@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import GitmlError
 from gitml.git.repository import Repository
@@ -17,13 +16,14 @@ from gitml.pipeline.survey import Survey, Surveyor
 from gitml.pipeline.trust import Trust
 from gitml.provenance.codec import Json
 from gitml.provenance.record import RECORDS
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 _MOST_COMMITS = 200
 """Commits that are searched for the state that was reviewed last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Review:
     """The command and the code of one stage."""
 

@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -37,6 +36,7 @@ from gitml.pipeline.tasklog import LIMIT, Log, TaskLog
 from gitml.pipeline.turns import Turn
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
+from gitml.record import record, replace
 
 PLACE = "/gitml"
 """Where a task sees the pipes and, in `bin`, the script."""
@@ -161,7 +161,7 @@ class Processes:
             return outcome
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Asked:
     """The process is done with its datum; `error` says why it could not do it, empty if it could."""
 
@@ -393,7 +393,7 @@ class _Log:
                 self._target.note(text)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Either:
     """Set when one of two is."""
 

@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.failure import FailureInfo
 from gitml.provenance.codec import flat_name
+from gitml.record import field, record
 from gitml.store.odb import ObjectReader, ObjectWriter
 from gitml.store.tree import (
     MODE_FILE,
@@ -53,7 +53,7 @@ _RECORD = b"record.json"
 Changes = dict[bytes, Entry | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskResult:
     """A finished task: the tree it gave and how it ended ('success' or 'recovered')."""
 
@@ -91,7 +91,7 @@ def run_path(run: str) -> bytes:
     return b"runs/" + run.encode()
 
 
-@dataclass
+@record(frozen=False)
 class Batch:
     """Entries to be added to the map in one update. Objects are written to `pack` as they come."""
 

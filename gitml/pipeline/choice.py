@@ -1,16 +1,16 @@
 """Which stages and which datums a run is asked for."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from gitml.errors import UserError
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.spec.model import Pipeline
 from gitml.provenance.codec import text_of
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Choice:
     """Stages named on a command line, and how far to go from them."""
 

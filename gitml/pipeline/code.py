@@ -11,11 +11,11 @@ import re
 import shlex
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.pipeline.spec.model import CodeMount, Stage
 from gitml.provenance.codec import bytes_of, printable, text_of
+from gitml.record import record
 from gitml.store.tree import MODE_EXECUTABLE, MODE_GITLINK, MODE_LINK, Entry, Snapshot
 
 _OWN = b".gitml"
@@ -23,7 +23,7 @@ _LARGEST_SOURCE = 4 << 20
 """Bytes of a Python file that is still searched for imports; more is data in disguise."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CodeFile:
     """One file of a task's code."""
 

@@ -9,7 +9,6 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from gitml.oid import Oid
 from gitml.pipeline.bubblewrap import WORKSPACE
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
+from gitml.record import field, record
 from gitml.store.content import SMALL, store_content
 from gitml.store.odb import ChunkWriter, Kind, ObjectReader, ObjectWriter
 from gitml.store.pointer import MAX_POINTER_SIZE, format_pointer, is_pointer
@@ -87,7 +87,7 @@ class DuplicateOutputError(UserError):
         self.labels = labels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Collected:
     """What one task wrote."""
 
@@ -134,7 +134,7 @@ def is_reserved(name: bytes) -> bool:
     return False
 
 
-@dataclass
+@record(frozen=False)
 class _Collector:
     """Reads below the workspace's top, through descriptors of directories; paths are lists of names from there.
 

@@ -5,12 +5,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.content import SMALL, read_content
 from gitml.store.odb import Kind, ObjectReader
 from gitml.store.pointer import is_pointer, parse_pointer
@@ -28,7 +28,7 @@ class StreamingReader(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Cached:
     """A content in the cache: its file, and how that file looks while nobody has written to it."""
 

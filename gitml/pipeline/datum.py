@@ -3,7 +3,6 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from gitml.pipeline.glob import Glob, compile_glob, expand_entry
 from gitml.pipeline.sources import Entries
 from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, Stage, UnionInput, leaves
 from gitml.provenance.codec import printable
+from gitml.record import replace
 from gitml.store.tree import Entry, Snapshot
 
 

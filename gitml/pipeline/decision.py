@@ -5,7 +5,6 @@ clone. It comes as a commit of the person who decided.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from gitml.errors import BusyError, UserError
 from gitml.git.commits import Signature, parse_signature
@@ -17,10 +16,11 @@ from gitml.oid import Oid
 from gitml.pipeline.plan import StageStatus, State, build_record
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.record import Record, RecordHold, format_record, record_path
+from gitml.record import record, replace
 from gitml.store.tree import MODE_FILE, Entry, edit_tree, empty_tree
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decided:
     """The commit of a decision, and the stages it is about."""
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from gitml.pipeline.parcel import PROTOCOL, Done, Job, Order, Returned, files_be
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.task import State, TaskOutcome
 from gitml.pipeline.worker import WorkError, work
+from gitml.record import field, record
 from gitml.store.odb import ObjectWriter
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree, format_tree
 
@@ -55,7 +55,7 @@ _HELP = "see docs/dask.md"
 _VERSION, _PROTOCOL = "gitml:__version__", "gitml.pipeline.parcel:PROTOCOL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Cluster:
     """Where tasks are computed, and by what way contents get there."""
 
@@ -108,7 +108,7 @@ def shown_address(repo: Repository, remote: str) -> str:
     return str(place.resolve()) if place.exists() else address
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Sizer:
     """How many tasks go into a batch: one while nothing is known of them, then what takes `_BATCH_SECONDS`."""
 
@@ -252,7 +252,7 @@ def prepare(
     )
 
 
-@dataclass
+@record(frozen=False)
 class _Giving:
     """One stage run: batches out, results in."""
 

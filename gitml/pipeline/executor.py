@@ -5,7 +5,6 @@ so that a result from a worker is found again by the same key.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from gitml.pipeline.process import Stop
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.spec.running import EXECUTORS
 from gitml.pipeline.task import TaskOutcome
+from gitml.record import field, record
 from gitml.store.tree import Snapshot
 
 LOCAL, DASK = EXECUTORS
@@ -27,7 +27,7 @@ class ExecutorError(UserError):
     """Tasks cannot be computed where they should be; it says nothing about the datums."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """One datum to compute, and its key."""
 
@@ -35,7 +35,7 @@ class Task:
     key: str
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Ended:
     """A task that is over: with an outcome, or with what kept it from running."""
 
@@ -54,7 +54,7 @@ class Ended:
         return self.outcome.state == "failed" if self.outcome is not None else self.error is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Work:
     """What the tasks of one stage run have in common."""
 
@@ -77,7 +77,7 @@ class Work:
     """Whether no further task may start."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Facts:
     """What is known afterwards of how tasks ran."""
 

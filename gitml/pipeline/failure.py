@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from gitml.record import record
 
 _TRACEBACK = "Traceback (most recent call last):"
 _OF_INTERPRETERS = ("Execution halted", "make: ***")
@@ -13,7 +14,7 @@ _WORKSPACE = re.compile(r"/tasks/[0-9a-f]{8}-\d+/")
 """What tells the workspaces of two attempts apart, where a task sees its own under its own path."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FailureInfo:
     """Why a stage failed."""
 

@@ -21,13 +21,13 @@ matched by the glob `/` alone. Paths are any bytes; a byte that is not UTF-8 cou
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
 from gitml.errors import UserError
 from gitml.oid import Oid
 from gitml.provenance.codec import printable, text_of
+from gitml.record import record
 from gitml.store.tree import MODE_GITLINK, Entry, Snapshot, empty_tree
 
 _DEEPEST = 32
@@ -48,25 +48,25 @@ _CLASSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Text:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _One:
     """One character, as a regular expression."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Star:
     crosses: bool
     """Whether it matches slashes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Group:
     quantifier: str
     """'' once, '?', '*', '+', or '!' for none of the alternatives."""

@@ -19,13 +19,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from gitml.pipeline.archive import Image, opened
 from gitml.pipeline.removal import remove_tree
 from gitml.pipeline.unpack import ImageError, Unpacking
+from gitml.record import asdict, record
 
 UNPACK_LIMIT = 20 << 30
 """Bytes in the files of an image, at most."""
@@ -33,7 +33,7 @@ _UNUSED = 30 * 86_400
 _WAIT = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unpacked:
     """An image whose files are at `root`."""
 

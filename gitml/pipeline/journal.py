@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitml.errors import CorruptError, UserError
@@ -14,11 +13,12 @@ from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.spec.model import Metric, Stage
 from gitml.provenance.codec import bytes_of
 from gitml.provenance.record import RECORDS, Record, parse_record, record_path
+from gitml.record import field, record, replace
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Snapshot, empty_tree
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JournalEntry:
     """One commit that changed a stage's record."""
 
@@ -123,7 +123,7 @@ def cause_of(odb: GitOdb, source: str, record: Record) -> str:
     return ", ".join(subjects[:_MOST_CAUSES]) + more
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Step:
     """One commit of a person, and the tree of the commit before it."""
 

@@ -6,7 +6,6 @@ Records in history count as runs too, so a clone without `refs/ml/runs` decides 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.git.commits import parse_commit
@@ -20,12 +19,13 @@ from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import PfsInput
 from gitml.pipeline.trigger import Since
 from gitml.provenance.record import RECORDS, Record, parse_record, record_path
+from gitml.record import record
 from gitml.store.tree import MODE_TREE, Entry, Snapshot, empty_tree
 
 _OID = re.compile(r"[0-9a-f]{4,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordChange:
     """A commit that changed a stage's record, and what it says there (None: removed or unreadable)."""
 

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from gitml.git.repository import Repository
 from gitml.liveness import is_alive, this_host
 from gitml.oid import Oid
 from gitml.provenance.codec import flat_name, unflat_name
+from gitml.record import asdict, field, names, record
 
 _KEPT_RUNS = 20
 ENDS = ("published", "nothing", "parked", "failed", "stopped", "error")
 """How a run may have ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StageProgress:
     """How far a stage is, in datums. `state` is a state of the plan, 'running' or 'waiting'."""
 
@@ -40,7 +40,7 @@ class StageProgress:
     """When its datums began to run, seconds since the epoch; 0 if none did."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class RunState:
     """What a run shows while it goes on and leaves when it ends.
 
@@ -227,7 +227,7 @@ class Lease:
             if known is None or known[0] is not progress:
                 texts[name] = progress, f"{json.dumps(name)}: {json.dumps(asdict(progress))}"
         stages = ", ".join(texts[name][1] for name in state.stages)
-        members = {each.name: getattr(state, each.name) for each in fields(state) if each.name != "stages"}
+        members = {name: getattr(state, name) for name in names(state) if name != "stages"}
         return f'{json.dumps(members)[:-1]}, "stages": {{{stages}}}}}'
 
     def read_state(self, run: str | None = None) -> RunState | None:

@@ -15,12 +15,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from gitml.pipeline.spec.model import Resources, Stage
+from gitml.record import field, record
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PERIOD = 100_000
@@ -28,7 +28,7 @@ _PERIOD = 100_000
 _ENTER = 'echo $$ > "$0" && exec "$@"'
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Machine:
     """What there is to hand out."""
 
@@ -58,7 +58,7 @@ class Machine:
         return cls(cores, memory, gpus)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Share:
     """The part of the machine that one task gets; empty: no part is set apart."""
 
@@ -140,7 +140,7 @@ def _needs(stage: Stage) -> Resources:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Means:
     """How the limits of a stage are held here: limit to means, and what cannot be held."""
 

@@ -6,10 +6,10 @@ there.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.pipeline.cache import RunCache
+from gitml.record import field, record
 
 _NAME = ".name"
 
@@ -19,7 +19,7 @@ def note_task(log: Path, stage: str, datum: str) -> None:
     log.with_suffix(_NAME).write_text(f"{stage}\n{datum}\n", encoding="utf-8", errors="surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """Something that a task printed. `stage` and `datum` are empty if nobody said whose it is."""
 
@@ -29,7 +29,7 @@ class Piece:
     data: bytes
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Seen:
     offset: int = 0
     stage: str = ""
@@ -37,7 +37,7 @@ class _Seen:
     over: bool = False
 
 
-@dataclass
+@record(frozen=False)
 class LiveLogs:
     """The logs of one run, from the beginning; ask again and again with `more`."""
 

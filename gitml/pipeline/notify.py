@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Self
 from gitml.git.command import clean_environment
 from gitml.git.repository import Repository
 from gitml.pipeline.lease import RunState
+from gitml.record import asdict
 
 _TIMEOUT = 10.0
 """Seconds for one call, and for all that are left when the run has ended."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import CorruptError, UserError
@@ -18,6 +17,7 @@ from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.plan import tasks_at
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.record import Record, parse_record, record_path
+from gitml.record import record
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Snapshot
 
@@ -25,7 +25,7 @@ _MOST_OLDER = 100
 """Older records of a stage among which that of a result is looked for that a commit brought back."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OriginInput:
     """One input of what made a file."""
 
@@ -36,7 +36,7 @@ class OriginInput:
     """The commit that last changed it, as seen from the source commit; None if history does not reach it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """What made a file or an output directory."""
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import UserError
@@ -15,10 +14,11 @@ from gitml.oid import Oid
 from gitml.pipeline.params import parse_text
 from gitml.pipeline.places import spot_of, spots
 from gitml.provenance.codec import bytes_of, printable
+from gitml.record import record
 from gitml.store.tree import Entry, Snapshot, edit_tree
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Override:
     """`FILE:KEY=VALUE`."""
 

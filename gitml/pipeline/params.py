@@ -7,7 +7,6 @@ values, not text, so comments and layout never cause a run.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from itertools import islice
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from gitml.errors import UserError
 from gitml.pipeline.spec.model import ParamRef, Stage
 from gitml.provenance.codec import Json, canonical, printable, text_of
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 _LARGEST = 16 << 20
@@ -24,7 +24,7 @@ _MOST_VALUES = 1_000_000
 """Values in one file with its aliases written out: a small YAML file can stand for a huge value."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Params:
     """The parameters of a stage."""
 

@@ -6,13 +6,13 @@ those of everything that Dask carries; they are read only after both sides know 
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from gitml.oid import Oid
 from gitml.pipeline.code import CodeFile
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.spec.model import Stage
+from gitml.record import record
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
@@ -22,7 +22,7 @@ PROTOCOL = 3
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Job:
     """What all tasks of a stage run have in common."""
 
@@ -47,7 +47,7 @@ class Job:
     network: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Order:
     """One task to compute."""
 
@@ -55,7 +55,7 @@ class Order:
     datum: Datum
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Done:
     """What became of one task; the members are those of `task.TaskOutcome` and `collect.Collected`."""
 
@@ -75,7 +75,7 @@ class Done:
     plain_large: tuple[tuple[bytes, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Returned:
     """What a worker gives for a batch of orders."""
 

@@ -6,18 +6,18 @@ Parsers give values and forget where they were. This finds the place of a value 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the standard library's own, without a type
 from typing import Any
 
 from gitml.provenance.codec import text_of
+from gitml.record import field, record
 
 _LARGEST = 1 << 20
 """Characters of a file that is searched; finding a place is no reason to wait."""
 _DEEPEST = 100
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Spot:
     """A value: the line of its key (from 1) and its characters. `end` is -1 where the end is not known."""
 

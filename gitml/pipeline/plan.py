@@ -25,7 +25,6 @@ edited once its result is known and is another.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Protocol
@@ -45,6 +44,7 @@ from gitml.pipeline.spec.model import PfsInput, Pipeline, Stage
 from gitml.pipeline.trigger import Since, has_fired
 from gitml.provenance.codec import harmless, printable
 from gitml.provenance.record import Record, RecordCode, RecordEntry, RecordInput, parse_record, record_path
+from gitml.record import record, replace
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Entry, Snapshot, empty_tree
 
@@ -106,7 +106,7 @@ class Knowledge(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StageStatus:
     """The state of one stage at a tree, and all that a runner needs to act on it."""
 

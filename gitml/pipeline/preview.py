@@ -1,7 +1,6 @@
 """What a stage would do with each datum at a commit, without running anything."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from gitml.errors import UserError
@@ -10,6 +9,7 @@ from gitml.pipeline.choice import no_such_stage
 from gitml.pipeline.datum import Datum
 from gitml.pipeline.plan import StageStatus, evaluate_stage
 from gitml.pipeline.survey import Survey, Surveyor
+from gitml.record import record
 
 
 class DatumState(StrEnum):
@@ -22,7 +22,7 @@ class DatumState(StrEnum):
     TO_RUN = "to-run"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DatumLine:
     """One datum, the key of its task, and what is known of it."""
 

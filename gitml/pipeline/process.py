@@ -15,12 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 from gitml.pipeline.limits import on_cores
 from gitml.pipeline.view import Begin, Started
+from gitml.record import record
 
 _PIECE = 1 << 16
 _LEFT_PIECES = 32
@@ -56,7 +56,7 @@ class Halt:
         return self._stop.is_set() or self.has_expired
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Ended:
     """How a command ended. `status` is its exit status, 128 + n after signal n (as shells have it)."""
 
@@ -72,7 +72,7 @@ class Ended:
     """What its processes took together in bytes if that was more than allowed, and the command was killed for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Requests:
     """Where a command asks us for something while it runs."""
 
@@ -82,7 +82,7 @@ class Requests:
     """Gets what it says, once all that it printed before has gone to the sink."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Command:
     """What to start.
 

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -32,6 +31,7 @@ from gitml.pipeline.secretstore import SecretStore
 from gitml.pipeline.task import TaskOutcome
 from gitml.pipeline.view import Sandbox
 from gitml.pipeline.workspace import Workspaces
+from gitml.record import field, record
 from gitml.store.content import read_content
 from gitml.store.odb import MissingObjectError, ObjectReader
 from gitml.store.pointer import is_pointer, parse_pointer
@@ -42,7 +42,7 @@ _LAST_LINES = 20
 Outcome = Literal["same", "differs", "failed", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """A file, by its path below the output, that did not come out as recorded, and how in words."""
 
@@ -50,7 +50,7 @@ class Difference:
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TaskCheck:
     """What became of one task that ran again."""
 
@@ -64,7 +64,7 @@ class TaskCheck:
     differences: tuple[Difference, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@record(frozen=False, kw_only=True)
 class StageCheck:
     """What became of a stage that ran again."""
 
@@ -90,7 +90,7 @@ class StageCheck:
         return "same" if "same" in found else "skipped"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Ended:
     datum: Datum
     key: str

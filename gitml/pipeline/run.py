@@ -9,7 +9,6 @@ happens, so whatever interrupts a run, the next one only does the rest: starting
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
@@ -24,7 +23,6 @@ from gitml.pipeline.cache import Batch, RunCache, stage_path
 from gitml.pipeline.choice import datum_filter
 from gitml.pipeline.container import remove_containers
 from gitml.pipeline.delivery import Carrier, Delivery
-from gitml.pipeline.dispatch import DaskExecutor
 from gitml.pipeline.executor import DASK, LOCAL, Executor
 from gitml.pipeline.images import Sandboxes
 from gitml.pipeline.journal import absent_metrics, gate_breaches
@@ -52,6 +50,7 @@ from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
 from gitml.pipeline.volume import remove_root
 from gitml.provenance.record import format_record, record_path
+from gitml.record import field, record, replace
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, Trees, edit_tree, empty_tree
 
 _MAX_ROUNDS = 100
@@ -60,7 +59,7 @@ _MAX_ROUNDS = 100
 NOT_TRUSTED = "its command, code or environment came from elsewhere; see git ml trust --show, then: git ml trust"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Settlement:
     """The tree that the tip should become."""
 
@@ -362,7 +361,11 @@ class Runner:
         if setting is not None and setting not in EXECUTORS:
             raise UserError(f"unknown executor '{setting}'", hint="use local or dask: git config ml.executor local")
         name = self._options.executor or stage.executor or setting or LOCAL
-        return DaskExecutor(self._repo, self._odb) if name == DASK else None
+        if name != DASK:
+            return None
+        from gitml.pipeline.dispatch import DaskExecutor  # noqa: PLC0415 - 20 ms that runs on this machine need not pay
+
+        return DaskExecutor(self._repo, self._odb)
 
     def _note(self, stage: Stage, run: StageRun, report: RunReport) -> None:
         report.notices.update(self._sandboxes.notices)

@@ -1,19 +1,19 @@
 """What is asked of a run, and what it says it did."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 from gitml.git.commits import format_trailers
 from gitml.oid import Oid
 from gitml.pipeline.choice import Choice
 from gitml.pipeline.plan import State
 from gitml.pipeline.shown import StageReport
+from gitml.record import field, record
 
 DETACHED = "HEAD is detached"
 """Why results are not committed where no branch is checked out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RunOptions:
     """What is asked of a run."""
 
@@ -49,7 +49,7 @@ class RunOptions:
     """Compute recovered datums of the named stages again."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class RunReport:
     """What a run did. `run` is empty if there was no pipeline to run."""
 

@@ -5,12 +5,10 @@ Five fields (minute, hour, day of month, month, day of week), `@hourly` and its 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cronsim import CronSim, CronSimError
-
 from gitml.errors import UserError
+from gitml.record import record
 
 MOST_TICKS = 1000
 """Ticks of one input that are caught up at a time."""
@@ -30,7 +28,7 @@ _UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _TICK = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Schedule:
     """A parsed schedule. Without `fields` and `every` it never ticks."""
 
@@ -42,6 +40,8 @@ class Schedule:
         """The ticks after `moment` (which has a time zone), in order, without end unless it never ticks."""
         moment = moment.astimezone(UTC)
         if self.fields:
+            from cronsim import CronSim  # noqa: PLC0415 - as below
+
             yield from CronSim(self.fields, moment)
         while self.every:
             moment += timedelta(seconds=self.every)
@@ -61,6 +61,8 @@ def parse_schedule(text: str) -> Schedule:
     hint = 'write "0 3 * * *", "@daily", "@every 10m" or "@never"; times are UTC'
     if len(fields.split()) != 5:
         raise UserError(f"'{text}' is not a schedule of five fields", hint=hint)
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - few pipelines have a schedule, all are read
+
     try:
         CronSim(fields, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:

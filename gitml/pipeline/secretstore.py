@@ -10,11 +10,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitml.errors import UserError
 from gitml.pipeline.spec.model import Stage
+from gitml.record import field, record
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 """What a secret and its keys may be called."""
@@ -34,7 +34,7 @@ class MissingSecretError(UserError):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Granted:
     """What the tasks of one stage get. Values are in `variables` and `values`, so do not show one whole."""
 

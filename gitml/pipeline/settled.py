@@ -11,11 +11,11 @@ import json
 import os
 from collections.abc import Set
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import Entry, Snapshot
 
@@ -24,7 +24,7 @@ _HEAD = b"gitml settled 2 "
 """With the version of the rules: another one when stages are evaluated or keys made in another way."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SettledStage:
     """A stage that is fresh: its name, the path of its output, and how many datums it has."""
 
@@ -33,7 +33,7 @@ class SettledStage:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settled:
     """What an evaluation found that found every stage fresh. Without `pipeline.json` there are no stages."""
 

@@ -1,9 +1,9 @@
 """One stage as commands show it: where it stands, and what a run did for it. Reading this module costs nothing."""
 
-from dataclasses import dataclass
+from gitml.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Standing:
     """A stage as `git ml status` shows it. Counts are datums."""
 
@@ -22,7 +22,7 @@ class Standing:
     """Whether nothing can be done about it before another stage has its result."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class StageReport:
     """What a run did for one stage; counts are datums."""
 

@@ -4,19 +4,19 @@ All questions of where and when end here: whoever makes datums, keys and records
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from gitml.oid import Oid
 from gitml.pipeline.spec.model import PfsInput, Stage
 from gitml.provenance.codec import printable
 from gitml.provenance.record import Record
+from gitml.record import record
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, empty_tree
 
 Entries = Mapping[PfsInput, Entry]
 """What stands at the path of each input; one that is not there is left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """A commit that an input is read from."""
 
@@ -28,7 +28,7 @@ FindSource = Callable[[PfsInput], Source | None]
 """The commit that an input with `branch` or `commit` is read from, None if it is not in this repository."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reading:
     """What each input of a stage is read from."""
 

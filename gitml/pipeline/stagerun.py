@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -38,6 +37,7 @@ from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.supply import Supply
 from gitml.pipeline.task import NOT_EXECUTABLE, NOT_FOUND, TaskOutcome, TaskStoppedError
 from gitml.pipeline.undeclared import explain_missing, explain_module, explain_refused
+from gitml.record import asdict, record
 from gitml.store.manifest import ManifestError
 from gitml.store.pointer import PointerError
 from gitml.store.tree import Snapshot, empty_tree
@@ -54,7 +54,7 @@ ALL = frozenset({"success", "recovered"})
 """Known results of datums that a run computes again, by their state."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Tally:
     """How far a stage is, in datums."""
 
@@ -65,7 +65,7 @@ class Tally:
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskLine:
     """What became of one task; `state` is 'success', 'recovered' or 'failed'."""
 

@@ -1,7 +1,6 @@
 """Where a commit stands: its pipeline, and the state of every stage by content."""
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 
 from gitml.errors import GitmlError
@@ -21,10 +20,11 @@ from gitml.pipeline.plan import StageStatus, State, evaluate, key_at
 from gitml.pipeline.settled import Settled, SettledStage, TracedSnapshot, note_settled
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.trust import Trust
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Survey:
     """One commit evaluated. Without `pipeline.json` there is no pipeline and there are no states."""
 

@@ -12,7 +12,6 @@ import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -28,6 +27,7 @@ from gitml.pipeline.turns import Turn
 from gitml.pipeline.view import Inside, Sandbox, View
 from gitml.pipeline.workspace import Workspace
 from gitml.provenance.codec import printable
+from gitml.record import record
 
 State = Literal["success", "recovered", "failed"]
 
@@ -44,7 +44,7 @@ class TaskStoppedError(GitmlError):
         super().__init__("the task was stopped")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TaskOutcome:
     """How a task ended. Close it (or use it in `with`) once the outputs are collected."""
 
@@ -79,7 +79,7 @@ class TaskOutcome:
             self.workspace.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """Why an attempt failed."""
 
@@ -126,7 +126,7 @@ def run_task(
         return task.run(make)
 
 
-@dataclass(kw_only=True)
+@record(frozen=False, kw_only=True)
 class Attempts:
     """The attempts of one task, and what they took together."""
 

@@ -4,7 +4,6 @@ The commit depends on the tree before it and on the ticks alone, so two clones t
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitml.errors import BusyError, GitmlError, UserError
@@ -20,13 +19,14 @@ from gitml.pipeline.loading import load_pipeline
 from gitml.pipeline.schedule import due, last_tick, parse_moment, parse_schedule, tick_name
 from gitml.pipeline.spec import Pipeline
 from gitml.pipeline.spec.model import PfsInput, Stage
+from gitml.record import record
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree, format_tree
 
 _MOST_COMMITS = 1000
 """Changes of the specification that are looked through for the one that brought a cron input."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CronLine:
     """A cron input as it stands."""
 
@@ -41,7 +41,7 @@ class CronLine:
     """The first tick that is still to come, None if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ticked:
     """A commit of ticks on a branch (a full ref name)."""
 

@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from threading import Event
 
 from gitml.git.data import DataLog
@@ -26,10 +25,11 @@ from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.stagerun import NOTHING, StageFailedError, StageRun, Tally
 from gitml.pipeline.survey import Surveyor, command_of
 from gitml.pipeline.trust import Trust
+from gitml.record import field, record
 from gitml.store.tree import Entry, Snapshot, edit_tree
 
 
-@dataclass(slots=True, kw_only=True)
+@record(frozen=False, kw_only=True)
 class Trial:
     """What came of a stage at a composed tree."""
 
@@ -45,7 +45,7 @@ class Trial:
     """The end of the log of the first datum that failed."""
 
 
-@dataclass(kw_only=True)
+@record(frozen=False, kw_only=True)
 class Trials:
     """Runs a stage of one commit at composed trees. Whoever has one holds the lease."""
 

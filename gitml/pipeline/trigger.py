@@ -5,16 +5,16 @@ that committers wrote down; there is no clock.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitml.pipeline.schedule import parse_schedule
 from gitml.pipeline.spec.model import Trigger
+from gitml.record import record
 from gitml.store.pointer import MAX_POINTER_SIZE, is_pointer, parse_pointer
 from gitml.store.tree import MODE_GITLINK, Entry, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Since:
     """What happened at the path of an input since it was something earlier. Times: seconds since the epoch."""
 

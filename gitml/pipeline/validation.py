@@ -5,7 +5,6 @@ Hidden here: which of the given files stands for `pipeline.json` and which for o
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.repository import Repository
@@ -18,13 +17,14 @@ from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.load import is_wrapped
 from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.provenance.codec import text_of
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 STDIN = b"<stdin>"
 """What a specification is called that came without a file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Validation:
     """What was found."""
 

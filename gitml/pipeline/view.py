@@ -2,19 +2,19 @@
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from gitml.pipeline.spec.model import Resources
 from gitml.pipeline.workspace import Workspace
+from gitml.record import field, record
 
 Variables = Mapping[str, str]
 Started = subprocess.Popen[bytes]
 Begin = Callable[[], Started]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Inside:
     """A command as it is to run inside."""
 

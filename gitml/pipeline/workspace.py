@@ -22,7 +22,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -34,6 +33,7 @@ from gitml.pipeline.contents import STAMP, Cached, Content, Contents, content_of
 from gitml.pipeline.datum import DatumInput
 from gitml.pipeline.removal import remove_tree
 from gitml.provenance.codec import printable
+from gitml.record import field, record
 from gitml.store.odb import ObjectReader
 from gitml.store.tree import MODE_EXECUTABLE, MODE_GITLINK, MODE_LINK, Entry, Snapshot, empty_tree
 
@@ -55,7 +55,7 @@ class _Placed(NamedTuple):
     is_pointer: bool
 
 
-@dataclass
+@record(frozen=False)
 class Workspace:
     """The directories of one task. A context manager: all is removed at the end.
 

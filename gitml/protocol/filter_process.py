@@ -6,29 +6,29 @@ for git. One file at a time: `Request`, any number of `Content`, `End`, then the
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 
 from gitml.protocol.packetblock import PacketBlock
 from gitml.protocol.pktline import FLUSH, FLUSH_PACKET, Packet, PacketDecoder, PeerError, encode_content, encode_packet
+from gitml.record import field, record
 
 CAPABILITIES = (b"clean", b"smudge")
 """What this filter can do, of what git offers."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello:
     """Git has introduced itself and waits for `send_hello`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Offer:
     """Git has said what it can do and waits for `send_capabilities`."""
 
     capabilities: frozenset[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """Git asks for `command` ('clean' or 'smudge'). `pathname` is empty where the caller knows none."""
 
@@ -37,14 +37,14 @@ class Request:
     headers: dict[bytes, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Content:
     """The next bytes of the requested file: as many as have arrived, of one packet at most."""
 
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class End:
     """The requested file is complete; now, not earlier, git wants the answer."""
 

@@ -5,10 +5,10 @@ and transport-helper.c, whose options go beyond what the documentation lists.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from gitml.oid import ObjectFormat, Oid
 from gitml.protocol.pktline import PeerError
+from gitml.record import record
 
 NOTHING_THERE = "there is no repository at"
 """How the helper says on standard error that a store is empty: to a clone a mistake, to the first push none."""
@@ -22,19 +22,19 @@ _ESCAPES = {
 _ESCAPED = {value[0]: b"\\" + key for key, value in _ESCAPES.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capabilities:
     """What can the helper do?"""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class List:
     """Which refs are there? `for_push` if a push comes next."""
 
     for_push: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """A setting for what comes next; `value` unquoted, empty where git gives none."""
 
@@ -42,14 +42,14 @@ class Option:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fetch:
     """Bring these objects and all that they reach; git lists some of them twice."""
 
     wants: tuple[Oid, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Update:
     """A ref that is to move: `source` is an expression for the new value here, None to delete `target`."""
 
@@ -58,14 +58,14 @@ class Update:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Push:
     """Move these refs of the remote."""
 
     updates: tuple[Update, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class End:
     """Nothing more will come."""
 

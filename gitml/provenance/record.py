@@ -7,13 +7,13 @@ parameters, specification), so a later evaluation can name what changed.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple, TypeVar
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
 from gitml.provenance.codec import Json, bytes_of, pretty, text_of
+from gitml.record import field, record
 
 SCHEMA = "gitml/record/1"
 RECORDS = b".gitml/records"
@@ -27,7 +27,7 @@ class RecordEntry(NamedTuple):
     oid: Oid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RecordInput:
     """One pfs input as the run saw it."""
 
@@ -41,7 +41,7 @@ class RecordInput:
     """The commit that was read, None if it is the one that was evaluated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RecordCode:
     """One code file as the run saw it."""
 
@@ -52,7 +52,7 @@ class RecordCode:
     entry: RecordEntry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RecordHold:
     """Somebody decided that the output stays as it is, whatever becomes of its inputs."""
 
@@ -63,7 +63,7 @@ class RecordHold:
     """The stage key at that time, if the hold ends as soon as it is another one; else empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Record:
     """What made the output of a stage."""
 

@@ -7,12 +7,12 @@ follows from its first bytes, never from its name.
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from gitml.errors import GitmlError
 from gitml.reading import parquet
 from gitml.reading.view import View
+from gitml.record import record
 
 MOST_FILES = 100
 """Files that are looked at; each costs a few chunks."""
@@ -30,7 +30,7 @@ _STREAMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Advice:
     """A file whose format defeats deduplication: what is in the way, and the remedy."""
 

@@ -10,7 +10,6 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -20,6 +19,7 @@ from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.reading.content import BUFFER, ChunkedContent
 from gitml.reading.source import ContentDamagedError, ContentMissingError, ReadingError, Source
+from gitml.record import record
 from gitml.store.odb import MissingObjectError
 from gitml.store.pointer import MAX_POINTER_SIZE, Pointer, is_pointer, parse_pointer
 from gitml.store.tree import MODE_GITLINK, MODE_LINK, MODE_TREE, Entry, Snapshot
@@ -65,7 +65,7 @@ class LinkLoopError(ReadingError):
     number = errno.ELOOP
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """What a path names: where it is once links are followed, and the tree's entry there."""
 
@@ -78,7 +78,7 @@ class Found:
         return self.entry.mode in (MODE_TREE, MODE_GITLINK)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class File:
     """What is known of a file without reading its content.
 

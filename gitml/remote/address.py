@@ -8,11 +8,11 @@ Options stand in the query (`?region=eu-west-1&single_writer=true`) or in the co
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gitml.errors import UserError
+from gitml.record import field, record
 
 SCHEMES = ("s3", "gs", "az", "file")
 
@@ -26,7 +26,7 @@ class AddressError(UserError):
     """An address or one of its options is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """Where a store is: `bucket` is empty for files; `path` has no slash at its ends, for files it is absolute."""
 

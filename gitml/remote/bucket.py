@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
@@ -20,6 +19,7 @@ from obstore import exceptions
 from obstore.store import LocalStore, MemoryStore
 
 from gitml.errors import ExitCode, GitmlError, UserError
+from gitml.record import record
 
 PROBE = "conditional-writes"
 """The object by which a store shows that it minds conditions. It stays, and is never read."""
@@ -71,7 +71,7 @@ class UnconditionalError(UserError):
     """A store takes writes that must not happen."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listed:
     """An object as a store lists it: its key, its size in bytes."""
 
@@ -79,7 +79,7 @@ class Listed:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pieces:
     """The bytes of something large, one piece after the other, and how many they are together."""
 

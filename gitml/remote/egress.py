@@ -16,23 +16,25 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from gitml.errors import BusyError, ExitCode, GitmlError, UserError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.provenance.codec import flat_name
-from gitml.remote.bucket import Pieces
-from gitml.remote.destination import Destination, open_destination
+from gitml.record import asdict, record
 from gitml.store.content import read_content
 from gitml.store.odb import MissingObjectError
 from gitml.store.pointer import is_pointer, parse_pointer
 from gitml.store.tree import MODE_EXECUTABLE, MODE_TREE, Entry, Snapshot
+
+if TYPE_CHECKING:
+    from gitml.remote.bucket import Pieces
+    from gitml.remote.destination import Destination
 
 _SHOW_EVERY = 0.5
 """Seconds between two notes of how far a copy is."""
@@ -61,7 +63,7 @@ class EgressStoppedError(GitmlError):
         super().__init__("egress was stopped", hint="git ml egress goes on")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class EgressState:
     """What is known of the copies of one stage at one address; trees as hex."""
 
@@ -180,6 +182,8 @@ class Egress:
         if not todo:
             return
         progress(0, len(todo))
+        from gitml.remote.destination import open_destination  # noqa: PLC0415 - 20 ms that only a copy need pay
+
         destination = open_destination(state.url, self._forbidden)
         for path in todo:
             destination.check(path)
@@ -195,7 +199,7 @@ class Egress:
         if state.files < state.total:
             raise EgressStoppedError
 
-    def _write_all(self, destination: Destination, todo: Mapping[bytes, Entry], stop: Stop | None) -> Iterator[bytes]:
+    def _write_all(self, destination: "Destination", todo: Mapping[bytes, Entry], stop: Stop | None) -> Iterator[bytes]:
         """Write files, several at once; give the paths of those that arrived. Ends early if told to stop."""
         waiting = iter(todo.items())
         with ThreadPoolExecutor(destination.workers, thread_name_prefix="egress") as pool:
@@ -219,12 +223,14 @@ class Egress:
             if failure is not None:
                 raise failure
 
-    def _write_one(self, destination: Destination, path: bytes, entry: Entry) -> None:
+    def _write_one(self, destination: "Destination", path: bytes, entry: Entry) -> None:
         destination.write(path, lambda: self._content(entry.oid), executable=entry.mode == MODE_EXECUTABLE)
 
     @contextmanager
-    def _content(self, oid: Oid) -> Iterator[Pieces]:
+    def _content(self, oid: Oid) -> Iterator["Pieces"]:
         """The bytes of a file: of the blob, or of the content that it points to."""
+        from gitml.remote.bucket import Pieces  # noqa: PLC0415 - as above
+
         with self._odb.open(oid) as (_, size, pieces):
             if size > _WHOLE:  # others who read wait so long
                 yield Pieces(pieces, size)

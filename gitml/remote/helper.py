@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,6 +32,7 @@ from gitml.protocol.remote_helper import (
     format_refs,
 )
 from gitml.provenance.codec import harmless
+from gitml.record import replace
 from gitml.remote.address import parse_address
 from gitml.remote.bucket import StoreError
 from gitml.remote.fold import NEVER, NOW

@@ -4,10 +4,10 @@ The words of a refusal are those that git knows (transport-helper.c), so that it
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.remote.state import Ref, State, is_ref_name
 from gitml.store.odb import Kind
 
@@ -18,7 +18,7 @@ EXISTS = "already exists"
 NEEDS_FORCE = "needs force"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Move:
     """A ref that is to get the value `new` (None: to be deleted), an object of `kind`."""
 

@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +28,7 @@ from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.packreader import LARGEST, parse_header
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import record
 from gitml.remote.download import PartialPack
 from gitml.remote.packs import StoredIndex
 
@@ -51,7 +51,7 @@ _INDEX_PACK = ("-c", "core.bigFileThreshold=16m", "-c", "pack.indexVersion=2", "
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """An object in a pack of which some is here."""
 

@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from gitml.git.command import SMALL_WINDOWS
 from gitml.git.packindex import PackIndex
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.remote.packs import format_index
 from gitml.remote.state import Kind, Pack
 from gitml.store.odb import Kind as ObjectKind
@@ -23,7 +23,7 @@ _ORDER = (b"commit", b"tree", b"blob", b"tag")
 _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outgoing:
     """A pack here that goes into a store: the file, and its index in the form of stores."""
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from gitml.liveness import is_alive
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import Update
 from gitml.provenance.codec import text_of
+from gitml.record import record, replace
 from gitml.remote.fetch import note_seen
 from gitml.remote.fold import to_fold
 from gitml.remote.judge import Move, choose_head, judge
@@ -371,7 +371,7 @@ class _Push:
 _KINDS: dict[bytes, ObjectKind] = {b"commit": "commit", b"tree": "tree", b"blob": "blob", b"tag": "tag"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Sent:
     """What was put into the store, for a state after so many sweeps, so that refs may name `tips`."""
 

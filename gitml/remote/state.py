@@ -7,13 +7,13 @@ only as honest as whoever may write to it.
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat, Oid
 from gitml.provenance.codec import bytes_of, pretty, text_of
+from gitml.record import field, record, replace
 
 FORMAT = 1
 """The layout this program reads and writes."""
@@ -35,7 +35,7 @@ class Kind(Enum):
     """Pushed with nothing but refs below `refs/ml/`: a clone of the code needs none of it."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record
 class Pack:
     """A pack in the store: `id` is the digest at its end, in hex; `size` in bytes, `objects` their number.
 
@@ -49,7 +49,7 @@ class Pack:
     epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dropped:
     """A pack that is no longer in use, on its way out; `doomed` once files may go.
 
@@ -63,7 +63,7 @@ class Dropped:
     epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ref:
     """The value of a ref; `peeled` is what an annotated tag stands for in the end."""
 
@@ -71,7 +71,7 @@ class Ref:
     peeled: Oid | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """All refs of a store, the branch that HEAD is (None if there is none yet), its packs."""
 

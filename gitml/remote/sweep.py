@@ -10,11 +10,11 @@ are. The grace period is for readers that have read an older state.
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from gitml.errors import BusyError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
+from gitml.record import record, replace
 from gitml.remote.fetch import fetch
 from gitml.remote.outgoing import Outgoing, make_packs, packs_in
 from gitml.remote.packs import PACKS, directory_of, index_key, pack_of, pieces
@@ -35,7 +35,7 @@ _NOTED = 1000
 """Packs that are noted as waiting; the next sweep notes the others."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Swept:
     """What a sweep did, or would do."""
 

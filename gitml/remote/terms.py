@@ -1,13 +1,13 @@
 """How git wants a fetch or a push: what it sets by options before it asks for one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.remote.fold import AUTO
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wishes:
     """Of a fetch."""
 
@@ -26,7 +26,7 @@ class Wishes:
     """Show progress."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """Of a push."""
 

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 
+from gitml.record import replace
 from gitml.remote.outgoing import Outgoing
 from gitml.remote.packs import directory_of, index_key, pieces
 from gitml.remote.progress import Progress

@@ -1,12 +1,12 @@
 """Whether a store holds what its refs reach, whole: every object at its place, every pack what its name says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from gitml.errors import CorruptError, GitmlError, MissingDataError
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.provenance.codec import text_of
+from gitml.record import record, replace
 from gitml.remote.bucket import StoreError
 from gitml.remote.download import PartialPack, download
 from gitml.remote.landing import Landing
@@ -16,7 +16,7 @@ from gitml.remote.state import Pack, State
 from gitml.remote.store import Store, require_state
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """Something that is wrong with a store: what it concerns, what is wrong, and whether that is a loss or damage."""
 
@@ -25,7 +25,7 @@ class Fault:
     missing: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verified:
     """What was looked at, and what is wrong."""
 

@@ -5,13 +5,13 @@ Objects that are not here are no error to this walk but its result. It obeys fil
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from gitml.errors import GitmlError
 from gitml.git.command import Git
 from gitml.oid import Oid
+from gitml.record import record
 
 _UNLIMITED = 0x7FFFFFFF
 """The depth that stands for all history (git: fetch --unshallow)."""
@@ -21,7 +21,7 @@ class BrokenWalkError(GitmlError):
     """Commits are not here, so git cannot walk."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reached:
     """What a walk reached: objects, and those of them that are not here."""
 

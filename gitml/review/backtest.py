@@ -9,7 +9,6 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import UserError
 from gitml.git.odb import GitOdb
@@ -25,6 +24,7 @@ from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.trial import Trial, Trials
 from gitml.provenance.codec import printable
 from gitml.provenance.record import RECORDS, record_path
+from gitml.record import record
 from gitml.store.content import SMALL
 from gitml.store.pointer import is_pointer, parse_pointer
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, edit_tree
@@ -34,7 +34,7 @@ TOP = b"backtest"
 """Directory of a results branch; below it one for each stage, input and model."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Version:
     """A commit as it was named."""
 
@@ -42,7 +42,7 @@ class Version:
     commit: Oid
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """What is asked: a stage, which of its inputs is the model, and the commits to combine."""
 
@@ -52,7 +52,7 @@ class Question:
     inputs: tuple[Version, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutputFile:
     """A file of an output; `size` is that of its content in bytes."""
 
@@ -62,7 +62,7 @@ class OutputFile:
     is_pointer: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cell:
     """One combination and what came of it."""
 

@@ -7,7 +7,6 @@ parents are good, as in `git bisect`, so merges are no special case.
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from gitml.errors import GitmlError, UserError
@@ -19,12 +18,13 @@ from gitml.pipeline.journal import JournalEntry, journal, read_metrics
 from gitml.pipeline.plan import State
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Surveyor
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 __all__ = ["Bounds", "Breakage", "Suspect", "find_breakage"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What is good: from `low` to `high`, either of which may be None."""
 
@@ -40,7 +40,7 @@ class Bounds:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Suspect:
     """A commit that may have broken the metric. `value` is None if there is no result of it."""
 
@@ -50,7 +50,7 @@ class Suspect:
     """Whether a run of it gave no value."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Breakage:
     """Between which results a metric broke, and who may have done it."""
 

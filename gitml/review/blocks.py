@@ -4,9 +4,9 @@ Words of ours and names of others are told apart, so that a renderer knows what 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gitml.record import field, record
 from gitml.review.comparison import Graph, Picture, PlotChange
 from gitml.review.history import MetricHistory
 
@@ -28,7 +28,7 @@ class Tone(StrEnum):
     QUIET = "quiet"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cell:
     """Text in a table. A `name` was chosen by somebody else: it may hold anything."""
 
@@ -37,7 +37,7 @@ class Cell:
     tone: Tone = Tone.PLAIN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Block:
     """One part of the report."""
 
@@ -61,7 +61,7 @@ class Block:
     """What is shown beside each other, each with what it is called: before, now, difference."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Report:
     """The verdict in one line, and the blocks."""
 

@@ -6,7 +6,6 @@ what made those. Downwards it goes by the datums of today: which of them hold a 
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gitml.errors import UserError
@@ -27,6 +26,7 @@ from gitml.pipeline.spec.model import Pipeline, Stage
 from gitml.pipeline.spec.template import is_template
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, text_of
+from gitml.record import record, replace
 from gitml.store.tree import Snapshot
 
 MOST_COMMITS = 500
@@ -34,7 +34,7 @@ MOST_COMMITS = 500
 _PIPELINE = b"pipeline.json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """A commit, in short."""
 
@@ -45,7 +45,7 @@ class Change:
     subject: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Cause:
     """One thing that a result was made from."""
 
@@ -64,7 +64,7 @@ class Cause:
     """What made an input that is itself an output."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Made:
     """An output, or a file of one, and what it was made from."""
 
@@ -83,7 +83,7 @@ class Made:
     """Whether the causes stand where the same was named first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Reached:
     """A stage that something went into."""
 

@@ -1,7 +1,6 @@
 """Comparing two commits: reads both, runs nothing."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from gitml.errors import GitmlError
 from gitml.git.odb import GitOdb
@@ -13,6 +12,7 @@ from gitml.pipeline.reason import param_differences, why_stale
 from gitml.pipeline.spec.model import Stage
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.codec import Json
+from gitml.record import record, replace
 from gitml.review.comparison import (
     Comparison,
     Cost,
@@ -46,7 +46,7 @@ _MOST_TASKS = 5000
 """Tasks of a stage whose records are read to say what it cost."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Seen:
     """A side, and where its stages stand."""
 

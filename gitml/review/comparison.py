@@ -1,13 +1,13 @@
 """A comparison of two commits as plain values; what it says in words is `review/report`'s."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gitml.formats.compare import ModelDiff
 from gitml.formats.pixels import PixelDiff
 from gitml.oid import Oid
 from gitml.provenance.codec import Json
+from gitml.record import field, record
 from gitml.tables.diff import FileDiff, Overlap
 from gitml.tables.outcome import PredictionDiff
 from gitml.tables.series import SeriesFile
@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Side:
     """One of the two commits."""
 
@@ -48,7 +48,7 @@ class Side:
         return self.source or self.subject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class MetricChange:
     """A number among the results."""
 
@@ -73,7 +73,7 @@ class MetricChange:
         return None if self.old is None or self.new is None else self.new - self.old
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Failure:
     """A datum that failed, or a stage that did for another reason."""
 
@@ -84,7 +84,7 @@ class Failure:
     """Of its log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StageChange:
     """A stage that is new, gone, made anew, or not fresh."""
 
@@ -109,7 +109,7 @@ class StageChange:
         return self.failures[0].last_lines if self.failures else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ParamChange:
     """A parameter; a side is None where it is not there."""
 
@@ -132,7 +132,7 @@ class Role(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FileChange:
     """A file that was added, removed, changed or renamed. Sizes in bytes are those of the content."""
 
@@ -149,7 +149,7 @@ class FileChange:
     """Bytes of it that no changed file of the old side has, before compression; None if that is not known here."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ModelChange:
     """A model that is new or changed."""
 
@@ -159,7 +159,7 @@ class ModelChange:
     """Why it could not be looked into."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TableChange:
     """A table that changed."""
 
@@ -169,7 +169,7 @@ class TableChange:
     """Why it could not be compared."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class LeakageChange:
     """What a table to train on and one to test on share; a side is None that does not have both."""
 
@@ -179,7 +179,7 @@ class LeakageChange:
     new: Overlap | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PredictionChange:
     """Predictions that changed."""
 
@@ -192,7 +192,7 @@ class PredictionChange:
     """Why they could not be compared."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PlotChange:
     """A declared plot whose table changed; a side is None that does not have it."""
 
@@ -209,7 +209,7 @@ class PlotChange:
     """Where a forge shows it drawn; empty if nowhere."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Picture:
     """One version of an image."""
 
@@ -229,7 +229,7 @@ class Picture:
         return self.media == "image/svg+xml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PictureChange:
     """A declared image that changed; a side is None that does not have it."""
 
@@ -245,7 +245,7 @@ class PictureChange:
     """Whether the new one belongs to the inputs of its commit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Cost:
     """What making an output took, as far as this clone knows."""
 
@@ -258,7 +258,7 @@ class Cost:
     """Of all tasks together; None if it is not known of all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CostChange:
     """What a stage took before and now."""
 
@@ -271,7 +271,7 @@ class CostChange:
     """Bytes of new content in the output: see `FileChange`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class MadeBy:
     """A run that made results of the new side, as far as its record is in this clone; '' for what is not."""
 
@@ -285,7 +285,7 @@ class MadeBy:
     python: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Node:
     """A stage of the pipeline, or data that stages read."""
 
@@ -304,7 +304,7 @@ class Node:
     """Whether it changed or is not fresh."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Graph:
     """What reads what; an edge is a pair of numbers of nodes, from what is read to who reads it."""
 
@@ -312,7 +312,7 @@ class Graph:
     edges: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Comparison:
     """Everything that is known of the difference between two commits."""
 

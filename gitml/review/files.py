@@ -1,18 +1,18 @@
 """Which files changed, how large they are, and what they are to the pipeline."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from gitml.git.pointers import read_pointers
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.spec.model import Stage
 from gitml.provenance.record import RECORDS
+from gitml.record import record
 from gitml.review.comparison import FileChange, Role
 from gitml.review.stored import stored_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Raw:
     """A line of `git diff-tree`: None where there is no file."""
 

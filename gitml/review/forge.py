@@ -11,11 +11,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import GitmlError, UserError
 from gitml.provenance.codec import harmless
+from gitml.record import record
 from gitml.review.markdown import MARKER
 
 _TIMEOUT = 30
@@ -31,7 +31,7 @@ class ForgeError(GitmlError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A pull request: which forge, where its API is, which repository, which number, and the token for it."""
 

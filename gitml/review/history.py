@@ -1,7 +1,6 @@
 """The history of metrics: the values that results had, commit by commit, in one walk for all stages."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.git.commits import parse_commit, parse_trailers
@@ -12,10 +11,11 @@ from gitml.pipeline.journal import cause_of, former_name, measured
 from gitml.pipeline.spec.model import Metric, Stage
 from gitml.provenance.codec import bytes_of, text_of
 from gitml.provenance.record import RECORDS, parse_record, record_path
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Point:
     """The value of a metric in one result."""
 
@@ -27,7 +27,7 @@ class Point:
     value: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class MetricHistory:
     """One metric of one stage over its results."""
 
@@ -78,7 +78,7 @@ def _history(stage: str, name: str, points: Sequence[Point], rule: Metric | None
     return MetricHistory(stage=stage, name=name, points=tuple(points), goal=rule.goal, gate=rule.gate)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Result:
     commit: Oid
     when: int

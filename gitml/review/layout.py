@@ -6,8 +6,9 @@ heights are those nearest to the neighbours that keep the order: isotonic regres
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from gitml.record import record
 
 _SWEEPS = 8
 """Passes over all layers; further ones change little."""
@@ -15,7 +16,7 @@ _GAP = 0.5
 """Least distance of two edges that pass a layer, in rows."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layout:
     """Positions as (layer, row); rows begin at 0 and need not be whole."""
 

@@ -7,9 +7,9 @@ does not know which of both it stands on.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from gitml.provenance.codec import text_of
+from gitml.record import replace
 from gitml.review.comparison import Comparison, PictureChange, PlotChange
 from gitml.review.drawing import px, short, span_of, text
 from gitml.tables.series import Series, SeriesFile

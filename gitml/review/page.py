@@ -7,11 +7,11 @@ lets nothing run, load or be sent: no script at all, the one style sheet by its 
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby
 
+from gitml.record import replace
 from gitml.review.blocks import Block, Cell, Report, Tone
 from gitml.review.comparison import Picture, Side
 from gitml.review.drawing import draw_graph, draw_history, text

@@ -6,7 +6,6 @@ A child with limits compares their pixels, as images come from anybody.
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -16,6 +15,7 @@ from gitml.git.repository import Repository
 from gitml.pipeline.spec.model import Stage
 from gitml.reading.source import Source
 from gitml.reading.view import View
+from gitml.record import replace
 from gitml.review.addresses import addresses, shows_svg
 from gitml.review.comparison import Picture, PictureChange, Side
 from gitml.store.tree import Snapshot

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitml.errors import GitmlError
@@ -12,6 +11,7 @@ from gitml.pipeline.spec.model import Predictions, Stage
 from gitml.provenance.codec import text_of
 from gitml.reading.source import Source
 from gitml.reading.view import View
+from gitml.record import record, replace
 from gitml.review.comparison import PredictionChange
 from gitml.review.models import write_content
 from gitml.store.tree import Entry, Snapshot
@@ -49,7 +49,7 @@ def prediction_changes(
         source.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Declared:
     """A file of predictions on both sides."""
 

@@ -6,7 +6,6 @@ stay, so the stage is held; with reverted data, code or parameters the older res
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from gitml.errors import GitmlError, UserError
@@ -21,6 +20,7 @@ from gitml.pipeline.spec.model import Metric, Pipeline, Stage
 from gitml.pipeline.survey import Surveyor
 from gitml.provenance.codec import printable
 from gitml.provenance.record import RECORDS, Record, parse_record, record_path
+from gitml.record import record
 from gitml.review.bisect import Bounds, find_breakage
 from gitml.review.comparison import Verdict
 from gitml.review.metrics import metric_changes
@@ -32,7 +32,7 @@ _LOUD = {"GITML_ACTIVE": "", "GIT_OPTIONAL_LOCKS": "1"}
 """As if the user had typed it: hooks fill files in and have results follow."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Revert:
     """A commit that is going to be reverted. `why` is 'result', 'cause' or 'commit'."""
 
@@ -46,7 +46,7 @@ class Revert:
     is_merge: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Move:
     """A metric, now and after the results are reverted. None: there is none."""
 
@@ -56,7 +56,7 @@ class Move:
     after: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """What a rollback would do. `kind` is 'run', 'metric' or 'commit'."""
 

@@ -1,7 +1,6 @@
 """A run, and the commits that it has to do with: what it was made from, and the results that it made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.errors import UserError
@@ -10,12 +9,13 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.oid import Oid
 from gitml.pipeline.cache import RunCache
+from gitml.record import record
 
 _MOST_COMMITS = 1000
 """Commits that are looked at for the last result."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Run:
     """A run as far as it is known here."""
 
@@ -30,7 +30,7 @@ class Run:
     """The commits of HEAD's history that it made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Made:
     """A commit and the runs that it has to do with."""
 

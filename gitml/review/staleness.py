@@ -5,7 +5,6 @@ The reason of a state says this in one sentence (`pipeline.reason`); here each c
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from gitml.pipeline.sources import entry_of
 from gitml.pipeline.survey import Survey
 from gitml.provenance.codec import bytes_of, canonical, text_of
 from gitml.provenance.record import Record
+from gitml.record import record, replace
 from gitml.review.causes import Causes, Change, change_as_json
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Entry
@@ -28,7 +28,7 @@ _TOGETHER = 1000
 """Files whose last changes are looked for in one walk over history."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Difference:
     """One thing that is not as it was when the result was made."""
 

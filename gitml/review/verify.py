@@ -5,7 +5,6 @@ history and the run cache know: a forge that merges without gitml's merge driver
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from gitml.care.local import DamagedObjectError, LocalReader
 from gitml.care.roots import only_below, read_needs_of
@@ -19,6 +18,7 @@ from gitml.pipeline.plan import StageStatus, State
 from gitml.pipeline.recompute import StageCheck
 from gitml.pipeline.survey import Survey, Surveyor
 from gitml.provenance.record import Record, parse_record, record_path
+from gitml.record import field, record
 from gitml.store.odb import MissingObjectError
 from gitml.store.tree import Entry, Snapshot, empty_tree
 
@@ -33,7 +33,7 @@ NONE = "no result"
 _SOUND = (AS_RECORDED, ROLLED_BACK, NONE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """A result that is known: its output, and the commit whose record names it (None: only the run cache knows it)."""
 
@@ -42,7 +42,7 @@ class Result:
     key: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stray:
     """A file of an output that is not as the record's output has it.
 
@@ -54,7 +54,7 @@ class Stray:
     removed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flaw:
     """What is wrong with the bytes of a file: `kind` is missing, corrupt or malformed. `path` is from the top."""
 
@@ -63,7 +63,7 @@ class Flaw:
     what: str
 
 
-@dataclass(slots=True, kw_only=True)
+@record(frozen=False, kw_only=True)
 class StageVerdict:
     """What was found of one stage."""
 

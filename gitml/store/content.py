@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
+from gitml.record import record
 from gitml.store.chunker import Chunker
 from gitml.store.datatree import write_data_tree
 from gitml.store.manifest import Chunk, Manifest, ManifestError, read_manifest, write_manifest
@@ -27,7 +27,7 @@ class ContentError(CorruptError):
         self.index = index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored:
     """What storing a content gave: its pointer and the tree that makes everything it needs reachable."""
 

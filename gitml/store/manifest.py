@@ -7,11 +7,11 @@ manifest one level up lists the pieces. Reading trusts nothing: every count, siz
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import record
 from gitml.store.chunker import MAX_CHUNK, Chunker
 from gitml.store.odb import ObjectReader, ObjectWriter
 from gitml.store.sketch import sketch
@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
     oid: Oid
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """A content of `size` bytes as its chunks in order."""
 
@@ -55,7 +55,7 @@ class Manifest:
     chunks: Sequence[Chunk]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EncodedManifest:
     """The blobs of a manifest: the top one, and the pieces of the lower levels in order of their bytes."""
 

@@ -5,10 +5,10 @@ equal content gives equal pointer blobs, and every accepted text is what `format
 """
 
 import re
-from dataclasses import dataclass
 
 from gitml.errors import CorruptError
 from gitml.oid import Oid
+from gitml.record import record
 
 MAGIC = b"gitml pointer 1\n"
 """First line of every pointer of format version 1."""
@@ -31,7 +31,7 @@ class PointerError(CorruptError):
     """Bytes that claim to be a pointer and are none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pointer:
     """Which content stands here (`sha256`, 32 raw bytes, and `size` in bytes) and the manifest that lists it."""
 

@@ -3,9 +3,9 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from gitml.record import record
 from gitml.store import batches
 from gitml.store.manifest import Chunk
 from gitml.store.odb import ChunkWriter, Rereading
@@ -85,7 +85,7 @@ class Preparation:
         return prepared
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class _Group:
     """Chunks that are written together."""
 

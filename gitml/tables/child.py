@@ -7,17 +7,17 @@ import gc
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gitml import confined
+from gitml.record import asdict, record
 from gitml.tables.diff import FileDiff, Overlap
 from gitml.tables.outcome import PredictionDiff, Version
 from gitml.tables.series import SeriesFile, read_series
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Limits:
     """What a comparison may take."""
 

@@ -11,11 +11,11 @@ import fnmatch
 import math
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gitml.record import record, replace
 from gitml.tables import columnar, plain, profile
 from gitml.tables.delimited import DelimitedFile, is_integer, is_number
 from gitml.tables.diff import MASK, Cell, FileDiff, Overlap, TableDiff, TableError
@@ -36,7 +36,7 @@ _SUFFIXES = {
 _MAGICS = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"SQLite format 3\0", "sqlite"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Options:
     """What is asked for."""
 

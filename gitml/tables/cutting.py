@@ -4,15 +4,15 @@ Looks at bytes only: quotes, delimiters and line ends. A block is regular if eve
 Python's `csv` module does: quotes stand around cells, every record is as long as the names, and no line is blank.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
+from gitml.record import record
 from gitml.tables.table import Rows
 
 _LINE, _RETURN, _QUOTE = b'\n\r"'
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cut:
     """The whole records at the start of a block."""
 

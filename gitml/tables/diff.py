@@ -6,8 +6,9 @@ what could steer a terminal (the JSON form is to be written as ASCII).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
+
+from gitml.record import record
 
 MASK = "***"
 """Stands for every cell of a masked column that is not missing."""
@@ -20,7 +21,7 @@ class TableError(Exception):
     """A file cannot be read as a table, or not compared as was asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Statistics:
     """One column of one version."""
 
@@ -49,7 +50,7 @@ class Statistics:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Categories:
     """Texts that only one version of a column has: how many there are, and the most frequent with their counts."""
 
@@ -66,7 +67,7 @@ class Categories:
         return cls(count=value["count"], frequent=tuple((text, count) for text, count in value["frequent"]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Column:
     """One column in both versions; a side is None where it does not exist."""
 
@@ -107,7 +108,7 @@ class Column:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TableDiff:
     """The difference of two versions of one table.
 
@@ -193,7 +194,7 @@ class TableDiff:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FileDiff:
     """The difference of two files of tables: one table each, or those of a database."""
 
@@ -229,7 +230,7 @@ class FileDiff:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Overlap:
     """Rows of a test table that also appear in the table that was trained on."""
 

@@ -12,12 +12,12 @@ import math
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gitml.record import record
 from gitml.tables.cutting import Cutter
 from gitml.tables.delimited import DelimitedFile, column_names, fitted
 from gitml.tables.diff import Cell, TableError
@@ -62,7 +62,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Piece:
     """A batch of a CSV file: where it is, and what may read it."""
 

@@ -7,10 +7,10 @@ table is ever sorted. That takes less memory than a hash table, and is as fast.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Self
 
+from gitml.record import record
 from gitml.tables.diff import TableError
 from gitml.tables.hashing import distinct, merged, mixed_all
 from gitml.tables.table import Match, Rows
@@ -114,7 +114,7 @@ def rows_among(mine: Hashes, others: Hashes) -> Rows:
     return found.match().added
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sorted:
     """Hashes in order, and the rows that they are of, with what is known of their contents."""
 

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from gitml.record import asdict, record
 from gitml.tables.diff import Cell
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Version:
     """One version of the files, and what their columns are; names are those of the repository."""
 
@@ -26,7 +26,7 @@ class Version:
     slices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Measure:
     """A number for all judged examples, in both versions."""
 
@@ -37,7 +37,7 @@ class Measure:
     new: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Significance:
     """How sure the difference of the first measure is, new minus old. See `significance`."""
 
@@ -51,7 +51,7 @@ class Significance:
     """Of McNemar's exact test; None for numbers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Slice:
     """A group of judged examples, and the first measure in it."""
 
@@ -62,7 +62,7 @@ class Slice:
     new: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Example:
     """An example that got worse."""
 
@@ -75,7 +75,7 @@ class Example:
     new_score: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PredictionDiff:
     """Predictions of two versions for the same examples."""
 

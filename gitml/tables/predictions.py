@@ -11,10 +11,10 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+from gitml.record import field, record, replace
 from gitml.tables.compare import cut, finite_number, format_of, guarded, is_masked, single
 from gitml.tables.delimited import is_integer, is_number
 from gitml.tables.diff import MASK, Cell, TableError
@@ -29,7 +29,7 @@ _FEW = 10
 """Examples of a group whose measure says little."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Examples:
     """What was read of a version: columns of equal length, None for those that are not there."""
 
@@ -41,7 +41,7 @@ class _Examples:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Judged:
     """Examples that can be judged, as columns of equal length."""
 
@@ -54,7 +54,7 @@ class _Judged:
     slices: dict[str, list[Cell]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Verdicts:
     """How each judged example fares: 1 or 0 for right or wrong, or how far a number is off."""
 

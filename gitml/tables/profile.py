@@ -8,8 +8,8 @@ Categories: counted up to `MOST_CATEGORIES`, else not at all.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from gitml.record import record
 from gitml.tables import drift
 from gitml.tables.diff import MASK, Categories, Cell, Column, Statistics
 
@@ -23,7 +23,7 @@ _WORD = (1 << 64) - 1
 _NUMERIC = ("integer", "number", "int", "uint", "float", "decimal")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Profile:
     """One column of one version, as an engine found it."""
 

@@ -8,10 +8,10 @@ tells whether it changed at all: most did not.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gitml.record import record
 from gitml.tables.diff import Cell
 from gitml.tables.frames import as_text, is_plain_number, rows_of, series_as_text
 from gitml.tables.hashing import between, cell_hashes, merged, mixed_all, place_of
@@ -215,7 +215,7 @@ def _out_of_step(
     return counts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Pairs:
     """Rows that belong together, in another order in each version."""
 

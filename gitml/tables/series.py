@@ -1,15 +1,16 @@
 """Columns of numbers to be drawn: what was read of them, thinned, as plain values and as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from gitml.record import record
 
 _MOST_POINTS = 400
 """Points of a line: more than one for each pixel shows nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Series:
     """One column; `least` and `greatest` are those of all its finite numbers."""
 
@@ -22,7 +23,7 @@ class Series:
     greatest: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class SeriesFile:
     """The columns of one file."""
 

@@ -1,16 +1,16 @@
 """What the two engines share in shape: how rows of two versions belong together, and what is shown of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from gitml.record import field, record
 from gitml.tables.diff import Cell
 
 Rows = Any
 """Numbers of rows, in the sequence that suits the engine: a list, or an array of numpy."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A column that rows are put in order by: numbers by value, other cells by code points, missing ones last."""
 
@@ -18,7 +18,7 @@ class Place:
     numeric: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Match:
     """Rows of two versions by their numbers; `changed_old` and `changed_new` are pairs."""
 
@@ -30,7 +30,7 @@ class Match:
     """Keys that occur more than once in each version."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Samples:
     """How often each column changed, and the first rows of each kind with all their cells."""
 

@@ -1,6 +1,5 @@
 """Pointers that are known to be right."""
 
-import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from gitml.git import verified
 from gitml.git.repository import Repository
 from gitml.git.verified import LARGE, VerifiedPointers
 from gitml.oid import Oid
+from gitml.record import replace
 from gitml.store.pointer import Pointer
 
 
@@ -43,9 +43,9 @@ def test_every_part_of_a_pointer_counts(repository: Repository) -> None:
     VerifiedPointers(repository).add(one)
     known = VerifiedPointers(repository)
     assert one in known
-    assert dataclasses.replace(one, sha256=other.sha256) not in known
-    assert dataclasses.replace(one, manifest=other.manifest) not in known
-    assert dataclasses.replace(one, size=one.size + 1) not in known
+    assert replace(one, sha256=other.sha256) not in known
+    assert replace(one, manifest=other.manifest) not in known
+    assert replace(one, size=one.size + 1) not in known
 
 
 def test_small_content_is_not_worth_it(repository: Repository, file: Path) -> None:

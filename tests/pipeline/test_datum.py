@@ -1,8 +1,8 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 from gitml.pipeline.datum import Datum, DatumInput, datums
 from gitml.pipeline.spec.model import CrossInput, PfsInput, Stage, UnionInput
+from gitml.record import replace
 from gitml.store.tree import MODE_FILE, Entry, Snapshot
 
 MakeTree = Callable[..., Snapshot]

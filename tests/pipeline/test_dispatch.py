@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -31,6 +30,7 @@ from gitml.pipeline.plan import evaluate_stage
 from gitml.pipeline.spec import load_pipeline
 from gitml.pipeline.survey import Surveyor
 from gitml.pipeline.worker import Bench, WorkError, work
+from gitml.record import replace
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot
 from tests.conftest import run_git

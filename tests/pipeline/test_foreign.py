@@ -1,13 +1,13 @@
 """Files at an output that no run made, where no result ever stood: what the evaluation says of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from gitml.pipeline.failure import FailureInfo
 from gitml.pipeline.plan import State, build_record
 from gitml.pipeline.spec.model import PfsInput, Stage
+from gitml.record import replace
 from gitml.store.tree import Snapshot
 from tests.pipeline.test_plan import FILES, Known, one, place, publish, stage
 

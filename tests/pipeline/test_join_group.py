@@ -1,7 +1,6 @@
 """Joins and groups, against the definition written out."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from gitml.pipeline.glob import compile_glob
 from gitml.pipeline.key import task_key
 from gitml.pipeline.params import read_params
 from gitml.pipeline.spec.model import CrossInput, GroupInput, Input, JoinInput, PfsInput, Stage, Transform, UnionInput
+from gitml.record import replace
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot, edit_tree, empty_tree
 

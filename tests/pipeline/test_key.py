@@ -1,7 +1,6 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +11,7 @@ from gitml.pipeline.datum import Datum, DatumInput
 from gitml.pipeline.key import canonical, command_digest, spec_fields, stage_key, task_key, task_keys
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import Leakage, Metric, Plot, Predictions, Stage, Transform
+from gitml.record import replace
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_EXECUTABLE, MODE_FILE, Entry
 

@@ -1,7 +1,6 @@
 """Listings of datums are made once for the same inputs, and anew for any other."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gitml.pipeline.key import task_keys
 from gitml.pipeline.listed import Listed, Listings
 from gitml.pipeline.params import Params
 from gitml.pipeline.spec.model import PfsInput, Stage, Transform
+from gitml.record import replace
 from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot
 
 Files = dict[str, str]

@@ -1,7 +1,7 @@
 """The state table, row by row, and the histories it was made for, as states of trees."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import CrossInput, Input, ParamRef, PfsInput, Pipeline, Stage, Transform, UnionInput
 from gitml.pipeline.trigger import Since
 from gitml.provenance.record import Record, RecordEntry, RecordHold, format_record, parse_record, record_path
+from gitml.record import replace
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_GITLINK, MODE_TREE, Entry, Snapshot, edit_tree, empty_tree
 

@@ -1,13 +1,13 @@
 """Where inputs are read from, and which changes of them count: evaluated on trees in memory."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from gitml.oid import Oid
 from gitml.pipeline.plan import State, build_record, evaluate, evaluate_stage, key_at
 from gitml.pipeline.sources import Source
 from gitml.pipeline.spec.model import CrossInput, PfsInput, Stage
 from gitml.provenance.record import parse_record, record_path
+from gitml.record import replace
 from gitml.store.tree import Snapshot
 from tests.pipeline.test_plan import Known, one, pipeline, publish, stage
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from gitml.pipeline.environment import task_environment
 from gitml.pipeline.spec import Pipeline, SpecError, load_pipeline
 from gitml.pipeline.spec.load import effective_specification
 from gitml.pipeline.standin import stand_in
+from gitml.record import replace
 from gitml.store.odb import MemoryOdb
 from gitml.store.tree import MODE_FILE, Entry, Snapshot, edit_tree, empty_tree
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from gitml.pipeline.plan import State, evaluate_stage, key_at
 from gitml.pipeline.spec import SpecError, load_pipeline
 from gitml.pipeline.spec.model import PfsInput, Trigger
 from gitml.pipeline.trigger import Since, has_fired
+from gitml.record import replace
 from gitml.store.tree import Snapshot
 from tests.pipeline.test_plan import Known, one, pipeline, publish, stage
 from tests.pipeline.test_sources import two

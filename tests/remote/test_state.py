@@ -1,7 +1,6 @@
 """The state of a store as bytes: one form, and what is refused."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from gitml.errors import CorruptError, UserError
 from gitml.oid import ObjectFormat, Oid
+from gitml.record import replace
 from gitml.remote.state import REMEMBERED, Dropped, Kind, Pack, Ref, State, format_state, is_ref_name, parse_state
 
 ONE, TWO = Oid(b"\1" * 20), Oid(b"\2" * 20)

@@ -6,7 +6,6 @@ import re
 import struct
 import zlib
 from base64 import b64encode
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ import pytest
 
 from gitml.formats.pixels import NO_PILLOW, PixelDiff
 from gitml.oid import Oid
+from gitml.record import replace
 from gitml.review.addresses import addresses
 from gitml.review.comparison import Comparison, Picture, PictureChange, PlotChange, Side
 from gitml.review.overlay import draw_overlay, plot_files

@@ -1,11 +1,11 @@
 """Whether content is what is stored: the first difference, and nothing of what comes after it is lost."""
 
-import dataclasses
 import threading
 
 import pytest
 
 from gitml.oid import ObjectFormat
+from gitml.record import replace
 from gitml.store import batches
 from gitml.store.comparison import compare_content
 from gitml.store.content import store_content
@@ -69,7 +69,7 @@ def test_equal_content_needs_nothing(size: int) -> None:
 def test_a_pointer_with_the_digest_of_something_else_is_not_believed() -> None:
     odb = MemoryOdb()
     pointer, manifest = stored(odb)
-    wrong = dataclasses.replace(pointer, sha256=bytes(32))
+    wrong = replace(pointer, sha256=bytes(32))
     found = compare_content(iter([CONTENT]), wrong, manifest, ObjectFormat.SHA1)
     assert found is not None
     assert found[0] == len(manifest.chunks)

@@ -9,7 +9,6 @@ look for them, and moves that take the outputs from where they were written.
 import posixpath
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.foreign.dvcyaml import Declared, Drawing, DvcStage
@@ -17,12 +16,13 @@ from gitml.pipeline.foreign.findings import Imported, Kind, Present, Taken
 from gitml.pipeline.spec.additions import NUMBER_FILES
 from gitml.pipeline.spec.error import quoted
 from gitml.pipeline.spec.examined import IMAGES
+from gitml.record import record
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _TAKEN_NAMES = frozenset({"out", ".env", ""})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Surroundings:
     """What is known of the repository besides its dvc.yaml files."""
 
@@ -35,7 +35,7 @@ class Surroundings:
     """Files of the repository that the commands of a stage name, and what these import."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Home:
     """Where the outputs of a stage go."""
 

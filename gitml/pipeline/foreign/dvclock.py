@@ -2,7 +2,6 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gitml.pipeline.foreign.dvctemplate import Read, parse_values, parse_yaml
@@ -10,6 +9,7 @@ from gitml.pipeline.foreign.dvcyaml import DvcStage
 from gitml.pipeline.foreign.findings import Imported, Kind
 from gitml.pipeline.spec.error import SpecError
 from gitml.pipeline.spec.order import CycleError, topological
+from gitml.record import record
 
 FILE = "dvc.lock"
 _ABSENT = object()
@@ -27,7 +27,7 @@ class Files(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Locks:
     """What the dvc.lock beside each dvc.yaml says of its stages."""
 

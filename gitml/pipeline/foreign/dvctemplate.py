@@ -9,10 +9,10 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.spec.error import Place, SpecError, quoted
+from gitml.record import record
 
 DEFAULT_PARAMS = "params.yaml"
 _MOST_VALUES = 200_000
@@ -24,7 +24,7 @@ Read = Callable[[str], bytes | None]
 """The content of a file by its repository path, None if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolved:
     """A dvc.yaml without templates."""
 

@@ -3,12 +3,12 @@
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from gitml.pipeline.foreign.dvctemplate import DEFAULT_PARAMS, Read, parse_yaml, resolve
 from gitml.pipeline.foreign.findings import Imported, Kind
 from gitml.pipeline.spec.error import Place, SpecError, quoted
+from gitml.record import field, record
 
 _ODD = re.compile(r"[^A-Za-z0-9_.-]+")
 _FIELDS = frozenset(
@@ -20,7 +20,7 @@ class _OutsideError(Exception):
     """A path that is not one of this repository."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Drawing:
     """A plot: columns of a table, or an image if there are none."""
 
@@ -30,7 +30,7 @@ class Drawing:
     title: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class DvcStage:
     """A stage. All paths are those of the repository."""
 
@@ -51,7 +51,7 @@ class DvcStage:
     description: str
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Declared:
     """Everything that the dvc.yaml files declare."""
 

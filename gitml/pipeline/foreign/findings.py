@@ -2,10 +2,11 @@
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+
+from gitml.record import field, record
 
 
 class Kind(StrEnum):
@@ -21,7 +22,7 @@ class Kind(StrEnum):
     """A person has to add or check something before the stage runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One thing that was read, where it stands, and what became of it."""
 
@@ -31,7 +32,7 @@ class Finding:
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Taken:
     """A stage that was taken over."""
 
@@ -42,7 +43,7 @@ class Taken:
     """Whether its specification is a new one; otherwise the file itself is listed."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Imported:
     """What is to be added to `pipeline.json`, and what there is to say about it."""
 
@@ -69,7 +70,7 @@ class Imported:
         return any(each.kind is Kind.TODO for each in self.findings)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(slots=False, kw_only=True)
 class Present:
     """What is there already: the files of the repository and the pipeline that gets more stages."""
 

@@ -8,7 +8,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from gitml.pipeline.loading import check_pipeline, evaluate, load_pipeline
 from gitml.pipeline.spec.documents import parse_documents
 from gitml.pipeline.spec.error import Place, SpecError
 from gitml.pipeline.spec.template import ENDING, Refusal, request
+from gitml.record import record
 
 _MAX_FILES = 16 << 20
 """Bytes of a file of parameters or of a pipeline that is read; it is parsed whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Project:
     """A worktree."""
 

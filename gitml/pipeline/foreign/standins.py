@@ -7,8 +7,9 @@ directory most likely is what was copied into the image.
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from gitml.record import field, record
 
 UNKNOWN = "TODO"
 """Stands in `images` where a person has to write a path. It is no path, so nothing runs until then."""
@@ -20,7 +21,7 @@ _OF_THE_MACHINE = frozenset({"pfs", "bin", "sbin", "usr", "lib", "lib64", "tmp",
 _DEFAULT = "/code"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class StandIn:
     """What stands for an image."""
 

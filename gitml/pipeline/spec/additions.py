@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, printable, quoted
 from gitml.pipeline.spec.model import CodeMount, ImageSource, Metric, ParamRef
 from gitml.pipeline.spec.paths import Outputs, entry_at, relative, repository_path
 from gitml.pipeline.spec.reading import Node, mismatch, read_object
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 NUMBER_FILES = (".json", ".yaml", ".yml", ".toml")
@@ -22,7 +22,7 @@ _GOALS = ("max", "min")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What the paths of a stage are checked against."""
 

@@ -5,7 +5,6 @@ Names and directories of all stages are settled before anything is resolved agai
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from gitml.pipeline.spec.error import Findings, Place, SpecError, quoted
@@ -15,6 +14,7 @@ from gitml.pipeline.spec.model import LeftOut
 from gitml.pipeline.spec.paths import inside, kind_name, repository_path
 from gitml.pipeline.spec.reading import Node, merged, read_object
 from gitml.pipeline.spec.walk import SPELLED, Met, refused_for_good
+from gitml.record import record, replace
 from gitml.store.tree import Snapshot
 
 _NAME = re.compile(STAGE_NAME)
@@ -24,7 +24,7 @@ _IDENTITY = frozenset({"pipeline", "output", "output_branch"})
 """The fields that say what a stage is called and where its results are."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Draft:
     """A stage whose name and output are known, and nothing else yet."""
 

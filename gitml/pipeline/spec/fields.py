@@ -6,9 +6,10 @@ own. Names are in snake_case; camelCase is derived. A new field is one row here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from gitml.record import field, record
 
 LONGEST_NAME = 200
 """Characters of a stage name: a file name made of it must stay below 255 bytes."""
@@ -50,7 +51,7 @@ class Disposition(Enum):
     REMOVED = "a field of Pachyderm 1.x: an error that names its replacement"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Field:
     """One field of one object."""
 

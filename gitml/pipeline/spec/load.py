@@ -7,7 +7,6 @@ everything else against these and the tree, and put the stages in order.
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline import FILE
@@ -27,6 +26,7 @@ from gitml.pipeline.spec.reading import Node, mismatch, read_object
 from gitml.pipeline.spec.running import egress, every_job, executor, flag, resources, seconds, secrets
 from gitml.pipeline.spec.template import Evaluate, Refusal, is_template, read_item, request
 from gitml.provenance.codec import text_of
+from gitml.record import record
 from gitml.store.tree import Snapshot
 
 _WRAPPED = frozenset({"stages", "defaults", "images"})
@@ -60,7 +60,7 @@ def effective_specification(snapshot: Snapshot, name: str, evaluate: Evaluate | 
     return effective(draft.node, draft.output)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Checked:
     """What is found in a pipeline when reading does not end with the first problem."""
 

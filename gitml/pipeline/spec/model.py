@@ -4,10 +4,11 @@ Paths are repository paths in bytes, as git stores them. Durations are seconds.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from gitml.record import field, record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Cron:
     """When a file is added to an input: a schedule, see `pipeline.schedule`."""
 
@@ -18,7 +19,7 @@ class Cron:
     """Whether a tick replaces those before it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Trigger:
     """Which change of an input counts: any of the given conditions, or all of them."""
 
@@ -33,7 +34,7 @@ class Trigger:
     all: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class PfsInput:
     """Files of a repository path or of an upstream stage's output, split into datums by a glob."""
 
@@ -79,28 +80,28 @@ class PfsInput:
         return bool(self.branch or self.commit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CrossInput:
     """Every combination of one datum from each input."""
 
     inputs: tuple["Input", ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class UnionInput:
     """The datums of all inputs, one after the other."""
 
     inputs: tuple["Input", ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class JoinInput:
     """The combinations of one datum from each input whose `join_on` gives the same text."""
 
     inputs: tuple["Input", ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class GroupInput:
     """One datum for each text that `group_by` gives, of everything that gives it."""
 
@@ -130,7 +131,7 @@ def keyless(node: Input) -> Iterator[tuple[PfsInput, str]]:
         yield from keyless(inner)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Secret:
     """A secret of the clone, and where a command finds it; empty texts: not there."""
 
@@ -142,7 +143,7 @@ class Secret:
     """Whose value `env_var` has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ImageSource:
     """Where the files of an image come from. Neither `path` nor `file`: a container engine has or fetches it."""
 
@@ -156,7 +157,7 @@ class ImageSource:
     """`sha256:` and 64 hex digits: of the manifest or the configuration that the image must have; part of the key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Transform:
     """How a stage runs its code."""
 
@@ -185,7 +186,7 @@ class Transform:
     """Whether workspaces lie in memory, where they fit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CodeMount:
     """Repository files that a task gets as its code."""
 
@@ -195,7 +196,7 @@ class CodeMount:
     """Absolute path (`/code`) under the sandbox, or a path relative to the top of the workspace."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ParamRef:
     """Parameters a stage reads: a whole file, or one key of it."""
 
@@ -204,7 +205,7 @@ class ParamRef:
     """Dotted (`train.alpha`); None selects the whole file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Metric:
     """A file of numbers among the outputs, and how to judge one of them."""
 
@@ -222,7 +223,7 @@ class Metric:
     """Least and greatest acceptable value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Predictions:
     """A table of predictions among the outputs. All but the paths are names of columns."""
 
@@ -242,7 +243,7 @@ class Predictions:
     slices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Plot:
     """Columns of a table among the outputs that are drawn, or an image among them."""
 
@@ -261,7 +262,7 @@ class Plot:
         return not self.y
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Leakage:
     """Two tables that must not share rows, by repository path."""
 
@@ -271,7 +272,7 @@ class Leakage:
     """In which rows are compared; empty: in all that both have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Resources:
     """An amount of each resource of a machine; None: no matter how much."""
 
@@ -284,7 +285,7 @@ class Resources:
     gpu: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Stage:
     """One step of the pipeline."""
 
@@ -337,7 +338,7 @@ class Stage:
         return tuple(leaves(self.input)) if self.input is not None else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class LeftOut:
     """A stage of a listed file that cannot run here. To the others its directory holds data as any other."""
 
@@ -357,7 +358,7 @@ class LeftOut:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Pipeline:
     """All stages, in an order in which every stage comes after those it reads."""
 

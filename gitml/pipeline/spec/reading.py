@@ -7,13 +7,13 @@ canonical names and values of the right type.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.spec.documents import Object
 from gitml.pipeline.spec.error import Findings, Place, SpecError, did_you_mean, quoted
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, Kind, camel
 from gitml.pipeline.spec.walk import EMPTY, SCHEMA_KEY, SPELLED
+from gitml.record import record
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|ms|s|m|h)")
 _UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -36,7 +36,7 @@ _REQUEST = frozenset({"create_pipeline_request", "createPipelineRequest"})
 _MAP_KINDS = frozenset({Kind.STRING_MAP, Kind.CODE})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """A checked value and its place. Objects are `dict[str, Node]`, lists `list[Node]`."""
 
@@ -88,7 +88,7 @@ def merged(under: Node, over: Node) -> Node:
     return Node(fields, over.place)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Reader:
     owner: Place
     findings: Findings

@@ -9,13 +9,13 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from gitml.pipeline.spec.error import Place, SpecError, quoted
 from gitml.pipeline.spec.reading import mismatch
 from gitml.provenance.codec import bytes_of, text_of
+from gitml.record import record
 from gitml.store.pointer import is_pointer
 from gitml.store.tree import Snapshot
 
@@ -26,7 +26,7 @@ MAX_BYTES = 4 << 20
 _IMPORT = re.compile(r"""\bimport(?:str|bin)?\s*@?(?:"([^"\\]*)"|'([^'\\]*)')""")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One evaluation."""
 
@@ -44,7 +44,7 @@ class Request:
         return sha256(json.dumps([self.file, sources, dict(self.arguments)], sort_keys=True).encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """That there is no value, and why."""
 

@@ -4,11 +4,11 @@ For whoever asks which fields there are before anything is read: `reading` would
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitml.pipeline.spec.error import Place
 from gitml.pipeline.spec.fields import OBJECTS, Disposition, Field, camel
+from gitml.record import record
 
 EMPTY: tuple[object, ...] = (None, False, 0, "", [])
 """Values that mean the same as leaving a field out."""
@@ -27,7 +27,7 @@ SCHEMA_KEY = "$schema"
 """Editors put it into any object, and Pachyderm looks past it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Met:
     """A field that a specification sets."""
 

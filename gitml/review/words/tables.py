@@ -1,9 +1,9 @@
 """Tables that changed, and rows to test on that are trained on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from gitml.provenance.codec import text_of
+from gitml.record import replace
 from gitml.review.blocks import ABSENT, MOST_NAMED, MOST_WARNINGS, Block, Cell, Tone, count, first_rows, number
 from gitml.review.comparison import Comparison, LeakageChange
 from gitml.tables.diff import Column, Overlap, Row, Statistics, TableDiff
