@@ -31,6 +31,8 @@ def _seal(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
         f'\ttemplateDir = {templates}\n[core]\n\teditor = false\n[protocol "file"]\n\tallow = always\n'
         "[advice]\n\tdetachedHead = false\n[gc]\n\tauto = 0\n"
+        # or git starts a process after every commit, merge, fetch, rebase and push that finds nothing to do
+        "[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n"
     )
     for name, value in {
         "HOME": str(home),

@@ -30,6 +30,7 @@ from gitml.store.pointer import MAX_POINTER_SIZE, MIN_POINTER_SIZE
 from gitml.store.tree import MODE_LINK
 
 _UNDER_GITML = ":(top,attr:filter=ml)"
+_NO_FILTER = ("-c", "filter.ml.process=", "-c", "filter.ml.clean=", "-c", "filter.ml.required=false")
 _BATCH_FILES = 2000
 _BATCH_SIZE = 1 << 30
 
@@ -309,7 +310,9 @@ def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _I
     """
     if not index:
         return []
-    differing = [path for path in _differing(repo) if path in index]
+    # racily clean files need not be compared as the filter would, which takes a process: where git asks it, the index
+    # does not have the size of a pointer for the file, or the file itself is one
+    differing = [path for path in _differing(repo, *_NO_FILTER) if path in index]
     pointers = read_pointers(repo.git, (index[path].oid for path in differing))
     found = []
     for path in differing:
@@ -320,10 +323,11 @@ def _filled_but_dirty(repo: Repository, places: Places, index: Mapping[bytes, _I
     return _with_size_of_pointer(repo, found)
 
 
-def _differing(repo: Repository) -> list[bytes]:
+def _differing(repo: Repository, *options: str) -> list[bytes]:
     """Files under gitml of which stat data or content is not what the index knows."""
     # git asks the filter about racily clean files, and gives up where that cannot run; then nothing is known
-    return repo.git.run("diff-files", "-z", "--name-only", "--", _UNDER_GITML, check=False).stdout.split(b"\0")[:-1]
+    arguments = (*options, "diff-files", "-z", "--name-only", "--", _UNDER_GITML)
+    return repo.git.run(*arguments, check=False).stdout.split(b"\0")[:-1]
 
 
 def _with_size_of_pointer(repo: Repository, paths: list[bytes]) -> list[bytes]:

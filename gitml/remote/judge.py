@@ -40,7 +40,7 @@ class Ancestry(Protocol):
         ...
 
     def is_ancestor(self, old: Oid, new: Oid) -> bool:
-        """Whether a commit is among those that another reaches."""
+        """Whether a commit is among those that another reaches; tags stand for theirs, and others are no ancestors."""
         ...
 
 
@@ -84,10 +84,10 @@ def _judge(state: State, move: Move, leases: Mapping[bytes, Oid | None], ancestr
         return EXISTS
     if not ancestry.has(old.oid):
         return FETCH_FIRST
-    before, now = ancestry.commit_of(old.oid), ancestry.commit_of(move.new.oid)
-    if before is None or now is None:
-        return NEEDS_FORCE
-    return None if ancestry.is_ancestor(before, now) else NON_FAST_FORWARD
+    if ancestry.is_ancestor(old.oid, move.new.oid):
+        return None
+    are_commits = all(ancestry.commit_of(oid) is not None for oid in (old.oid, move.new.oid))
+    return NON_FAST_FORWARD if are_commits else NEEDS_FORCE
 
 
 def _above(name: bytes) -> list[bytes]:

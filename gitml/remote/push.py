@@ -116,10 +116,11 @@ class _Push:
                 # a ref that was refused before may move now that somebody else has changed the store
                 self._store.require_conditions()
                 self._sent = self._send(current, changes)
+            here = None if current.head in current.refs else self._head  # git is asked for it only where it matters
             new = current.changed(
                 # when it came out of use, the first sweep that sees it says: clocks of pushers are not asked
                 refs=changes, added=self._sent.packs, removed=[pack.id for pack in self._sent.folded], now=0,
-                head=choose_head(current, [n for n, ref in changes.items() if ref], self._head),
+                head=choose_head(current, [n for n, ref in changes.items() if ref], here),
             )  # fmt: skip
             if self._terms.head is not None:
                 if self._terms.head not in new.refs:
@@ -164,6 +165,8 @@ class _Push:
         """The objects that sources name."""
         updates = list(wanted)
         sources = [update.source for update in updates if update.source is not None]
+        if not sources:
+            return [Move(update.target, None, None, update.force) for update in updates]
         asked = b"".join(os.fsencode(f"{source}\n{source}^{{}}\n") for source in sources)
         lines = self._repo.git.output("cat-file", "--batch-check", input=asked, env=_NO_FETCH).splitlines()
         answers = iter(lines)
@@ -397,7 +400,7 @@ class _Ancestry:
         return self._repo.try_resolve(f"{oid}^{{commit}}")
 
     def is_ancestor(self, old: Oid, new: Oid) -> bool:
-        """Whether `new` reaches `old`."""
+        """Whether `new` reaches `old`; git takes tags for what they stand for, and refuses what is no commit."""
         return self._repo.git.succeeds("merge-base", "--is-ancestor", old.hex(), new.hex())
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from gitml.cli.main import main
 from tests.conftest import run_git
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, prepared
 
 ROUNDS = int(os.environ.get("GITML_FAULT_ROUNDS", "8"))
 FILES = ("data/a.bin", "data/b.bin", "data/deep/table.csv")
@@ -41,9 +41,13 @@ class World:
 
     def __init__(self, top: Path) -> None:
         self.bare = top / "server.git"
-        run_git(top, "init", "-q", "--bare", "-b", "main", str(self.bare))
-        run_git(top, "init", "-q", "-b", "main", str(top / "work"))
         self.work = Project(top / "work")
+        self.other = Project(top / "other")
+
+    def build(self) -> None:
+        top = self.bare.parent
+        run_git(top, "init", "-q", "--bare", "-b", "main", str(self.bare))
+        run_git(top, "init", "-q", "-b", "main", str(self.work.path))
         self.work.ml("install")
         self.work.git("remote", "add", "origin", f"file://{self.bare}")
         self.work.write(".gitattributes", "data/** filter=ml -text\n")
@@ -54,8 +58,7 @@ class World:
         self.work.git("config", "gc.pruneExpire", "now")
         # a git gc that is killed leaves a commit-graph that names what it pruned, and git fsck complains until the next
         self.work.git("config", "gc.writeCommitGraph", "false")
-        run_git(top, "clone", "-q", f"file://{self.bare}", str(top / "other"))
-        self.other = Project(top / "other")
+        run_git(top, "clone", "-q", f"file://{self.bare}", str(self.other.path))
         self.other.ml("install")
 
     def change(self, seed: str, place: Project | None = None) -> None:
@@ -71,6 +74,21 @@ class World:
 
     def contents(self) -> dict[str, bytes]:
         return {name: (self.work.path / name).read_bytes() for name in FILES}
+
+
+@prepared
+def built(tmp_path: Path) -> Project:
+    world = World(tmp_path)
+    world.build()
+    return world.work
+
+
+@pytest.fixture
+def world(built: Project, tmp_path: Path) -> World:
+    world = World(tmp_path)
+    for project in (world.work, world.other):
+        project.git("remote", "set-url", "origin", f"file://{world.bare}")
+    return world
 
 
 # what each command needs, the command, and what must hold after it has completed
@@ -98,8 +116,7 @@ def _ahead(world: World, seed: str) -> None:
 
 
 def _behind(world: World, seed: str) -> None:
-    world.other.git("pull", "-q", "--rebase")
-    world.change(seed, world.other)
+    world.change(seed, world.other)  # nobody else pushes, so it is up to date
     world.commit(world.other)
     world.other.git("push", "-q")
 
@@ -175,13 +192,12 @@ COMMANDS: dict[str, tuple[Callable[[World, str], None], list[str], Callable[[Wor
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_kill_loses_nothing_and_the_command_completes(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seed = random.randrange(1 << 30)
     print("seed", seed)
     chance = random.Random(seed)
     prepare, command, holds = COMMANDS[name]
-    world = World(tmp_path)
     monkeypatch.chdir(world.work.path)
     prepare(world, "undisturbed")
     started = time.monotonic()

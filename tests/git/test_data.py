@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -287,8 +288,59 @@ def test_processes_that_cover_at_once_lose_nothing(bench: Bench) -> None:
         ]
         for each in work:
             each.result(300)
+    # each that saw no head has made one of its own
+    heads = bench.log.heads()
+    covered: dict[bytes, Oid] = {}
+    for head in heads:
+        covered.update(bench.manifests(head))
+    expected = {b"p%d" % n: oid for n, oid in enumerate(manifests)}
+    assert covered == expected
+    bench.log.cover({b"last": manifests[0]})
     (head,) = bench.log.heads()
-    assert bench.manifests(head) == {b"p%d" % n: oid for n, oid in enumerate(manifests)}
+    assert bench.manifests(head) == {**expected, b"last": manifests[0]}
+    bench.check()
+
+
+def test_heads_that_were_made_at_once_are_joined_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+    slow = bench.log
+    looked = slow._refs
+
+    def look_and_wait() -> Any:
+        found = looked()
+        monkeypatch.undo()
+        bench.log.cover({b"a": one})
+        return found
+
+    monkeypatch.setattr(slow, "_refs", look_and_wait)
+    slow.cover({b"b": two})
+    heads = bench.log.heads()
+    assert sorted(map(bench.manifests, heads), key=str) == [{b"a": one}, {b"b": two}]
+    bench.log.cover({b"c": three})
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"a": one, b"b": two, b"c": three}
+    assert set(parse_commit(bench.odb.read(head)[1]).parents) == set(heads)
+    assert set(bench.refs(HEADS).values()) == {head}
+
+
+def test_a_head_that_another_replaced_meanwhile_is_not_replaced_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+    bench.log.cover({b"a": one})
+    slow = bench.log
+    looked = slow._refs
+
+    def look_and_wait() -> Any:
+        found = looked()
+        monkeypatch.undo()
+        bench.log.cover({b"b": two})
+        return found
+
+    monkeypatch.setattr(slow, "_refs", look_and_wait)
+    slow.cover({b"c": three})
+    (head,) = bench.log.heads()
+    assert bench.manifests(head) == {b"a": one, b"b": two, b"c": three}
 
 
 def test_works_in_a_sha256_repository(tmp_path: Path) -> None:

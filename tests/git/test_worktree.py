@@ -69,6 +69,30 @@ def test_pointers_are_filled_in_and_status_is_clean(repository: Repository, repo
     assert not list((repo / ".git/ml/tmp").iterdir())
 
 
+def test_looking_for_pointers_starts_no_filter(repository: Repository, repo: Path) -> None:
+    """Also where git cannot tell from the times of files whether they changed, which is so after every checkout."""
+    (repo / "here.big").write_bytes(put(repository, noise(1)))
+    absent = put(repository, noise(2))[:-41] + b"1" * 40 + b"\n"
+    (repo / "absent.big").write_bytes(absent)
+    commit_all(repository)
+    index = repo / ".git/index"
+    before = index.read_bytes()
+    started = repo / ".git/started"
+    repository.git.run("config", "filter.ml.process", f"touch '{started}'; exit 1")
+    repository.git.run("config", "filter.ml.required", "true")
+    for _ in range(2):
+        os.utime(index, (1, 1))  # older than every file: git compares the content of all
+        assert set(materialise(repository, None).missing) == {b"absent.big"}
+    assert (repo / "here.big").read_bytes() == noise(1)
+    assert not started.exists()
+    # a command that had read the index before writes it back: the file seems modified until somebody looks
+    use_filter(repository)
+    index.write_bytes(before)
+    assert status(repository) == b" M here.big\0"
+    materialise(repository, None)
+    assert status(repository) == b""
+
+
 def test_only_sound_pointers_of_tracked_files_are_replaced(repository: Repository, repo: Path) -> None:
     one, two = put(repository, noise(1)), put(repository, noise(2))
     for name in ("a.big", "b.big", "c.big", "link/x.big", "skip.big"):

@@ -48,6 +48,12 @@ def test_a_branch_goes_forward_only() -> None:
     assert verdict(state(refs__heads__main=TWO), move(MAIN, TWO)) == [None]
 
 
+def test_to_go_forward_takes_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a process of git; what kind of object it was matters to those who are refused."""
+    monkeypatch.delattr(History, "commit_of")
+    assert verdict(state(refs__heads__main=ONE), move(MAIN, TWO)) == [None]
+
+
 def test_what_is_not_here_has_to_be_fetched_first() -> None:
     assert verdict(state(refs__heads__main=TWO), move(MAIN, SIDE), absent=TWO) == ["fetch first"]
     assert verdict(state(refs__heads__main=TWO), move(MAIN, SIDE, force=True), absent=TWO) == [None]
