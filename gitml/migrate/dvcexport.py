@@ -16,7 +16,7 @@ from gitml.git.repository import Repository
 from gitml.migrate.attributes import ML, AttributeChange, exact_pattern, line, with_lines
 from gitml.migrate.convert import Job, Report, lanes, read_plain
 from gitml.migrate.dvc import is_dvc_file
-from gitml.migrate.dvcstore import PROJECT, DvcStore, Kept, format_dvc_file, ignore_line, with_ignored
+from gitml.migrate.dvcstore import CONFIG, PROJECT, DvcStore, Kept, format_dvc_file, ignore_line, with_ignored
 from gitml.migrate.recipe import ATTRIBUTES, CONTROL, OURS, Rewritten, classify, sizes_of, trees_below
 from gitml.oid import Oid
 from gitml.provenance.codec import printable, text_of
@@ -80,6 +80,7 @@ class DvcExport:
         self._left: dict[int, set[bytes]] = {}
         self._ignored: set[tuple[int, bytes]] = set()
         self._kept: dict[bytes, Kept] = {}
+        self._config = PROJECT[CONFIG]
         self._rewritten: dict[tuple[Oid, bytes, int | None], _Part] = {}
         self._notes: dict[str, None] = {}
 
@@ -91,6 +92,7 @@ class DvcExport:
         for number, tree in enumerate(listed, 1):
             self._walk(tree, b"", start, None)
             report("trees", number, len(listed), 0)
+        self._config = self._newest_config(listed)
         self._choose()
         self._check_ignored()
         self._check_directories()
@@ -160,6 +162,14 @@ class DvcExport:
         if entry is None or not entry.is_file:
             return ()
         return ((directory, self._odb.read(entry.oid)[1]),)
+
+    def _newest_config(self, trees: list[Oid]) -> bytes:
+        """The settings of the project for commits that had none: those of later ones, so that one cache serves all."""
+        for tree in reversed(trees):
+            entry = Snapshot(self._trees.odb, tree).get(CONFIG)
+            if entry is not None and entry.is_file:
+                return self._odb.read(entry.oid)[1]
+        return PROJECT[CONFIG]
 
     def _choose(self) -> None:
         """Find out which files leave gitml, and which of them stay because DVC cannot have them."""
@@ -327,7 +337,7 @@ class DvcExport:
         present = new.get(_DVC)
         inside = dict(self._trees.entries(present.oid)) if present is not None and present.is_tree else {}
         begun = b"config" in inside
-        for path, text in PROJECT.items():
+        for path, text in {**PROJECT, CONFIG: self._config}.items():
             name = path.removeprefix(_DVC + b"/")
             where = inside if name != path else new
             if name not in where and not (begun and where is new):

@@ -314,6 +314,22 @@ def test_a_project_that_is_there_says_where_its_cache_is(repo: Path, tmp_path: P
     assert b".dvcignore" not in files
 
 
+def test_commits_from_before_the_project_find_its_cache(repo: Path, tmp_path: Path) -> None:
+    config = f"[cache]\n    dir = {tmp_path}/shared\n".encode()
+    history = History()
+    first = history.commit("main", b"one", {b".gitattributes": b"*.bin filter=ml\n", b"a.bin": b"1"})
+    history.commit("main", b"two", {b"a.bin": b"2", b".dvc/config": config, b".dvcignore": b"/a.*\n"}, [first])
+    history.commit("main", b"three", {b".dvcignore": None}, [2])
+    history.write(repo)
+    set_up(repo)
+    run(repo, to="dvc", choice=EVERYTHING)
+    old = tree(repo, "main~2")
+    assert (old[b".dvc/config"], old[b".dvcignore"]) == (config, PROJECT[b".dvcignore"])
+    assert old[b"a.bin.dvc"] == dvc_file("a.bin", b"1")
+    assert b"a.bin" in tree(repo, "main~1"), "DVC was told to ignore it"
+    assert {path.read_bytes() for path in (tmp_path / "shared/files/md5").glob("*/*")} == {b"1", b"2"}
+
+
 def test_the_configuration_of_the_user_counts_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(tmp_path / "system"))
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "user"))
