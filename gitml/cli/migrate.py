@@ -20,6 +20,7 @@ from gitml.git.repository import Repository
 from gitml.git.tracking import committed_patterns
 from gitml.install.chain import hooks_dir
 from gitml.migrate import journal
+from gitml.migrate.dvcstore import is_left_behind
 from gitml.migrate.lfs import is_lfs_installed
 from gitml.migrate.migration import (
     EXPORTS,
@@ -37,6 +38,7 @@ from gitml.migrate.migration import (
 from gitml.migrate.selection import Choice
 from gitml.migrate.survey import Found, look
 from gitml.oid import Oid
+from gitml.provenance.codec import text_of
 
 migrate = typer.Typer(
     help="Take over repositories of plain git, git-lfs and DVC, and give them back.", no_args_is_help=True
@@ -61,6 +63,7 @@ ObjectMap = Annotated[
     Path | None, typer.Option("--object-map", metavar="FILE", help="Write 'old,new' commit ids there.")
 ]
 Message = Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="Message of the new commit.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done; read no contents.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Go on although files have changes; they stay as they are.")]
 
 
@@ -106,6 +109,8 @@ def import_(
     object_map: ObjectMap = None,
     message: Message = None,
     yes: Yes = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> int:
     """Put large files under gitml: from plain git, git-lfs or DVC, in a new commit or in all of history."""
     repo = Repository.discover()
@@ -117,7 +122,7 @@ def import_(
         raise UserError(
             "no files are named", hint="--include PATTERN or --above SIZE; what there is shows: git ml migrate info"
         )
-    if repo.worktree is not None and not repo.has_filter:
+    if repo.worktree is not None and not dry_run and not repo.has_filter:
         library.install(repo, fetch=not skip_fetch)
     request = Request(
         imports=True,
@@ -130,9 +135,10 @@ def import_(
         skip_fetch=skip_fetch,
         skip_missing=skip_missing,
         dirty_is_fine=yes,
+        dry_run=dry_run,
     )
     outcome = _perform(repo, request)
-    _tell(outcome, object_map)
+    _tell(request, outcome, object_map, json=json)
     if kind == "lfs" and outcome.stamp is not None:
         _leave_lfs(repo)
     return ExitCode.OK
@@ -141,7 +147,7 @@ def import_(
 @migrate.command("export")
 def export(
     refs: Refs = None,
-    target: Annotated[str, typer.Option("--to", metavar="KIND", help="git or lfs.")] = "git",
+    target: Annotated[str, typer.Option("--to", metavar="KIND", help="git, lfs or dvc.")] = "git",
     include: Include = None,
     exclude: Exclude = None,
     no_rewrite: NoRewrite = False,
@@ -153,12 +159,14 @@ def export(
     object_map: ObjectMap = None,
     message: Message = None,
     yes: Yes = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> int:
-    """Take files from under gitml: to plain git or git-lfs, in a new commit or in all of history."""
+    """Take files from under gitml: to plain git, git-lfs or DVC, in a new commit or in all of history."""
     repo = Repository.discover()
     choice = _choice(refs, include_ref, exclude_ref, everything, no_rewrite=no_rewrite)
     kind = _kind(target, EXPORTS)
-    if kind == "lfs":
+    if kind == "lfs" and not dry_run:
         _configure_lfs(repo)
     request = Request(
         imports=False,
@@ -170,11 +178,14 @@ def export(
         skip_fetch=skip_fetch,
         skip_missing=skip_missing,
         dirty_is_fine=yes,
+        dry_run=dry_run,
     )
     outcome = _perform(repo, request)
-    _tell(outcome, object_map)
+    _tell(request, outcome, object_map, json=json)
     if kind == "lfs" and outcome.stamp is not None:
         talk(_LFS_HOOKS)
+    if kind == "dvc" and outcome.stamp is not None:
+        talk("note: contents are in the cache of DVC; others get them once there is a remote: dvc push --all-commits")
     return ExitCode.OK
 
 
@@ -197,6 +208,8 @@ def undo(
         moves = journal.undo(repo, odb, migration, lose_later=yes)
     for move in moves:
         show(f"{safe(move.name)} is back at {move.new.hex()[:10]}")
+    if repo.worktree is not None and is_left_behind(repo.worktree):
+        talk("note: what went to DVC is still in '.dvc/cache'; when you need it no more: rm -r .dvc")
     if back_to_lfs:
         talk(_LFS_HOOKS)
 
@@ -300,30 +313,53 @@ class _Progress:
             sys.stderr.flush()
 
 
-def _tell(outcome: Outcome, object_map: Path | None) -> None:
-    if object_map is not None:
+def _tell(request: Request, outcome: Outcome, object_map: Path | None, *, json: bool) -> None:
+    if object_map is not None and not request.dry_run:
         _write_map(object_map, outcome.object_map)
     for path in outcome.missing:
         talk(f"note: the content of '{safe(path.decode('utf-8', 'surrogateescape'))}' is missing; it stays as it was")
     for note in outcome.notes:
         talk(f"note: {safe(note)}")
-    if outcome.stamp is None:
+    if json:
+        show_json(_outcome_as_json(request, outcome))
+    if not outcome.refs:
         talk("nothing to migrate")
         return
     contents = f"{count(outcome.contents, 'content')} of {size(outcome.size)}"
-    if outcome.commits:
-        show(f"{count(outcome.commits, 'commit')} rewritten, {contents} converted")
-    else:
-        show(f"{contents} converted in a new commit")
+    would = "would be " if request.dry_run else ""
+    if not json and outcome.commits:
+        show(f"{count(outcome.commits, 'commit')} {would}rewritten, {contents} converted")
+    elif not json:
+        show(f"{contents} {would}converted in a new commit")
     if outcome.signatures:
         talk(f"warning: {count(outcome.signatures, 'signature')} of commits and tags went with the rewriting")
     for stage, commits in sorted(outcome.records.items()):
-        talk(
-            f"note: '{safe(stage)}' runs once more: records in {count(commits, 'commit')} name files by their old form"
-        )
+        named = f"records in {count(commits, 'commit')} name files"
+        if request.kind == "dvc" and not request.imports:
+            talk(f"note: '{safe(stage)}' may not run any more: {named} that DVC keeps now")
+        else:
+            talk(f"note: '{safe(stage)}' runs once more: {named} by their old form")
+    if request.dry_run:
+        return
     if outcome.commits:
         talk("note: history has new commit ids; a remote takes it with: git push --force-with-lease")
     talk(f"undo: git ml migrate undo {outcome.stamp}")
+
+
+def _outcome_as_json(request: Request, outcome: Outcome) -> dict[str, object]:
+    return {
+        "schema": "gitml/migrate/1",
+        "dry_run": request.dry_run,
+        "commits": outcome.commits,
+        "refs": outcome.refs,
+        "contents": outcome.contents,
+        "bytes": outcome.size,
+        "signatures": outcome.signatures,
+        "records": outcome.records,
+        "missing": [text_of(path) for path in outcome.missing],
+        "notes": outcome.notes,
+        "undo": outcome.stamp,
+    }
 
 
 def _write_map(path: Path, mapping: Mapping[Oid, Oid]) -> None:

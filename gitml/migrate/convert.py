@@ -18,7 +18,6 @@ from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter
 from gitml.git.packindex import ObjectIndex
 from gitml.git.repository import Repository
-from gitml.migrate.lfs import LfsStore
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
 from gitml.record import record
@@ -38,6 +37,8 @@ class Form(Enum):
     PLAIN = "git"
     GITML = "gitml"
     LFS = "lfs"
+    DVC = "dvc"
+    """By a file beside it that speaks of it."""
 
 
 @record
@@ -50,6 +51,9 @@ class Job:
     lane: int
     read: Callable[[GitOdb], Iterator[bytes]]
 
+
+Keep = Callable[[Job, Iterator[bytes]], bytes]
+"""Keeps a content outside of git; gives what stands in the tree for it."""
 
 Report = Callable[[str, int, int, int], None]
 """Phase, things done, things in all, bytes done."""
@@ -80,13 +84,13 @@ class Converted:
 class Converter:
     """Writes contents in the form `target` into packs of the repository `scratch`. A context manager.
 
-    Objects are readable after `convert`.
+    Where that form keeps them outside of git, `keep` does. Objects are readable after `convert`.
     """
 
-    def __init__(self, scratch: Repository, target: Form, store: LfsStore) -> None:
+    def __init__(self, scratch: Repository, target: Form, keep: Keep) -> None:
         self._repo = scratch
         self._target = target
-        self._store = store
+        self._keep = keep
         self._known = _Known(scratch)
         self._lanes: dict[int, PackWriter] = {}
         self._lock = threading.Lock()
@@ -134,8 +138,8 @@ class Converter:
     def _convert(self, job: Job, odb: GitOdb) -> Oid:
         pack = self._lane(job.lane % LANES)
         pieces = job.read(odb)
-        if self._target is Form.LFS:
-            return pack.write("blob", self._store.write(pieces))
+        if self._target in (Form.LFS, Form.DVC):
+            return pack.write("blob", self._keep(job, pieces))
         if job.size < SMALL:
             return pack.write("blob", b"".join(pieces))
         if self._target is Form.GITML:

@@ -25,6 +25,7 @@ from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
 from gitml.migrate.attributes import ML, exact_pattern, line, with_lines
 from gitml.migrate.convert import Job, Report, lanes
+from gitml.migrate.dvcstore import ignore_line
 from gitml.migrate.recipe import ATTRIBUTES, Rewritten, trees_below
 from gitml.oid import Oid
 from gitml.provenance.codec import printable
@@ -300,7 +301,8 @@ class DvcRecipe:
                 changes[output.path] = entry
                 patterns[line(exact_pattern(output.path) + ("/**" if output.is_directory else ""), ML)] = None
                 directory, name = posixpath.split(output.path)
-                ignored.setdefault(posixpath.join(directory, b".gitignore"), set()).add(b"/" + name)
+                lines = ignored.setdefault(posixpath.join(directory, b".gitignore"), set())
+                lines.update((b"/" + name, ignore_line(name)))
             complete = not parsed.refused and all(entry is not None for _, entry in placed)
             if path.endswith(b".dvc") and placed and complete:
                 changes[path] = None

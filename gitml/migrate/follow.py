@@ -1,7 +1,8 @@
 """Index and worktree after their commit was replaced by one that holds the same contents in another form.
 
 Index entries that were those of the old tree become those of the new one. Files keep what they hold; only control files
-and files that are pointers are written. Nothing is overwritten that is not what git put there.
+and files that are pointers are written. Nothing is overwritten that is not what git put there. A file that DVC keeps
+from now on stays where it is, with its content.
 """
 
 import os
@@ -68,6 +69,9 @@ def follow(repo: Repository, old_tree: Oid, new_tree: Oid) -> None:
     """Bring index and worktree of `repo` from `old_tree` to `new_tree`. May be done again after it was interrupted."""
     assert repo.worktree is not None
     changes = _changes(repo, old_tree, new_tree)
+    given = _given_to_dvc(changes)
+    # while they are files of git: DVC would take a pointer for a change, and keep it as content
+    materialise(repo, given)
     repo.git.run("update-index", "-q", "--refresh", check=False, env=_QUIET)
     index, skipped = _index(repo)
     moving = [change for change in changes if index.get(change.path) in (change.old, change.new)]
@@ -75,7 +79,7 @@ def follow(repo: Repository, old_tree: Oid, new_tree: Oid) -> None:
     _update_index(repo, moving, skipped)
     visible = [change for change in moving if change.path not in skipped]
     for change in visible:
-        if change.new is None and change.path in untouched:
+        if change.new is None and change.path in untouched and change.path not in given:
             _remove(repo.worktree, change.path)
     control = [change.path for change in visible if change.new is not None and _is_control(change.path)]
     _checkout(repo, [path for path in control if path in untouched])
@@ -101,6 +105,12 @@ def _changes(repo: Repository, old: Oid, new: Oid) -> list[_Change]:
         ]
         found.append(_Change(path, *sides))
     return found
+
+
+def _given_to_dvc(changes: list[_Change]) -> set[bytes]:
+    """The files that are gone from git because a file of DVC now stands for them."""
+    begun = {change.path for change in changes if change.old is None}
+    return {change.path for change in changes if change.new is None and change.path + b".dvc" in begun}
 
 
 def _index(repo: Repository) -> tuple[dict[bytes, tuple[int, Oid]], set[bytes]]:

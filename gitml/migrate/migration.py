@@ -1,5 +1,6 @@
 """A migration from start to end: choose commits, build trees and commits in the scratch, make them real."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +26,10 @@ from gitml.migrate.attributes import (
     unchanged,
     without_gitml,
 )
-from gitml.migrate.convert import ConversionError, Converter, Form, Report
+from gitml.migrate.convert import ConversionError, Converted, Converter, Form, Report
 from gitml.migrate.dvc import DvcCache, DvcRecipe, cache_places, fetch_with_dvc
+from gitml.migrate.dvcexport import DvcExport
+from gitml.migrate.dvcstore import DvcStore, cache_of
 from gitml.migrate.engine import check_engine, rewrite_commits
 from gitml.migrate.follow import check_worktrees
 from gitml.migrate.lfs import LfsStore, is_lfs_installed
@@ -40,7 +43,7 @@ from gitml.store.content import SMALL
 from gitml.store.tree import Snapshot
 
 IMPORTS = ("git", "lfs", "dvc")
-EXPORTS = ("git", "lfs")
+EXPORTS = ("git", "lfs", "dvc")
 
 
 @record(kw_only=True)
@@ -57,6 +60,8 @@ class Request:
     skip_fetch: bool = False
     skip_missing: bool = False
     dirty_is_fine: bool = False
+    dry_run: bool = False
+    """Find out what would be done, without reading contents; nothing is kept of it."""
 
 
 @record(frozen=False)
@@ -122,6 +127,7 @@ class _Migration:
         self._report = report
         self._outcome = Outcome()
         self._new_commits: list[Oid] = []
+        self._dvc_stores: dict[bytes, DvcStore] = {}
 
     def run(self) -> Outcome:
         """Build everything, then make it real."""
@@ -133,17 +139,29 @@ class _Migration:
             return self._outcome
         with GitOdb(self._scratch.git, self._scratch.format) as odb:  # sees what was written
             self._look_at_records(odb, changing, trees)
+            if self._request.dry_run:
+                return self._planned(changing)
             history = self._request.choice.is_history
             moves = self._rewrite(odb, changing, trees) if history else self._commit(odb, trees)
             if not moves:
                 return self._outcome
             self._cover(odb)
         more = self._data_updates() + (self._note_updates() if history else [])
+        for dvc_store in self._dvc_stores.values():
+            dvc_store.adopt()
         adopt_objects(self._repo, self._scratch)
         with GitOdb(self._repo.git, self._repo.format) as odb:
             self._outcome.stamp = journal.apply(self._repo, odb, moves, more)
         self._outcome.commits = len(self._outcome.object_map)
         self._outcome.refs = [move.name for move in moves]
+        return self._outcome
+
+    def _planned(self, changing: list[Oid]) -> Outcome:
+        """What would be done, as far as it is known before contents are read."""
+        inside = set(changing)
+        refs = self._selection.refs
+        self._outcome.refs = [name for name in refs if self._repo.resolve(f"{name}^{{commit}}") in inside]
+        self._outcome.commits = len(changing) if self._request.choice.is_history else 0
         return self._outcome
 
     def _trees(self, odb: GitOdb) -> dict[Oid, Oid]:
@@ -153,9 +171,15 @@ class _Migration:
         store = LfsStore(self._repo)
         recipe = self._recipe(odb, store, roots)
         jobs = recipe.collect(roots, self._report)
-        target = Form.GITML if self._request.imports else Form.PLAIN if self._request.kind == "git" else Form.LFS
-        with Converter(self._scratch, target, store) as converter:
-            converted = converter.convert(jobs, self._report)
+        if self._request.dry_run:
+            # one that is none of theirs stands for each: which commits change does not depend on what is in it
+            converted = Converted(
+                dict.fromkeys((job.key for job in jobs), self._scratch.format.oid_of("blob", b"")), {}
+            )
+        else:
+            keep = recipe.keep if isinstance(recipe, DvcExport) else lambda _, pieces: store.write(pieces)
+            with Converter(self._scratch, _target(self._request), keep) as converter:
+                converted = converter.convert(jobs, self._report)
         self._take_failures(converted.failed)
         self._outcome.contents = len(converted.blobs)
         self._outcome.size = sum(job.size for job in jobs if job.key in converted.blobs)
@@ -189,13 +213,17 @@ class _Migration:
             if request.above is not None:
                 raise UserError("--above chooses files of plain git", hint="choose outputs by --include and --exclude")
             return DvcRecipe(self._scratch, odb, self._dvc_cache(odb, roots), request.include, request.exclude)
+        if request.kind == "dvc":
+            if self._repo.worktree is None:
+                raise UserError("a bare repository has no place for the cache of DVC", hint="export in a clone of it")
+            return DvcExport(self._scratch, odb, self._change(odb, roots), self._dvc_store)
         return FilterRecipe(
             self._scratch,
             odb,
             store,
             self._change(odb, roots),
             _sources(request),
-            Form.GITML if request.imports else Form.PLAIN if request.kind == "git" else Form.LFS,
+            _target(request),
             drop_lfs_config=request.imports and request.kind == "lfs" and not request.include and not request.exclude,
             fetch=self._lfs_fetch(),
         )
@@ -211,7 +239,7 @@ class _Migration:
             return AttributeChange(unchanged, tuple(lines))
         if request.imports:
             rule, to, back = lfs_to_gitml, ML + b" !diff !merge", LFS
-        elif request.kind == "git":
+        elif request.kind != "lfs":
             rule, to, back = without_gitml, b"!filter !text !diff !merge", ML
         else:
             rule, to, back = gitml_to_lfs, LFS, ML + b" !diff !merge"
@@ -219,7 +247,12 @@ class _Migration:
         return AttributeChange(unchanged if include else rule, tuple(lines))
 
     def _lfs_fetch(self) -> "_LfsFetch | None":
-        if self._request.skip_fetch or not is_lfs_installed() or not self._repo.git.lines("remote"):
+        if (
+            self._request.dry_run
+            or self._request.skip_fetch
+            or not is_lfs_installed()
+            or not self._repo.git.lines("remote")
+        ):
             return None
         return _LfsFetch(self._repo, everything=self._request.choice.is_history)
 
@@ -230,9 +263,19 @@ class _Migration:
             if entry.is_file and path.endswith(b"/.dvc/config"):
                 names.add(path.removesuffix(b"/.dvc/config"))
         fetch = None
-        if not self._request.skip_fetch:
+        if not self._request.skip_fetch and not self._request.dry_run:
             fetch = fetch_with_dvc(top, all_commits=self._request.choice.is_history)
         return DvcCache(cache_places(top / os.fsdecode(name) for name in sorted(names)), fetch)
+
+    def _dvc_store(self, project: bytes) -> DvcStore:
+        """The cache of the project in this directory; what goes there waits in the scratch."""
+        known = self._dvc_stores.get(project)
+        if known is not None:
+            return known
+        assert self._repo.worktree is not None
+        waiting = self._scratch.git_dir / "dvc" / hashlib.sha256(project).hexdigest()
+        store = DvcStore(cache_of(self._repo.worktree / os.fsdecode(project)), waiting)
+        return self._dvc_stores.setdefault(project, store)  # two threads ask
 
     def _commit(self, odb: GitOdb, trees: Mapping[Oid, Oid]) -> list[journal.Move]:
         """One new commit on top of the newest."""
@@ -354,6 +397,12 @@ class _LfsFetch:
     def __call__(self) -> None:
         for remote in self._repo.git.lines("remote"):
             self._repo.git.run("lfs", "fetch", *(["--all"] if self._everything else []), remote, check=False)
+
+
+def _target(request: Request) -> Form:
+    if request.imports:
+        return Form.GITML
+    return {"git": Form.PLAIN, "lfs": Form.LFS, "dvc": Form.DVC}[request.kind]
 
 
 def _sources(request: Request) -> frozenset[Form]:

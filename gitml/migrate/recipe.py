@@ -25,8 +25,8 @@ from gitml.store.tree import MODE_FILE, MODE_TREE, Entry, Snapshot, empty_tree, 
 ATTRIBUTES = b".gitattributes"
 LFS_CONFIG = b".lfsconfig"
 
-_NEVER = frozenset({ATTRIBUTES, b".gitignore", b".gitmodules", b".mailmap", LFS_CONFIG})
-_OURS = b".gitml"
+CONTROL = frozenset({ATTRIBUTES, b".gitignore", b".gitmodules", b".mailmap", LFS_CONFIG})
+OURS = b".gitml"
 _FILTERS = {b"ml": Form.GITML, b"lfs": Form.LFS}
 
 
@@ -140,9 +140,9 @@ class FilterRecipe:
         for name, entry in entries.items():
             path = directory + name
             if entry.is_tree:
-                if path != _OURS and (entry.oid, path + b"/", number) not in self._seen:
+                if path != OURS and (entry.oid, path + b"/", number) not in self._seen:
                     self._walk(entry.oid, path + b"/", chain, number)
-            elif entry.is_file and name not in _NEVER:
+            elif entry.is_file and name not in CONTROL:
                 files.setdefault(path, {})[entry.oid] = None
 
     def _chain(self, entries: Mapping[bytes, Entry], directory: bytes, above: _Chain) -> tuple[_Chain, bool]:
@@ -201,7 +201,7 @@ class FilterRecipe:
         new = self._edited(entries, directory, chain if len(chain) > len(above) else None, writer)
         for name, entry in entries.items():
             path = directory + name
-            if entry.is_tree and path != _OURS:
+            if entry.is_tree and path != OURS:
                 below = self._rewrite(entry.oid, path + b"/", chain, number, blobs, writer)
                 changed |= below.changed
                 if below.tree == self._empty != entry.oid:

@@ -63,7 +63,7 @@ def test_the_story_of_a_migration(project: Project) -> None:
         (("import", "main", "--everything"), 129, "--everything leaves no refs to choose"),
         (("import", "main", "--no-rewrite"), 129, "name no refs"),
         (("import", "nowhere", "-I", "*"), 128, "error: 'nowhere' is not a branch"),
-        (("export", "--to", "dvc"), 129, "'dvc' is none of git, lfs"),
+        (("export", "--to", "svn"), 129, "'svn' is none of git, lfs, dvc"),
         (("undo",), 128, "error: there is no migration to undo"),
         (("undo", "20200101T000000Z"), 128, "error: there is no migration '20200101T000000Z'"),
     ],
