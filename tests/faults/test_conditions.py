@@ -93,6 +93,115 @@ def test_a_full_disk(tmp_path: Path, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+FULL_RECEIVING = """
+set -e
+git clone -q "file://$2/server.git" "$1/work"
+cd "$1/work"
+git ml install > /dev/null
+cmp data/large "$2/one"
+git -C "$2/server.git" update-ref refs/heads/main refs/heads/next
+PREPARE > /dev/null
+avail=$(df --output=avail -B1 "$1" | tail -n 1)
+head -c $((avail - 3000000)) /dev/zero > "$1/filler"
+COMMAND > /dev/null 2> "$2/said" || echo "failed $?"
+git fsck --strict --full --no-dangling
+git ml fsck > /dev/null || test $? = 5
+test -z "$(git status --porcelain)"
+rm "$1/filler"
+AGAIN > /dev/null
+cmp data/large "$2/large"
+test -z "$(git status --porcelain)"
+git ml fsck --deep > /dev/null
+echo "complete"
+"""
+FETCH = "git fetch -q && git ml fetch --all"
+RECEIVING = {
+    # room neither for what is stored nor for the file
+    "pull": (":", "git pull -q", "git ml checkout"),
+    "ml fetch": ("git -c ml.autoFetch=false pull -q", "git ml fetch", "git ml fetch && git ml checkout"),
+    # what is stored is here already
+    "merge": (FETCH, "git merge -q origin/main", "git ml checkout"),
+    "checkout": (FETCH, "git checkout -q --detach origin/main", "git ml checkout"),
+}
+
+
+@pytest.mark.parametrize("name", RECEIVING)
+def test_a_disk_that_is_full_when_content_comes(tmp_path: Path, name: str) -> None:
+    small, source = tmp_path / "small", tmp_path / "source"
+    small.mkdir()
+    source.mkdir()
+    run_git(source, "init", "-q", "--bare", "-b", "main", "server.git")
+    work = make(tmp_path / "work")
+    work.git("remote", "add", "origin", f"file://{source}/server.git")
+    for version, (branch, size) in enumerate({"one": 200_000, "large": 6_000_000}.items()):
+        (source / branch).write_bytes(noise(version, size))
+        work.write("data/large", noise(version, size))
+        work.git("add", "-A")
+        work.git("commit", "-q", "-m", branch)
+        work.git("push", "-q", "origin", f"HEAD:refs/heads/{'next' if version else 'main'}")
+    script = FULL_RECEIVING
+    *_, again = RECEIVING[name]
+    for word, command in zip(("PREPARE", "COMMAND", "AGAIN"), RECEIVING[name], strict=True):
+        script = script.replace(word, f"{{ {command}; }}")
+    start = sandboxed("--size", str(20_000_000), "--tmpfs", str(small))
+    done = Project(tmp_path).run(*start, "sh", "-c", script, "sh", str(small), str(source), check=False)
+    said = (source / "said").read_text()
+    assert done.stdout.splitlines()[-1:] == ["complete"], (done.stdout, done.stderr, said)
+    assert "no space left" in said.lower()
+    # git does not start a hook again that had no room, so what it says is what helps
+    assert name == "ml fetch" or again in said
+    assert "Traceback" not in said + done.stderr
+
+
+FULL_UPKEEP = """
+set -e
+cd "$1"
+git init -q
+git ml install > /dev/null
+echo 'data/** filter=ml -text' > .gitattributes
+mkdir data
+echo filler > .gitignore
+cp "$2/one" data/one
+git add -A && git commit -q -m one
+git switch -q -c side
+cp "$2/gone" data/gone
+git add -A && git commit -q -m gone
+git switch -q -
+git branch -q -D side
+git reflog expire --expire=all --all
+avail=$(df --output=avail -B1 "$1" | tail -n 1)
+head -c $((avail - ROOM)) /dev/zero > filler
+COMMAND > /dev/null 2> "$2/said" && { echo "it fitted"; exit 9; }
+git fsck --strict --full --no-dangling
+git ml fsck --deep > /dev/null
+rm filler
+COMMAND > /dev/null
+rm data/one
+git checkout -q -f HEAD -- data/one && git ml checkout > /dev/null
+cmp data/one "$2/one"
+git fsck --strict --full --no-dangling
+git ml fsck --deep > /dev/null
+echo "complete"
+"""
+
+
+@pytest.mark.parametrize(("command", "room"), [("git gc -q --prune=now", 1_500_000), ("git ml prune --expire=now", 0)])
+def test_a_disk_that_is_full_when_it_is_tidied_up(tmp_path: Path, command: str, room: int) -> None:
+    small, source = tmp_path / "small", tmp_path / "source"
+    small.mkdir()
+    source.mkdir()
+    (source / "one").write_bytes(noise(1, 3_000_000))
+    (source / "gone").write_bytes(noise(2, 1_000_000))
+    script = FULL_UPKEEP.replace("COMMAND", command).replace("ROOM", str(room))
+    start = sandboxed("--size", str(20_000_000), "--tmpfs", str(small))
+    done = Project(tmp_path).run(*start, "sh", "-c", script, "sh", str(small), str(source), check=False)
+    said = (source / "said").read_text()
+    assert done.stdout.splitlines()[-1:] == ["complete"], (done.stdout, done.stderr, said)
+    # the second is how git puts it
+    assert "no space left on device" in said.lower() or "out of diskspace" in said.lower()
+    assert "Traceback" not in said + done.stderr
+
+
 FULL_RUN = """
 set -e
 cd "$1"
