@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,39 @@ def test_data_travels_over_every_server(
     other.git("checkout", "-q", "HEAD~1")
     assert content(other, "data/changed") == noise(3)
     assert other.is_clean()
+
+
+def counted(project: Project, top: Path) -> Callable[[], Counter[str]]:
+    """Have every connection to origin counted; what is given tells those since it was last asked, by program."""
+    log = top / "connections"
+    for name in ("upload-pack", "receive-pack"):
+        script = top / name
+        script.write_text(f"#!/bin/sh\necho {name} >> '{log}'\nexec git-{name} \"$@\"\n")
+        script.chmod(0o755)
+        project.git("config", f"remote.origin.{name.replace('-', '')}", str(script))
+
+    def connections() -> Counter[str]:
+        found = Counter(log.read_text().split())
+        log.unlink()
+        return found
+
+    return connections
+
+
+def test_a_push_makes_few_connections(work: Project, bare: Path, tmp_path: Path) -> None:
+    work.git("remote", "add", "origin", f"file://{bare}")
+    connections = counted(work, tmp_path)
+    work.git("push", "-q", "-u", "origin", "main")
+    assert connections() == {"upload-pack": 2, "receive-pack": 2}
+    put(work, "data/changed", 3)
+    work.git("push", "-q")
+    # git's own, one that asks what is there, and one that takes the data: git has no way to put them into one
+    assert connections() == {"upload-pack": 1, "receive-pack": 2}
+    work.git("commit", "-q", "--allow-empty", "-m", "no data")
+    work.git("push", "-q")
+    assert connections() == {"receive-pack": 1}
+    work.git("push", "-q")
+    assert connections() == {"receive-pack": 1}
 
 
 def test_a_push_carries_only_what_it_needs(work: Project, bare: Path) -> None:
