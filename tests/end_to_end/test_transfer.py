@@ -87,13 +87,15 @@ def hook(bare: Path, name: str, script: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "version", "allow"),
-    [(kind, 2, "") for kind in KINDS] + [("http", 0, ""), ("daemon", 0, "allowAnySHA1InWant")],
+    [(kind, 2, "") for kind in KINDS]
+    + [("http", 0, ""), ("daemon", 0, "allowAnySHA1InWant"), ("http", 2, "allowFilter")]
+    + [("ssh", 0, "allowFilter"), ("http", 0, "allowFilter allowAnySHA1InWant")],
 )  # fmt: skip
 def test_data_travels_over_every_server(
     work: Project, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, version: int, allow: str
 ) -> None:
-    if allow:
-        run_git(bare, "config", f"uploadpack.{allow}", "true")
+    for each in allow.split():
+        run_git(bare, "config", f"uploadpack.{each}", "true")
     home = Path(os.environ["GIT_CONFIG_GLOBAL"])
     home.write_text(home.read_text() + f"[protocol]\n\tversion = {version}\n")
     with serve(kind, bare.parent, monkeypatch) as top:
@@ -102,7 +104,7 @@ def test_data_travels_over_every_server(
         work.git("push", "-q", "-u", "origin", "main")
         other = clone(url, tmp_path / "other")
         assert [content(other, name) for name in ("data/changed", "data/1")] == [noise(2), noise(11)]
-        single = version == 2 or bool(allow)
+        single = version == 2 or "allowAnySHA1InWant" in allow
         assert (blobs(other.path) < blobs(work.path)) == single, "only what is checked out came, where that can be"
         put(work, "data/changed", 3)
         work.git("push", "-q")
@@ -234,6 +236,21 @@ def test_a_host_that_refuses_or_drops_our_refs_gets_branches(
     other.git("pull", "-q")
     assert content(other, "data/changed") == noise(4)
     assert "gitml/data" not in other.git("for-each-ref", "refs/remotes", "--contains", work.head("refs/heads/main"))
+    fsck(bare)
+
+
+@pytest.mark.parametrize("setting", ["transfer", "receive", "uploadpack"])
+def test_a_host_that_hides_our_refs_gets_branches(work: Project, bare: Path, tmp_path: Path, setting: str) -> None:
+    run_git(bare, "config", f"{setting}.hideRefs", "refs/ml")
+    work.git("remote", "add", "origin", f"file://{bare}")
+    work.git("push", "-q", "-u", "origin", "main")
+    assert "refs/heads/gitml/data/" in run_git(bare, "for-each-ref")
+    other = clone(f"file://{bare}", tmp_path / "other")
+    assert content(other, "data/changed") == noise(2)
+    put(other, "data/theirs", 3)
+    other.git("push", "-q")
+    work.git("pull", "-q")
+    assert content(work, "data/theirs") == noise(3)
     fsck(bare)
 
 
