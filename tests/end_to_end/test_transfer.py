@@ -374,21 +374,22 @@ def test_killed_pushes_lose_nothing(work: Project, bare: Path, tmp_path: Path) -
 
 def test_a_clone_with_single_objects_sends_only_what_changed(work: Project, bare: Path, tmp_path: Path) -> None:
     run_git(bare, "config", "uploadpack.allowFilter", "true")
-    run_git(bare, "config", "receive.unpackLimit", "1")
-    url = f"file://{bare}"
-    before = noise(5, 6_000_000)
+    size = 40_000_000
+    before = noise(5, size)
     work.write("data/large", before)
     work.git("add", "-A")
     work.git("commit", "-q", "-m", "large")
-    work.git("push", "-q", url, "main")
-    other = clone(url, tmp_path / "other")
-    known = {path.name for path in (bare / "objects/pack").glob("*.pack")}
-    other.write("data/large", before[:3_000_000] + b"changed" + before[3_000_000:])
-    other.git("add", "-A")
-    other.git("commit", "-q", "-m", "changed")
-    other.git("push", "-q")
-    came = [path.stat().st_size for path in (bare / "objects/pack").glob("*.pack") if path.name not in known]
-    assert sum(came) < 1_500_000
+    work.git("remote", "add", "origin", f"file://{bare}")
+    work.git("push", "-q", "-u", "origin", "main")
+    other = clone(f"file://{bare}", tmp_path / "other")
+    after = before[: size // 2] + noise(6, size // 100) + before[size // 2 + size // 100 :]
+    other.write("data/large", after)
+    other.git("commit", "-q", "-a", "-m", "1 % changed")
+    sent = weighed(other, tmp_path / "pushed")("push", "-q")
+    received = weighed(work, tmp_path / "pulled")("pull", "-q")
+    assert content(work, "data/large") == after
+    assert size // 100 < sum(sent) <= size * 3 // 100
+    assert size // 100 < sum(received) <= size * 3 // 100
     fsck(bare)
     fsck(other.path)
 
