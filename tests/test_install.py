@@ -37,6 +37,9 @@ def test_uninstall_leaves_what_was_there_before_byte_for_byte(repo: Path) -> Non
     assert report.chained == ["post-commit"]
     assert here.has_filter
     assert library.installed_hooks(here) == list(library.HOOKS)
+    # chunks of noise, which git would search for deltas in vain
+    assert run_git(repo, "check-attr", "delta", "ab/cd.mlx") == "ab/cd.mlx: delta: unset"
+    assert run_git(repo, "check-attr", "delta", "ab/cd") == "ab/cd: delta: unspecified"
     once = snapshot(repo / ".git")
     library.install(here, fetch=False)
     assert snapshot(repo / ".git") == once, "installing again changes nothing"

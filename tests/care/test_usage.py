@@ -60,8 +60,14 @@ def test_what_could_go_and_what_a_remote_has_are_told(place: Place) -> None:
 def test_text_shrinks_by_deflate_and_deltas(place: Place) -> None:
     lines = b"".join(b"%d;%x;a line of a table\n" % (number, number * 7919) for number in range(8000))
     place.commit({"t": lines})
+    place.git("gc", "-q")
+    by_deflate = usage(place).total
+    assert by_deflate.compression > 3
     place.commit({"t": lines.replace(b"4711;", b"4712;", 1)})
     place.git("gc", "-q")
     total = usage(place).total
     assert total.logical == 2 * len(lines)
-    assert total.compression > 3
+    # a chunk and the manifest are others
+    assert total.distinct > by_deflate.distinct + 50_000
+    assert total.disk < by_deflate.disk + 500
+    assert total.compression > by_deflate.compression

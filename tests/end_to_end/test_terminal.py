@@ -1,5 +1,6 @@
-"""A commit in a real terminal: the hook attaches to the run, and Ctrl-C only detaches."""
+"""Commands in a real terminal: a commit attaches to the run, and Ctrl-C only detaches; what takes long says how far."""
 
+import hashlib
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_git
 from tests.end_to_end.project import Project, small_project
 
 
@@ -124,3 +126,45 @@ def test_the_line_of_a_run_is_never_broken_by_the_terminal(project: tuple[Projec
     drawn = [line for line in re.split(r"\r\x1b\[K|\r?\n", said) if "0/" in line]
     assert drawn, said
     assert {re.sub(r"\x1b\[\d*m", "", line) for line in drawn} == {"● model  0/"}
+
+
+LONG_AT_ONCE = """
+import gitml.meter
+
+gitml.meter._QUIET = 0.0
+"""
+"""What Python runs at its start in every process of ours: a meter that draws at once, not after a second."""
+
+
+@pytest.mark.parametrize("in_terminal", [True, False])
+def test_what_takes_long_says_how_far_it_is_in_a_terminal_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_terminal: bool
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(LONG_AT_ONCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    run_git(tmp_path, "init", "-q", "--bare", "server.git")
+    run_git(tmp_path, "init", "-q", "work")
+    work = Project(tmp_path / "work")
+    work.ml("install")
+    work.git("remote", "add", "origin", f"file://{tmp_path}/server.git")
+    work.write(".gitattributes", "data/** filter=ml -text\n")
+
+    def shows(wanted: str, *command: str) -> None:
+        if in_terminal:
+            said = Terminal(work, *command).end()
+            assert wanted in said, said
+            assert "Traceback" not in said
+        else:
+            assert re.sub(r"[^\r\x1b%]", "", work.run(*command).stderr) == ""
+
+    for name, *command in (("a", "git", "add", "-A"), ("b", "git", "ml", "add", "-A")):
+        work.write(f"data/{name}", hashlib.shake_128(name.encode()).digest(300_000))
+        shows("reading: " if name == "a" else "adding: ", *command)
+    work.git("commit", "-q", "-m", "c")
+    (work.path / "data/a").unlink()
+    work.git("checkout", "--", "data/a", GITML_SKIP_SMUDGE="1")
+    shows("filling in: ", "git", "ml", "checkout")
+    shows("checking: ", "git", "ml", "fsck", "--deep")
+    # git's own push is told to be silent, so this is the one of the data
+    shows("Writing objects: 100%", "git", "push", "--no-progress", "origin", "HEAD")

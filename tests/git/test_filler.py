@@ -1,6 +1,6 @@
 """Faults while files are filled in: kills, damage, a full disk, somebody else at work."""
 
-import fcntl
+import errno
 import hashlib
 import os
 import random
@@ -274,14 +274,48 @@ def test_a_directory_that_may_not_be_written_is_named(repository: Repository, re
     assert len(result.done) == len(CONTENTS) - 1
 
 
-def test_equal_contents_share_their_bytes_where_the_file_system_can(repository: Repository, repo: Path) -> None:
-    probe = [repo.parent / "probe-a", repo.parent / "probe-b"]
-    probe[0].write_bytes(noise(1, 8192))
-    with probe[0].open("rb") as source, probe[1].open("wb") as target:
-        try:
-            fcntl.ioctl(target.fileno(), 0x40049409, source.fileno())
-        except OSError:
-            pytest.skip("this file system shares no blocks")
-    materialise(repository, [ODD])
-    assert set(materialise(repository, None).done) == CONTENTS.keys() - {ODD}
+class Cloning:
+    """Stands for a file system that shares blocks, or for one that cannot; notes who was to share with whom."""
+
+    def __init__(self, *, works: bool) -> None:
+        self.asked: list[tuple[Path, Path]] = []
+        self._works = works
+
+    def ioctl(self, target: int, request: int, source: int) -> int:
+        assert request == 0x40049409, "FICLONE of linux/fs.h"
+        self.asked.append((_name_of(target), _name_of(source)))
+        if not self._works:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        assert os.fstat(target).st_size == 0, "shared before anything was written"
+        os.pwrite(target, os.pread(source, os.fstat(source).st_size, 0), 0)
+        return 0
+
+
+def _name_of(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_equal_contents_share_their_bytes_where_the_file_system_can(
+    repository: Repository, repo: Path, monkeypatch: pytest.MonkeyPatch, *, works: bool
+) -> None:
+    same = dict.fromkeys((b"e.big", b"f.big"), CONTENTS[ODD])
+    monkeypatch.setitem(CONTENTS, b"e.big", CONTENTS[ODD])
+    monkeypatch.setitem(CONTENTS, b"f.big", CONTENTS[ODD])
+    for path in same:
+        (repo / os.fsdecode(path)).write_bytes((repo / os.fsdecode(ODD)).read_bytes())
+    run_git(repo, "add", "-A")
+    run_git(repo, "commit", "-q", "-m", "same")
+    cloning = Cloning(works=works)
+    monkeypatch.setattr("gitml.git.filler.fcntl.ioctl", cloning.ioctl)
+    # one file at a time, so that the first is there when the next is asked for
+    monkeypatch.setattr("gitml.git.filler._THREADS", 1)
+    assert set(materialise(repository, None).done) == set(CONTENTS)
     assert all(is_filled(repository, path) for path in CONTENTS)
+    assert remains(repository) == []
+    assert status(repository) == ""
+    targets, sources = zip(*cloning.asked, strict=True)
+    # who cannot share once is not asked again
+    assert len(targets) == (3 if works else 1)
+    assert all(target.parent == repository.git_dir / "ml" / "tmp" for target in targets)
+    assert set(sources) < {repo / os.fsdecode(path) for path in (ODD, b"same.big", *same)}
