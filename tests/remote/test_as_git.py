@@ -5,6 +5,7 @@ The scenarios are those of git's own tests t5516 (fetch and push), t5543 (atomic
 refs of both sides and what of a partial clone is here have to be equal.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gitml.remote.address import parse_address
+from gitml.remote.store import Store
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore
 
@@ -55,10 +58,24 @@ class Side:
         text = text.replace(self.url, "URL").replace(str(self.top), "TOP")
         return REFUSED.sub("[no]", text)
 
-    def refs(self) -> list[str]:
-        """The refs of the remote, and those here."""
-        there = self.work.git("ls-remote", self.url).splitlines()
-        return [*there, *self.work.git("for-each-ref", "--format=%(objectname) %(refname)").splitlines()]
+    def refs(self, *, quickly: bool = False) -> list[str]:
+        """The refs of the remote, and those here; `quickly` reads a store as the helper does, without its process."""
+        there = self.listed() if quickly and self.url.startswith("ml::") else self.work.git("ls-remote", self.url)
+        here = self.work.git("for-each-ref", "--format=%(objectname) %(refname)")
+        return [*there.splitlines(), *here.splitlines()]
+
+    def listed(self) -> str:
+        """What `git ls-remote` says of a store."""
+        state = Store(parse_address(self.url), self.top / "looked at").read()
+        if state is None:
+            return ""
+        head = None if state.head is None else state.refs.get(state.head)
+        lines = [] if head is None else [f"{head.oid}\tHEAD"]
+        for name, ref in sorted(state.refs.items()):
+            lines.append(f"{ref.oid}\t{os.fsdecode(name)}")
+            if ref.peeled is not None:
+                lines.append(f"{ref.peeled}\t{os.fsdecode(name)}^{{}}")
+        return "\n".join(lines)
 
 
 class Pair:
@@ -76,8 +93,10 @@ class Pair:
             ours, gits = (side.does(line) for side in self.sides)
             assert ours == gits, line
             if "push" in line or "fetch" in line:
-                assert self.sides[0].refs() == self.sides[1].refs(), line
+                assert self.sides[0].refs(quickly=True) == self.sides[1].refs(), line
             done.append(gits)
+        if any("push" in line or "fetch" in line for line, _, _ in done):
+            assert self.sides[0].refs() == self.sides[1].refs()
         return done
 
 
