@@ -7,12 +7,13 @@ import configparser
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
+from gitml.migrate.durable import READ_ONLY, move, write_new
 
 CONFIG = b".dvc/config"
 
@@ -27,7 +28,6 @@ PROJECT = {
 }
 """The files that `dvc init` writes, and what they hold."""
 
-_READ_ONLY = 0o444
 _UNENDING = 1 << 31
 # numbers to YAML 1.2, by which DVC reads, and text to YAML 1.1, by which PyYAML decides what to quote
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?|0o[0-7_]+")
@@ -55,19 +55,13 @@ class DvcStore:
         """Keep a content durably."""
         self._waiting.mkdir(parents=True, exist_ok=True)
         temporary = self._waiting / f"new-{os.urandom(8).hex()}"
-        digest, size = hashlib.md5(usedforsecurity=False), 0
-        with temporary.open("xb") as file:
-            for piece in pieces:
-                digest.update(piece)
-                size += len(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+        digest = hashlib.md5(usedforsecurity=False)
+        size = write_new(temporary, pieces, digest)
         kept = Kept(digest.hexdigest(), size)
         if self._has(kept):
             temporary.unlink()
         else:
-            temporary.chmod(_READ_ONLY)
+            temporary.chmod(READ_ONLY)
             temporary.replace(self._waiting / kept.md5)
         return kept
 
@@ -80,7 +74,7 @@ class DvcStore:
                 continue  # of a content that could not be read
             target = self._place(path.name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _move(path, target)
+            move(path, target)
 
     def _has(self, kept: Kept) -> bool:
         try:
@@ -142,17 +136,3 @@ def _scalar(text: str) -> str:
         return f"'{text}'"
     written: str = yaml.safe_dump(text, allow_unicode=_BREAKS.isdisjoint(text), width=_UNENDING)
     return written.removesuffix("...\n").removesuffix("\n")
-
-
-def _move(path: Path, target: Path) -> None:
-    """Rename a file; copy it where the cache is on another file system."""
-    try:
-        path.rename(target)
-    except OSError:
-        temporary = target.with_name(f"{target.name}.{os.urandom(8).hex()}")
-        with path.open("rb") as source, temporary.open("xb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
-        temporary.chmod(_READ_ONLY)
-        temporary.rename(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gitml.errors import CorruptError, MissingDataError
 from gitml.git.repository import Repository
+from gitml.migrate.durable import write_new
 from gitml.record import record
 
 MAX_POINTER_SIZE = 1024
@@ -92,15 +93,9 @@ class LfsStore:
         """Keep content durably; give its pointer."""
         self._temporary.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary / f"gitml-{os.urandom(8).hex()}"
-        digest, size = hashlib.sha256(), 0
+        digest = hashlib.sha256()
         try:
-            with temporary.open("xb") as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    size += len(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
+            size = write_new(temporary, pieces, digest)
             target = self.path(digest.digest())
             if size and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from gitml.errors import BusyError
 from gitml.git.command import clean_environment
+from gitml.git.newfile import sync_directory
 from gitml.git.refs import RefUpdate, update_refs
 from gitml.git.repository import Repository
+from gitml.migrate.durable import move
 from gitml.oid import Oid
 
 
@@ -72,25 +74,7 @@ def adopt_objects(repo: Repository, scratch: Repository) -> None:
         if path.suffix not in (".pack", ".idx", "") or target.exists():
             continue
         target.parent.mkdir(exist_ok=True)
-        _move(path, target)
+        move(path, target)
         moved.add(target.parent)
     for directory in moved:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _move(path: Path, target: Path) -> None:
-    """Rename a file; copy it where the object directory is on another file system."""
-    try:
-        path.rename(target)
-    except OSError:
-        temporary = target.with_name(f"tmp_{os.urandom(8).hex()}")
-        with path.open("rb") as source, temporary.open("xb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
-        temporary.chmod(0o444)
-        temporary.rename(target)
+        sync_directory(directory)
