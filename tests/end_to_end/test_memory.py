@@ -2,12 +2,11 @@
 
 import os
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import Peak
+from tests.end_to_end.memory import peak_of
 from tests.end_to_end.project import Project
 
 BLOCK = 64 << 20
@@ -15,18 +14,6 @@ BLOCKS = 5
 """Whoever held a whole file, which is so many times the same block, would take more than is allowed."""
 MOST = {"git": 100_000_000}
 MOST_OF_OURS = 300_000_000
-
-
-def peak_of(project: Project, *command: str) -> dict[str, int]:
-    """The most memory that a command and what it starts took, in bytes by program."""
-    process = subprocess.Popen(
-        command, cwd=project.path, env=project.environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    peak = Peak(process.pid)
-    said = process.communicate()[1]
-    memory = peak.stop()
-    assert process.returncode == 0, said
-    return memory
 
 
 @pytest.fixture(scope="module")

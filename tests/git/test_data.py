@@ -301,19 +301,24 @@ def test_processes_that_cover_at_once_lose_nothing(bench: Bench) -> None:
     bench.check()
 
 
-def test_heads_that_were_made_at_once_are_joined_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+def looks_before(bench: Bench, monkeypatch: pytest.MonkeyPatch, paths: dict[bytes, Oid]) -> DataLog:
+    """A log that sees the refs as they are before another process covers `paths`."""
     slow = bench.log
     looked = slow._refs
 
     def look_and_wait() -> Any:
         found = looked()
         monkeypatch.undo()
-        bench.log.cover({b"a": one})
+        bench.log.cover(paths)
         return found
 
     monkeypatch.setattr(slow, "_refs", look_and_wait)
-    slow.cover({b"b": two})
+    return slow
+
+
+def test_heads_that_were_made_at_once_are_joined_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
+    looks_before(bench, monkeypatch, {b"a": one}).cover({b"b": two})
     heads = bench.log.heads()
     assert sorted(map(bench.manifests, heads), key=str) == [{b"a": one}, {b"b": two}]
     bench.log.cover({b"c": three})
@@ -328,17 +333,7 @@ def test_a_head_that_another_replaced_meanwhile_is_not_replaced_again(
 ) -> None:
     one, two, three = (bench.store(noise(seed)).pointer.manifest for seed in (1, 2, 3))
     bench.log.cover({b"a": one})
-    slow = bench.log
-    looked = slow._refs
-
-    def look_and_wait() -> Any:
-        found = looked()
-        monkeypatch.undo()
-        bench.log.cover({b"b": two})
-        return found
-
-    monkeypatch.setattr(slow, "_refs", look_and_wait)
-    slow.cover({b"c": three})
+    looks_before(bench, monkeypatch, {b"b": two}).cover({b"c": three})
     (head,) = bench.log.heads()
     assert bench.manifests(head) == {b"a": one, b"b": two, b"c": three}
 

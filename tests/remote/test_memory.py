@@ -2,27 +2,14 @@
 
 import random
 import shutil
-import subprocess
 from pathlib import Path
 
-from benchmarks.lab import Peak
+from tests.end_to_end.memory import peak_of
 from tests.end_to_end.project import Project
 from tests.remote.conftest import NewStore
 
 SIZE = 768 << 20
 MOST = 300_000_000
-
-
-def peak_of(project: Project, *command: str) -> dict[str, int]:
-    """The most memory that a command and what it starts took, in bytes by program."""
-    process = subprocess.Popen(
-        command, cwd=project.path, env=project.environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    peak = Peak(process.pid)
-    said = process.communicate()[1]
-    memory = peak.stop()
-    assert process.returncode == 0, said
-    return memory
 
 
 def test_a_large_file_takes_little_memory_both_ways(new_store: NewStore, work: Project, tmp_path: Path) -> None:
