@@ -136,7 +136,7 @@ def test_a_record_that_is_not_frozen_changes() -> None:
     counter.count += 1
     assert counter == Counter(1)
     with pytest.raises(AttributeError):
-        counter.new = 1  # type: ignore[attr-defined]
+        counter.new = 1  # type: ignore[attr-defined]  # what slots refuse
     with pytest.raises(TypeError, match="unhashable"):
         hash(counter)
 
@@ -292,7 +292,7 @@ def test_replacing_keeps_the_rest() -> None:
     assert replace(point, y=5) == Point(1, 5, ["a"])
     assert replace(point).tags is point.tags
     with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
-        replace(point, z=1)  # type: ignore[call-arg]
+        replace(point, z=1)  # type: ignore[call-arg]  # what is refused
 
 
 def test_records_as_dicts() -> None:
