@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.lab import ENVIRONMENT, OURS, git, timed, write_files
+from benchmarks.lab import ENVIRONMENT, OURS, git, timed, told, write_files
 
 
 def set_up(where: Path, count: int, size: int, kind: str) -> None:
@@ -92,8 +92,10 @@ def compare(
     ratios = [ours / theirs for ours, theirs in zip(times["gitml"], times["lfs"], strict=True)]
     print(f"  {title}")
     for name, taken in times.items():
-        highest = ", ".join(f"{program} {peak / 1e6:.0f} MB" for program, peak in sorted(memory[name].items()))
-        print(f"    {name:6} best {min(taken):6.2f} s  median {statistics.median(taken):6.2f} s   peak: {highest}")
+        print(
+            f"    {name:6} best {min(taken):6.2f} s  median {statistics.median(taken):6.2f} s"
+            f"   peak: {told(memory[name])}"
+        )
     print(
         f"    ratio  median {statistics.median(ratios):.2f}, best to best {min(times['gitml']) / min(times['lfs']):.2f}"
     )

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.lab import ENVIRONMENT, OURS, git, timed, write_files
+from benchmarks.lab import ENVIRONMENT, OURS, git, timed, told, write_files
 
 ATTRIBUTES = {
     "gitml": "*.bin filter=ml -text\n",
@@ -40,17 +40,16 @@ class Results:
 
     def add(self, name: str, seconds: float, memory: dict[str, int]) -> None:
         self.seconds.setdefault(name, []).append(seconds)
+        known = self.memory.setdefault(name, {})
         for program, peak in memory.items():
-            known = self.memory.setdefault(name, {})
             known[program] = max(peak, known.get(program, 0))
 
     def show(self, title: str, bounds: dict[tuple[str, str], float]) -> None:
         print(title)
         for name, taken in self.seconds.items():
-            highest = ", ".join(f"{program} {peak / 1e6:.0f} MB" for program, peak in sorted(self.memory[name].items()))
             print(
                 f"  {name:10} best {min(taken):7.2f} s  median {statistics.median(taken):7.2f} s  of {len(taken)}"
-                f"   peak: {highest}"
+                f"   peak: {told(self.memory[name])}"
             )
         for (ours, peer), bound in bounds.items():
             if ours in self.seconds and peer in self.seconds:
@@ -143,10 +142,9 @@ def change(where: Path, options: argparse.Namespace) -> None:
                 file.write(rng.randbytes(size // 1000))
         seconds, memory = timed(place, COMMANDS[name])
         new = size_of(place) - before
-        highest = ", ".join(f"{program} {peak / 1e6:.0f} MB" for program, peak in sorted(memory.items()))
         print(
             f"1 % of {options.size} MiB changed in ten places, {name}: {seconds:.2f} s, "
-            f"{new / 1e6:.1f} MB new in .git, {100 * new / size:.2f} % (at most 3 %)   peak: {highest}",
+            f"{new / 1e6:.1f} MB new in .git, {100 * new / size:.2f} % (at most 3 %)   peak: {told(memory)}",
             flush=True,
         )
 

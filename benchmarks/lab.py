@@ -102,6 +102,12 @@ def timed(where: Path, command: str) -> tuple[float, dict[str, int]]:
     return seconds, memory
 
 
+def told(memory: dict[str, int]) -> str:
+    """Peak memory as text. What ended before it was first looked at has none."""
+    highest = (f"{program} {peak / 1e6:.0f} MB" for program, peak in sorted(memory.items()))
+    return ", ".join(highest) or "too short to be seen"
+
+
 def write_files(where: Path, count: int, size: int, kind: str) -> None:
     """`count` files of `size` bytes: noise, float32 numbers as of weights, or rows of text."""
     rng = random.Random(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ingest import Results
 from tests.end_to_end.project import Project
 
 RATIO = r"[0-9]+\.[0-9]+"
@@ -27,3 +28,14 @@ def test_a_benchmark_runs_and_prints_its_ratios(tmp_path: Path, name: str) -> No
     top = Project(Path(__file__).parent.parent)
     done = top.run(sys.executable, "-m", f"benchmarks.{name}", *arguments.split(), extra={"TMPDIR": str(tmp_path)})
     assert re.search(wanted, done.stdout), done.stdout
+
+
+def test_a_program_that_ended_before_its_memory_was_seen_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    results = Results()
+    results.add("gitml", 0.5, {"git": 2_000_000})
+    results.add("git", 0.01, {})
+    results.show("1 MiB", {("gitml", "git"): 0.5})
+    shown = capsys.readouterr().out
+    assert re.search(r"gitml .* peak: git 2 MB", shown)
+    assert re.search(r"git .* peak: too short to be seen", shown)
+    assert "gitml / git: 50.00 x" in shown
