@@ -64,6 +64,7 @@ class _Refs(NamedTuple):
     heads: dict[str, Oid]
     remote: dict[str, Oid]
     staged: dict[str, Oid]
+    fetched: dict[str, Oid]
 
 
 class DataLog:
@@ -116,8 +117,9 @@ class DataLog:
         changed = list(self._changed(commits))
         pointers = read_pointers(self._repo.git, (oid for _, oid in changed))
         wanted = list(dict.fromkeys((path, pointers[oid].manifest) for path, oid in changed if oid in pointers))
-        known = self.fetched(wanted)
-        self._cover([item for item in wanted if item not in known], {})
+        refs = self._refs()
+        known = self._given(refs.fetched, wanted)
+        self._cover([item for item in wanted if item not in known], {}, refs)
 
     def cover_session(self, session: str) -> None:
         """Cover everything that was staged in `session`, whose chain goes away with that."""
@@ -154,11 +156,7 @@ class DataLog:
     def fetched(self, items: Iterable[tuple[bytes, Oid]], remote: str | None = None) -> set[tuple[bytes, Oid]]:
         """Those of (path, manifest) that a remote gave (`remote`, or any): it has them, they need not be covered."""
         tips = list_refs(self._repo.git, f"{FETCHED}{remote}/contents" if remote else FETCHED)
-        wanted = list(items)
-        if not tips or not wanted:
-            return set()
-        given = self.versions(tips.values())
-        return given.intersection(wanted)
+        return self._given(tips, list(items))
 
     def versions(self, commits: Iterable[Oid], *, beyond: Iterable[Oid] = ()) -> set[tuple[bytes, Oid]]:
         """Every (path, manifest) that data commits hold in any version, without those reachable from `beyond`."""
@@ -250,9 +248,13 @@ class DataLog:
             if mode.startswith(b"100"):
                 yield path, Oid.parse(oid)
 
-    def _cover(self, wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str]) -> None:
+    def _given(self, tips: Mapping[str, Oid], wanted: list[tuple[bytes, Oid]]) -> set[tuple[bytes, Oid]]:
+        return self.versions(tips.values()).intersection(wanted) if tips and wanted else set()
+
+    def _cover(self, wanted: list[tuple[bytes, Oid]], missing: dict[bytes, str], seen: _Refs | None = None) -> None:
+        """Cover `wanted`; `seen` are the refs as they were a moment ago."""
         for attempt in range(_ATTEMPTS):
-            refs = self._refs()
+            refs = seen if seen is not None and attempt == 0 else self._refs()
             independent = self._independent(refs)
             snapshots = [self._snapshot(head) for head in independent]
             open_items = [item for item in wanted if not any(_manifest_at(s, item[0]) == item[1] for s in snapshots)]
@@ -375,6 +377,7 @@ class DataLog:
             {name: oid for name, oid in found.items() if name.startswith(HEADS)},
             {name: oid for name, oid in found.items() if _REMOTE_HEAD.fullmatch(name)},
             {name: oid for name, oid in found.items() if name.startswith(STAGED)},
+            {name: oid for name, oid in found.items() if name.startswith(FETCHED)},
         )
 
     def _independent(self, refs: _Refs) -> list[Oid]:

@@ -20,7 +20,7 @@ _HOOKS = {
     "post-merge": "arriving.post_merge",
     "post-rewrite": "arriving.post_rewrite",
     "post-checkout": "arriving.worktree_changed",
-    "post-index-change": "arriving.worktree_changed",
+    "post-index-change": "arriving.index_written",
     "pre-push": "pushing.pre_push",
     "post-receive": "server.post_receive",
 }

@@ -1,6 +1,8 @@
 """The hooks after git has changed the worktree: large files are filled in, and runs of others brought along."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from gitml.errors import CorruptError
 from gitml.git.checkout import fill_in
@@ -15,6 +17,11 @@ from gitml.meter import Meter
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 
+_FILLED = "ml/filled"
+"""Below a worktree's git directory: the process id of a git that wrote its index, after which nothing was left to do.
+
+Our script for post-checkout reads it: the same git calls that too, when it has moved HEAD.
+"""
 _NAMED = 3
 """Files that could not be filled in and are named; more are counted."""
 
@@ -41,16 +48,33 @@ def post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
 
 
 def worktree_changed(repo: Repository, _: Sequence[str]) -> None:
-    """A branch was checked out, or git wrote its index."""
+    """A branch was checked out."""
+    _see_to(repo)
+
+
+def index_written(repo: Repository, _: Sequence[str]) -> None:
+    """Git wrote its index, and changed the worktree before that."""
+    mark = repo.git_dir / _FILLED
+    mark.unlink(missing_ok=True)
+    if _see_to(repo):
+        with suppress(OSError):  # without it there is a second look
+            mark.parent.mkdir(exist_ok=True)
+            mark.write_text(f"{os.getppid()}\n")
+
+
+def _see_to(repo: Repository) -> bool:
+    """Fill in what git left as pointers; whether nothing is left to do."""
     if rebase_is_starting(repo.git_dir):
-        return  # the next time that the index is written, at the latest with the first commit
+        return False  # the next time that the index is written, at the latest with the first commit
     if rebase_under_way(repo.git_dir):
         materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
+        whole = False
     else:
-        _fill_in(repo, insist=False)
+        whole = _fill_in(repo, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and runs_by_itself(repo):
         start_runner(repo)
+    return whole
 
 
 def _bring_runs(repo: Repository) -> None:
@@ -63,8 +87,8 @@ def _bring_runs(repo: Repository) -> None:
         say(error.message)
 
 
-def _fill_in(repo: Repository, *, insist: bool) -> None:
-    """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off.
+def _fill_in(repo: Repository, *, insist: bool) -> bool:
+    """Put content in place of pointers; whether of all. What is not here is fetched first, unless `ml.autoFetch` is no.
 
     With `insist` even if it was not there a short while ago.
     """
@@ -84,3 +108,4 @@ def _fill_in(repo: Repository, *, insist: bool) -> None:
         others = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""
         say(f"the content of '{path.decode('utf-8', 'backslashreplace')}'{others} is not here: {reason}")
         say("see: git ml ls")
+    return not result.failed and not result.missing

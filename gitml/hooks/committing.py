@@ -52,7 +52,10 @@ def post_commit(repo: Repository, _: Sequence[str]) -> None:
     """A commit was made."""
     forget_commit(repo.git_dir)
     with GitOdb(repo.git, repo.format) as odb:
-        head = repo.resolve("HEAD")
+        found = odb.lookup("HEAD")
+        if found is None:
+            return  # made and taken back by whoever started before us
+        head = found[0]
         cover(repo, odb, head)
         if rebase_under_way(repo.git_dir):
             return  # once per replayed commit; post-rewrite sees the end

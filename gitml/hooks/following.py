@@ -2,7 +2,7 @@
 
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
-from gitml.pipeline.followers import may_have_readers
+from gitml.pipeline.followers import branch_that_may_have_readers
 from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 from gitml.pipeline.trust import Level, Trust
@@ -10,11 +10,12 @@ from gitml.pipeline.trust import Level, Trust
 
 def follow(repo: Repository, odb: GitOdb) -> None:
     """Have the runner look at branches that read this one; nothing is to be done on this one itself."""
-    branch = repo.git.run("symbolic-ref", "--quiet", "HEAD", check=False).stdout.decode().strip()
-    if not branch or Trust(repo).level is Level.NEVER or not runs_by_itself(repo):
+    if Trust(repo).level is Level.NEVER or not runs_by_itself(repo):
         return
-    if may_have_readers(repo, odb, branch):
-        lease = Lease(repo)
-        lease.request(branch)
-        if not lease.is_held():
-            start_runner(repo)
+    branch = branch_that_may_have_readers(repo, odb)
+    if branch is None:
+        return
+    lease = Lease(repo)
+    lease.request(branch)
+    if not lease.is_held():
+        start_runner(repo)

@@ -1,7 +1,6 @@
 """Branches whose stages read another branch: which of them must be looked at when that one has moved."""
 
 import json
-from collections.abc import Iterator
 
 from gitml.errors import GitmlError
 from gitml.git.odb import GitOdb
@@ -14,21 +13,29 @@ from gitml.store.tree import Snapshot
 _HEADS = "refs/heads/"
 
 
-def may_have_readers(repo: Repository, odb: GitOdb, branch: str) -> bool:
-    """Whether another local branch could read `branch` (a full ref name); quick, and true too often.
+def branch_that_may_have_readers(repo: Repository, odb: GitOdb) -> str | None:
+    """The branch checked out here (a full ref name) if another local branch could read it; quick, and true too often.
 
     A specification that names the branch has its name in `pipeline.json`, or in a file that is listed there.
     """
+    # one question for all that hooks want to know, as they are in a hurry
+    listed = repo.git.output("for-each-ref", "--format=%(HEAD) %(objectname) %(refname)", _HEADS).splitlines()
+    here = next((line[2:].split(b" ", 1)[1] for line in listed if line.startswith(b"*")), None)
+    if here is None:
+        return None  # detached
+    branch = here.decode("utf-8", "surrogateescape")
     name = json.dumps(branch.removeprefix(_HEADS)).encode()
     seen: set[Oid] = set()
-    for _, tip in _others(repo, branch):
-        found = odb.lookup(f"{tip}:{FILE}")
+    for line in listed:
+        if line.startswith(b"*"):
+            continue
+        found = odb.lookup(f"{line[2:].split(b' ', 1)[0].decode()}:{FILE}")
         if found is None or found[0] in seen:
             continue
         seen.add(found[0])
         if name[1:-1] in found[2] or _lists_files(found[2]):
-            return True
-    return False
+            return branch
+    return None
 
 
 def _lists_files(text: bytes) -> bool:
@@ -49,7 +56,9 @@ def readers(repo: Repository, odb: GitOdb, branch: str) -> list[str]:
 
     name = branch.removeprefix(_HEADS)
     found = []
-    for other, tip in _others(repo, branch):
+    for other, tip in sorted(list_refs(repo.git, _HEADS).items()):
+        if other == branch:
+            continue
         tree = odb.lookup(f"{tip}^{{tree}}")
         try:
             pipeline = load_pipeline(Snapshot(odb, tree[0])) if tree is not None else None
@@ -58,9 +67,3 @@ def readers(repo: Repository, odb: GitOdb, branch: str) -> list[str]:
         if pipeline is not None and any(leaf.branch == name for stage in pipeline.stages for leaf in stage.inputs):
             found.append(other)
     return found
-
-
-def _others(repo: Repository, branch: str) -> Iterator[tuple[str, Oid]]:
-    for name, tip in sorted(list_refs(repo.git, _HEADS).items()):
-        if name != branch:
-            yield name, tip

@@ -144,6 +144,17 @@ class Project:
         return value
 
 
+IMPORTS_SHOWN = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""In the environment of a command: it and all that it starts say what modules they read."""
+
+
+def hooks_started(done: subprocess.CompletedProcess[str]) -> int:
+    """How many hooks were more than a shell, of a command that had `IMPORTS_SHOWN`."""
+    return sum(
+        line.split()[-1] == "gitml.hooks" for line in done.stderr.splitlines() if line.startswith("import time:")
+    )
+
+
 def _judge(
     command: Sequence[str], done: subprocess.CompletedProcess[bytes], *, check: bool
 ) -> subprocess.CompletedProcess[str]:

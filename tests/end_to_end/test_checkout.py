@@ -13,7 +13,7 @@ import pytest
 from gitml.oid import ObjectFormat
 from gitml.store.chunker import Chunker
 from gitml.store.pointer import is_pointer
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import IMPORTS_SHOWN, Project, hooks_started
 
 ODD = os.fsdecode(b'data/odd\n\xff ".bin')
 SIZE = 300_000
@@ -316,6 +316,9 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
     assert clone.is_clean()
     said = clone.run("git", "checkout", "-q", "--", "data/a.bin").stderr
     assert "the content of 'data/a.bin' is not here: " in said
+    clone.git("checkout", "-q", "main")
+    # as something was left to do, the second hook of a switch looks once more
+    assert hooks_started(clone.run("git", "checkout", "-q", "first", extra=IMPORTS_SHOWN)) == 2
     away.rename(loose)
     assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
     assert clone.holds("data/a.bin", noise(1))

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.project import Project
+from gitml.git.repository import Repository
+from gitml.pipeline.lease import Lease
+from tests.end_to_end.project import IMPORTS_SHOWN, Project, hooks_started
 
 HEAVY = {"dataclasses", "inspect", "typer", "numpy", "yaml", "tomllib", "cronsim"}
 
@@ -35,8 +37,25 @@ def test_nothing_is_loaded_that_is_slow_to_load(
         project.git("push", "-q", "store", "HEAD")
     else:
         project.ml("status")  # notes that all is fresh
-    done = project.run(*command, extra={"PYTHONPROFILEIMPORTTIME": "1"})
+    done = project.run(*command, extra=IMPORTS_SHOWN)
     project.wait()
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert asked in loaded
     assert loaded & HEAVY == set()
+
+
+def test_a_switch_starts_one_hook(project: Project) -> None:
+    project.git("checkout", "-qb", "other")
+    project.write("training/a.csv", "3\n")
+    project.git("commit", "-qam", "another")
+    project.wait()
+
+    def hooks_of_switch(*arguments: str) -> int:
+        return hooks_started(project.run("git", "switch", "-q", *arguments, extra=IMPORTS_SHOWN))
+
+    assert hooks_of_switch("main") == 1
+    assert hooks_of_switch("-c", "third") == 1  # the worktree stays as it is, so post-checkout it is
+    assert hooks_of_switch("other") == 1
+    # only once HEAD has moved can what waits be published
+    Lease(Repository.discover(project.path)).park("refs/heads/none")
+    assert hooks_of_switch("main") == 2
