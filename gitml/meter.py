@@ -2,6 +2,7 @@
 
 import sys
 import time
+from threading import Event
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -11,6 +12,20 @@ _INTERVAL = 0.1
 _LARGE = 100_000_000
 """Bytes of a file that is worth a percentage of its own."""
 
+_silenced = Event()
+
+
+def silence() -> None:
+    """Show nothing from now on in this process: the git that started it was told to be quiet."""
+    _silenced.set()
+
+
+def is_shown(wanted: bool | None = None, stream: TextIO | None = None) -> bool:
+    """Whether progress is shown on `stream` (default: standard error); where nobody says so (None), in a terminal."""
+    if wanted is not None:
+        return wanted
+    return not _silenced.is_set() and (sys.stderr if stream is None else stream).isatty()
+
 
 class Meter:
     """One line on standard error while bytes come into place; a context manager that leaves the terminal clean."""
@@ -18,7 +33,7 @@ class Meter:
     def __init__(self, label: str, stream: TextIO | None = None) -> None:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
-        self._terminal = self._stream.isatty()
+        self._terminal = is_shown(stream=self._stream)
         self._start = time.monotonic()
         self._next = self._start + _QUIET
         self._drawn = False

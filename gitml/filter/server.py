@@ -29,8 +29,9 @@ from gitml.git.places import Places
 from gitml.git.repository import Repository
 from gitml.git.skip import SkipPatterns, read_skip, wants_pointers
 from gitml.git.staging import Staging
+from gitml.git.state import was_told_to_be_quiet
 from gitml.git.verified import VerifiedPointers
-from gitml.meter import Meter
+from gitml.meter import Meter, is_shown, silence
 from gitml.oid import Oid
 from gitml.protocol.filter_process import Content, End, Event, FilterConnection, Hello, Offer, Request
 from gitml.protocol.packetblock import PacketBlock
@@ -62,6 +63,8 @@ _PATIENCE = (0.05, 0.5)
 
 def main() -> int:
     """Serve the git process that started us, in the repository that it is in; give the exit status."""
+    if is_shown() and was_told_to_be_quiet():
+        silence()
     try:
         return serve(Repository.discover(), sys.stdin.buffer, sys.stdout.buffer)
     except GitmlError as error:

@@ -31,7 +31,6 @@ from gitml.git.remotes import (
     FetchError,
     fetch_data,
     fetching_remotes,
-    is_shown,
     last_line,
     list_remote,
     namespace_at,
@@ -39,6 +38,7 @@ from gitml.git.remotes import (
 from gitml.git.repository import Repository
 from gitml.git.staging import adopt_leftovers
 from gitml.liveness import is_alive
+from gitml.meter import is_shown
 from gitml.oid import Oid
 from gitml.record import record
 from gitml.store.manifest import missing_parts

@@ -6,7 +6,6 @@ then old heads stay, refs move one by one, or data is kept on branches.
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -27,6 +26,7 @@ from gitml.git.remotes import (
     remember_namespace,
 )
 from gitml.git.repository import Repository
+from gitml.meter import is_shown
 from gitml.oid import Oid
 from gitml.record import record
 
@@ -174,9 +174,9 @@ class RemoteRefs:
             # refspecs of our own are not allowed where a remote is a mirror
             *(["-c", f"remote.{name}.mirror=false"] if name is not None else []),
             "push", "--no-verify", "--thin", "--porcelain", "--no-follow-tags", "--recurse-submodules=no",
-            "--progress" if sys.stderr.isatty() else "--no-progress",
+            "--progress" if is_shown() else "--no-progress",
             *([] if self._careful else ["--atomic"]), "--", self.target.address, *refspecs,
-            check=False, show=sys.stderr.isatty(), env={"LC_ALL": "C"},
+            check=False, show=is_shown(), env={"LC_ALL": "C"},
         )  # fmt: skip
         if done.returncode == 0:
             return _Outcome.DONE, "it took them and has not got them"

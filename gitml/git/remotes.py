@@ -7,13 +7,13 @@ in `remote.<name>.mlNamespace`, and recognised from what the remote has where no
 
 import os
 import re
-import sys
 
 from gitml.errors import UserError
 from gitml.git.data import REMOTES, DataLog
 from gitml.git.odb import GitOdb
 from gitml.git.refs import list_refs
 from gitml.git.repository import Repository
+from gitml.meter import is_shown
 from gitml.oid import Oid
 from gitml.protocol.remote_helper import NOTHING_THERE
 from gitml.record import record
@@ -174,11 +174,6 @@ def last_line(stderr: bytes) -> str:
     # what git says of its child, which has said more
     cause = [line for line in fatal if "invalid index-pack output" not in line]
     return (cause or fatal or lines or ["git failed"])[-1].removeprefix("fatal: ")
-
-
-def is_shown(progress: bool | None) -> bool:
-    """Whether git's progress is passed on; where nobody said so (None), in a terminal."""
-    return sys.stderr.isatty() if progress is None else progress
 
 
 def _fetch(repo: Repository, remote: str, refspecs: list[str], progress: bool) -> None:

@@ -1,6 +1,7 @@
 """What is going on in a repository's worktrees: branches checked out, operations under way, commits being written."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,20 +114,37 @@ def rebase_is_starting(git_dir: Path) -> bool:
 
 
 def note_commit(git_dir: Path) -> None:
-    """Leave the marker for the `git commit` that started us, however many scripts of a hook manager lie between."""
+    """Leave the marker for the `git commit` that started us."""
+    found = _git_above()
+    if found is not None:
+        marker = git_dir / COMMIT_MARKER
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        with marker.open("a") as file:  # another one may have its editor open
+            file.write(f"{found[0]}\n")
+
+
+def was_told_to_be_quiet() -> bool:
+    """Whether the git that started us shows no progress: hooks and filters are not told."""
+    found = _git_above()
+    return found is not None and any(map(_SILENT.fullmatch, found[1]))
+
+
+_SILENT = re.compile(rb"--quiet|--no-progress|-[a-zA-Z]?q[a-zA-Z]?")
+"""As git's commands have it, also among two or three letters together."""
+
+
+def _git_above() -> tuple[int, list[bytes]] | None:
+    """Process id and words of the git that started us, however many scripts of a hook manager lie between."""
     pid = os.getppid()
     while pid > 1:
         words = (_command_line(pid) or b"").split(b"\0")
         if words[0].rpartition(b"/")[2] == b"git" and b"ml" not in words[1:2]:
-            marker = git_dir / COMMIT_MARKER
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            with marker.open("a") as file:  # another one may have its editor open
-                file.write(f"{pid}\n")
-            return
+            return pid, words[1:]
         stat = _read(Path(f"/proc/{pid}/stat")) or ""
         # the name of the program stands in brackets and may hold any characters
         fields = stat.rpartition(")")[2].split()
         pid = int(fields[1]) if len(fields) > 1 else 0
+    return None
 
 
 def forget_commit(git_dir: Path) -> None:

@@ -11,7 +11,9 @@ from importlib import import_module
 
 from gitml.errors import BusyError, GitmlError, MachineError
 from gitml.git.repository import Repository
+from gitml.git.state import was_told_to_be_quiet
 from gitml.hooks.words import say
+from gitml.meter import is_shown, silence
 
 _HOOKS = {
     "pre-commit": "committing.pre_commit",
@@ -38,6 +40,8 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
         repo = Repository.discover()
         if name not in _ON_SERVERS and repo.config("filter.ml.process") is None:
             return 0  # a line that the repository brought into a hook manager; nothing acts before 'git ml install'
+        if is_shown() and was_told_to_be_quiet():
+            silence()
         _hook(name)(repo, arguments or _from_pre_commit(name))
     except GitmlError as error:
         say(error.message)
