@@ -255,15 +255,15 @@ class DvcRecipe:
     def _parse(self, path: bytes, oid: Oid, pipeline: Oid | None) -> _Parsed:
         parsed = _Parsed()
         try:
-            document = yaml.safe_load(self._odb.read(oid)[1])
+            document = _as_text(self._odb.read(oid)[1])
             if path.endswith(b".dvc"):
                 _add_outputs(parsed, document, posixpath.dirname(path))
-                if document.get("deps"):
+                if isinstance(document.get("deps"), list):
                     self._note(
                         f"'{printable(path)}' was an import: its content is taken over, where it came from is not"
                     )
             else:
-                stages = yaml.safe_load(self._odb.read(pipeline)[1]) if pipeline is not None else None
+                stages = _as_text(self._odb.read(pipeline)[1]) if pipeline is not None else None
                 _add_lock(parsed, document, stages, posixpath.dirname(path))
         except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
             self._note(f"'{printable(path)}' cannot be read and stays as it is")
@@ -335,6 +335,11 @@ class DvcRecipe:
         return Entry(MODE_TREE, self._directories[output.md5])
 
 
+def _as_text(data: bytes) -> Any:
+    """A document with every value as it is written: DVC reads YAML 1.2, in which `yes`, `012` and `1:30` are names."""
+    return yaml.load(data, Loader=yaml.BaseLoader)  # noqa: S506 - it makes lists, dictionaries and strings only
+
+
 def _without(text: bytes, lines: set[bytes], entry: Entry, writer: ObjectWriter) -> Entry | None:
     """A `.gitignore` without lines that DVC wrote; None if nothing is left."""
     kept = [each for each in text.split(b"\n") if each.rstrip(b"\r") not in lines]
@@ -365,11 +370,11 @@ def _add(parsed: _Parsed, each: Mapping[str, Any], base: bytes) -> None:
     name = str(each["path"])
     path = posixpath.normpath(posixpath.join(base, os.fsencode(name)))
     md5 = each.get("md5")
-    if each.get("cache", True) is False:
+    if str(each.get("cache")).lower() == "false":
         return  # git has it
     if "://" in name or posixpath.isabs(name) or path.startswith(b"../") or path in (b".", b".."):
         parsed.refused.append((name, "it lies outside the repository"))
     elif not isinstance(md5, str):
         parsed.refused.append((name, "it has no MD5"))
     else:
-        parsed.outputs.append(Output(path, md5, bool(each.get("isexec")), each.get("hash") != "md5"))
+        parsed.outputs.append(Output(path, md5, str(each.get("isexec")).lower() == "true", each.get("hash") != "md5"))

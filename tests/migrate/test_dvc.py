@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,20 @@ def test_a_directory_that_is_a_remote_serves_what_the_cache_lacks(repo: Path, tm
         "'s3://bucket/far' of 'far.dvc' stays with DVC: it lies outside the repository",
         "'odd/imported.dvc' was an import: its content is taken over, where it came from is not",
     ]
+
+
+@pytest.mark.parametrize("name", ["yes", "off", "007", "1_000", "1:30", "1.10", "2024-01-01", "~", "0x1f", ".inf"])
+def test_names_are_what_stands_there(repo: Path, name: str) -> None:
+    dvc = Dvc(repo / ".dvc/cache")
+    digits = "1234567890" * 3 + "12"  # a number to a reader of YAML
+    dvc.put(noise(1), md5=digits)
+    history = History()
+    written = f"outs:\n- md5: {digits}\n  hash: md5\n  isexec: false\n  path: {name}\n".encode()
+    history.commit("main", b"one", {b"a.dvc": written, b"b.dvc": b"outs:\n- cache: false\n  path: no\ndeps:\n"})
+    history.write(repo)
+    set_up(repo)
+    with pytest.raises(ConversionError, match=rf"\n'{re.escape(name)}': .* expected {digits}$"):
+        run(repo, source="dvc")
 
 
 def test_digests_of_old_dvc_are_those_of_text_with_lf(repo: Path) -> None:
