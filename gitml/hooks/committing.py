@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from gitml.errors import BusyError
+from gitml.git.commits import parse_commit
 from gitml.git.data import DataLog, UncoveredError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
@@ -55,15 +56,18 @@ def post_commit(repo: Repository, _: Sequence[str]) -> None:
         found = odb.lookup("HEAD")
         if found is None:
             return  # made and taken back by whoever started before us
-        head = found[0]
-        cover(repo, odb, head)
+        head, _, text = found
+        cover(repo, odb, head, own=len(parse_commit(text).parents) < 2)
         if rebase_under_way(repo.git_dir):
             return  # once per replayed commit; post-rewrite sees the end
         look(repo, odb, head, own=True, may_attach=sequence_under_way(repo.git_dir) is None)
 
 
-def cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
-    """Keep the data that a commit refers to; what cannot be kept is said and stops nothing."""
+def cover(repo: Repository, odb: GitOdb, commit: Oid, *, own: bool) -> None:
+    """Keep the data that a commit refers to; what cannot be kept stops nothing.
+
+    It is said of a commit of the user's `own`; what a merge brings from elsewhere and is not here is there.
+    """
     try:
         adopt_leftovers(repo, odb)
         try:
@@ -72,7 +76,8 @@ def cover(repo: Repository, odb: GitOdb, commit: Oid) -> None:
             wait_for_sessions(repo, odb)
             DataLog(repo, odb).cover_commit(commit)
     except UncoveredError as error:
-        say(error.message)
+        if own:
+            say(error.message)
 
 
 def look(repo: Repository, odb: GitOdb, head: Oid, *, own: bool, may_attach: bool) -> None:
