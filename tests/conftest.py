@@ -1,5 +1,6 @@
 """The sealed environment of every test, and real repositories to work in."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,7 +11,12 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Tests in the background are told to ignore Ctrl-C or the end of a terminal; what they start must not be."""
+    """Tests in the background are told to ignore Ctrl-C or the end of a terminal; what they start must not be.
+
+    Nothing takes time that it does not need: the collector walks all that pytest holds, and the threads of BLAS spin.
+    """
+    gc.set_threshold(50_000, 20, 100)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -75,13 +75,13 @@ def test_a_kill_at_any_moment_loses_nothing(place: Place, name: str) -> None:
         for lock in (place.path / ".git").rglob("*.lock"):
             lock.unlink()  # what git itself leaves when it is killed, and says how to remove
         (place.path / ".git/gc.pid").unlink(missing_ok=True)
-        place.sound()
+        place.sound(after_kill=True)
     ml(place, *arguments)
-    place.sound()
+    place.sound(after_kill=True)
     assert place.dropped() == set()
     assert place.refs("refs/ml/staged") == {}
     place.gc()
-    place.sound()
+    place.sound(after_kill=True)
     assert len(place.manifests()) == ROUNDS + 2
 
 
