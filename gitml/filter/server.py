@@ -325,7 +325,8 @@ class _Filters:
             equal, rest = different
             content = chain((self._staging.read(chunk.oid)[1] for chunk in manifest.chunks[:equal]), rest)
         with self._staging.storing(path) as pack:
-            return self._kept(path, pack, lambda: store_content(content, pack, self._staging.rereading(path)))
+            rereading, size = self._staging.rereading(path), _size_of(path)
+            return self._kept(path, pack, lambda: store_content(content, pack, rereading, size=size))
 
     def _kept(self, path: bytes, pack: PackWriter, store: Callable[[], Stored]) -> Pointer:
         """Store content in `pack` and keep it; its pointer."""
@@ -342,7 +343,8 @@ class _Filters:
         with self._staging.storing(path) as pack:
             if pack is prepared.pack:
                 return self._kept(path, pack, prepared.write)
-            return self._kept(path, pack, lambda: store_content([prepared.content], pack))
+            content = prepared.content
+            return self._kept(path, pack, lambda: store_content([content], pack, size=len(content)))
 
     def _pack_of_new(self, path: bytes) -> PackWriter | None:
         """The pack that takes the content of a file that the index does not have; None for any other file."""
@@ -351,11 +353,7 @@ class _Filters:
         return self._staging.current
 
     def _metered(self, path: bytes, content: Iterator[memoryview]) -> Iterator[memoryview]:
-        try:
-            size = os.lstat(path).st_size  # git starts filters at the top of the worktree
-        except (OSError, ValueError):
-            size = 0
-        self._meter.begin(size)
+        self._meter.begin(_size_of(path) or 0)
         for piece in content:
             self._meter.advance(len(piece))
             yield piece
@@ -422,6 +420,14 @@ def _spooled(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes]:
                 yield piece
 
     return given()
+
+
+def _size_of(path: bytes) -> int | None:
+    """Bytes of the file that git reads, as far as we can tell."""
+    try:
+        return os.lstat(path).st_size  # git starts filters at the top of the worktree
+    except (OSError, ValueError):
+        return None
 
 
 def _say(error: GitmlError, path: bytes | None = None) -> None:

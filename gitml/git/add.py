@@ -196,7 +196,7 @@ class _Reader:
         done = set(small)
         for path in todo:
             if path not in done:
-                yield self._read_one(path)
+                yield self._read_one(path, files[path].st_size)
 
     def write_pointers(self, read: Iterable[_Read]) -> dict[bytes, Oid]:
         """Store the blob of every pointer, give them by path; everything stored is visible and durable then."""
@@ -240,13 +240,15 @@ class _Reader:
         found, write = self._steadily(path, lambda pieces: prepare_content(pieces, pack))
         return path, found, write
 
-    def _read_one(self, path: bytes) -> _Read:
+    def _read_one(self, path: bytes, size: int) -> _Read:
         unchanged = self._unchanged(path)
         if unchanged is not None:
             return unchanged
         with self._staging.storing(path) as pack:
             rereading = self._staging.rereading(path)
-            found, stored = self._steadily(path, lambda pieces: store_content(self._counted(pieces), pack, rereading))
+            found, stored = self._steadily(
+                path, lambda pieces: store_content(self._counted(pieces), pack, rereading, size=size)
+            )
             self._staging.keep(path, stored.pointer.manifest, stored.data_tree, stored.pointer)
         self._verified.add(stored.pointer)
         return _Read(path, found, stored.pointer)

@@ -1,8 +1,8 @@
-"""How the content of pack entries is deflated: by isal at level 1, or kept in stored blocks where that gains little."""
+"""How the content of pack entries is deflated: fast by isal, small by libdeflate, or stored where that gains little."""
 
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from types import ModuleType
@@ -10,6 +10,8 @@ from types import ModuleType
 _PROBE = 4096
 _PROBED_FROM = 64 << 10
 _LONG_RUN = 16
+_SMALL_LEVEL = 5
+"""Of libdeflate: the lowest that leaves less of tables than zlib at level 6, by which git deflates."""
 _WORTH_IT = 0.9
 """The part of its bytes that content may keep at most, to be deflated."""
 
@@ -23,21 +25,38 @@ def isal() -> ModuleType:
     return isal_zlib
 
 
-def deflated(data: bytes | bytearray | memoryview, *, noisy: bool = False) -> list[bytes | memoryview]:
+def deflated(
+    data: bytes | bytearray | memoryview, *, noisy: bool = False, small: bool = False
+) -> Sequence[bytes | bytearray | memoryview]:
     """The parts of a zlib stream of `data`.
 
-    `noisy` says that nothing repeats in it, and that it follows more of its kind: then not each is probed.
+    `noisy` says that nothing repeats in it, and that it follows more of its kind: then not each is probed. `small`
+    takes three to five times as long, for a stream that is a tenth smaller.
     """
+    compress: Callable[[bytes | bytearray | memoryview], bytes | bytearray]
+    compress = _compress_small if small else _compress_fast
     if len(data) < _PROBED_FROM:
-        stream = isal().compress(data, 1)
+        stream = compress(data)
         return [stream] if len(stream) < len(data) or len(data) < 64 else list(_stored([data]))
     if _run.is_worth_a_try(data, noisy):
-        stream = isal().compress(data, 1)
+        stream = compress(data)
         if len(stream) < _WORTH_IT * len(data):
             _run.kept = 0
             return [stream]
     _run.kept += 1
     return list(_stored([data]))
+
+
+def _compress_fast(data: bytes | bytearray | memoryview) -> bytes:
+    stream: bytes = isal().compress(data, 1)
+    return stream
+
+
+def _compress_small(data: bytes | bytearray | memoryview) -> bytearray:
+    import deflate  # noqa: PLC0415 - as above
+
+    stream: bytearray = deflate.zlib_compress(data, _SMALL_LEVEL)
+    return stream
 
 
 def deflated_stream(pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:

@@ -55,6 +55,10 @@ class KnownObjects(Protocol):
         ...
 
 
+_SMALL = 256 << 20
+"""Bytes that a pack takes time for to make them small: who adds few files hardly notices, who adds many does."""
+
+
 class PackWriter:
     """A `ChunkWriter` and `ObjectReader` that collects objects in one new pack of `objects_dir`.
 
@@ -83,6 +87,8 @@ class PackWriter:
         self._end = HEADER_SIZE
         self._closed = False
         self._foreseen: PackDigest | None = None
+        self._small = 0
+        """Bytes that were deflated to take little room."""
 
     def __enter__(self) -> Self:
         return self
@@ -149,16 +155,21 @@ class PackWriter:
         store()
         return oid
 
-    def prepare(self, kind: Kind, data: bytes | bytearray | memoryview, *, noisy: bool = False) -> Prepared:
+    def prepare(
+        self, kind: Kind, data: bytes | bytearray | memoryview, *, noisy: bool = False, small: bool = False
+    ) -> Prepared:
         """Hash and deflate an object; what is given stores it as `write` does. `data` must not change in between.
 
-        `noisy` is as in `deflated`.
+        `noisy` and `small` are as in `deflated`; what a pack takes after many small ones is deflated fast.
         """
         oid = self.format.oid_of(kind, data)
         crc32 = isal().crc32
         if oid in self._placed or (self._known is not None and self._known.has(oid)):
             return Prepared(oid, _nothing)
-        entry = [b"".join([_entry_header(kind, len(data)), *deflated(data, noisy=noisy)])]
+        small = small and self._small < _SMALL
+        entry = [b"".join([_entry_header(kind, len(data)), *deflated(data, noisy=noisy, small=small)])]
+        if small and len(entry[0]) < len(data):  # where nothing was gained no time was lost
+            self._small += len(data)
         crc = crc32(entry[0], 0)
 
         def store() -> None:

@@ -143,7 +143,7 @@ class Converter:
         if job.size < SMALL:
             return pack.write("blob", b"".join(pieces))
         if self._target is Form.GITML:
-            return pack.write("blob", format_pointer(store_content(pieces, pack).pointer))
+            return pack.write("blob", format_pointer(store_content(pieces, pack, size=job.size).pointer))
         return pack.write_stream("blob", job.size, pieces)
 
     def _lane(self, number: int) -> PackWriter:

@@ -357,7 +357,7 @@ class _Collector:
             if found.is_pointer == in_chunks:
                 return entry
             if in_chunks:
-                stored = store_content(found.pieces, self.writer)
+                stored = store_content(found.pieces, self.writer, size=found.size)
                 self.pointers[path] = (stored.pointer.manifest, stored.data_tree)
                 return Entry(entry.mode, self.writer.write("blob", format_pointer(stored.pointer)))
             if found.size >= SMALL:
@@ -392,7 +392,7 @@ class _Collector:
         if not self.is_tracked(path):
             self.plain_large.append((path, size))
             return self.writer.write_stream("blob", size, pieces)
-        stored = store_content(pieces, self.writer)
+        stored = store_content(pieces, self.writer, size=size)
         self.pointers[path] = (stored.pointer.manifest, stored.data_tree)
         return self.writer.write("blob", format_pointer(stored.pointer))
 

@@ -17,6 +17,9 @@ from gitml.store.sketch import sketch
 SMALL = 65536
 """Content of fewer bytes than this is not stored as chunks: it stays a plain blob in the user's tree."""
 
+_NOT_LONG = 64 << 20
+"""Bytes of content up to which it is deflated to take little room: tables that grow version by version."""
+
 
 class ContentError(CorruptError):
     """Stored content is not what its pointer promises. Carries the `chunk` oid and its `index`, if one is at fault."""
@@ -46,16 +49,22 @@ def passes_through(head: bytes | bytearray, *, ended: bool) -> bool | None:
 
 
 def store_content(
-    pieces: Iterable[bytes | bytearray | memoryview], writer: ChunkWriter, rereading: Rereading | None = None
+    pieces: Iterable[bytes | bytearray | memoryview],
+    writer: ChunkWriter,
+    rereading: Rereading | None = None,
+    *,
+    size: int | None = None,
 ) -> Stored:
     """Store the content that `pieces` make up, of any size. What is given depends on the content alone.
+
+    `size` is what the content will probably have: if it is not too long, time is taken to make it small.
 
     Chunks of more than a few are prepared and written by other threads, in order and one at a time; manifest and trees
     follow from the calling thread. With `rereading`, the sha256 of long content may be computed after all that, from
     what was stored.
     """
     chunks: list[Chunk] = []
-    with Preparation(writer, rereading) as preparation:
+    with Preparation(writer, rereading, small=size is not None and size <= _NOT_LONG) as preparation:
         for data in _chunks(pieces):
             chunks += preparation.take(data)
         chunks += preparation.rest()
@@ -75,7 +84,7 @@ def prepare_content(pieces: Iterable[bytes | bytearray | memoryview], writer: Ch
     chunks = []
     for data in _chunks(pieces):
         digest.update(data)
-        chunks.append(Chunk(len(data), sketch(data), prepared.write("blob", data)))
+        chunks.append(Chunk(len(data), sketch(data), prepared.write("blob", data, small=True)))
     manifest, data_tree = _write_manifest(chunks, prepared)
     stored = Stored(Pointer(digest.digest(), *manifest), data_tree)
 
@@ -139,8 +148,8 @@ class _Prepared:
         self._writer = writer
         self._stores: list[Callable[[], object]] = []
 
-    def write(self, kind: Kind, data: bytes | memoryview) -> Oid:
-        oid, store = self._writer.prepare(kind, data)
+    def write(self, kind: Kind, data: bytes | memoryview, *, small: bool = False) -> Oid:
+        oid, store = self._writer.prepare(kind, data, small=small)
         self._stores.append(store)
         return oid
 

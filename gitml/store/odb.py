@@ -61,10 +61,11 @@ class Prepared(NamedTuple):
 class ChunkWriter(ObjectWriter, Protocol):
     """Writes objects whose expensive part, hashing and deflating, may be done in other threads."""
 
-    def prepare(self, kind: Kind, data: bytes | memoryview, *, noisy: bool = False) -> Prepared:
+    def prepare(self, kind: Kind, data: bytes | memoryview, *, noisy: bool = False, small: bool = False) -> Prepared:
         """Do the expensive part of `write`, in any thread; what is given does the rest, where order matters.
 
         `noisy` says that nothing repeats in the data, and that more of its kind comes before it in this thread.
+        `small` says that it may take longer to take less room.
         """
         ...
 
@@ -109,7 +110,7 @@ class MemoryOdb:
         self.objects[oid] = (kind, bytes(data))
         return oid
 
-    def prepare(self, kind: Kind, data: bytes | memoryview, *, noisy: bool = False) -> Prepared:
+    def prepare(self, kind: Kind, data: bytes | memoryview, *, noisy: bool = False, small: bool = False) -> Prepared:
         """As `write`, in two steps."""
-        del noisy  # nothing is deflated here
+        del noisy, small  # nothing is deflated here
         return Prepared(self.format.oid_of(kind, data), lambda: self.write(kind, data))

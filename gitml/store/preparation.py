@@ -24,11 +24,12 @@ class Preparation:
     """Chunks on their way to the writer.
 
     Once there are more than a few, groups of them go through threads: two that sketch and prepare, one that writes in
-    order, one that computes the sha256 of the whole.
+    order, one that computes the sha256 of the whole. `small` is as for `prepare`.
     """
 
-    def __init__(self, writer: ChunkWriter, rereading: Rereading | None) -> None:
+    def __init__(self, writer: ChunkWriter, rereading: Rereading | None, *, small: bool) -> None:
         self._writer = writer
+        self._small = small
         self._group: list[memoryview] = []
         self._size = 0
         self._waiting: deque[_Group] = deque()
@@ -80,7 +81,8 @@ class Preparation:
         prepared = []
         for data in group:
             mark = sketch(data)
-            oid, store = self._writer.prepare("blob", data, noisy=mark is None and self._pools is not None)
+            noisy = mark is None and self._pools is not None
+            oid, store = self._writer.prepare("blob", data, noisy=noisy, small=self._small)
             prepared.append((Chunk(len(data), mark, oid), store))
         return prepared
 

@@ -12,6 +12,7 @@ import pytest
 from gitml.git import pack as packing
 from gitml.git import packdigest
 from gitml.git.commits import Commit, Signature, format_commit
+from gitml.git.deflate import deflated
 from gitml.git.newfile import NewFile
 from gitml.git.odb import GitOdb
 from gitml.git.pack import PackWriter, consolidate
@@ -217,6 +218,36 @@ def test_offsets_beyond_2_gib(repository: Repository) -> None:
         ).stdout  # fmt: skip
     assert f"{hole} {far}" in shown
     path.unlink()
+
+
+def table(seed: int, rows: int = 10_000) -> bytes:
+    numbers = noise(4 * rows, seed)
+    return b"".join(
+        b"%d,%d\n" % (int.from_bytes(numbers[at : at + 3]), numbers[at + 3]) for at in range(0, len(numbers), 4)
+    )
+
+
+def test_for_the_first_of_a_pack_time_is_taken_to_make_it_small(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [table(seed) for seed in range(5)]
+    fast = [sum(map(len, deflated(each))) for each in tables]
+    monkeypatch.setattr(packing, "_SMALL", 2 * len(tables[0]) + 1000)
+    taken: list[int] = []
+    with writer_of(repository) as pack:
+        # noise is stored as it is, which takes no time
+        for content in [noise(300_000), *tables]:
+            before = pack.size
+            pack.prepare("blob", content, small=True).store()
+            taken.append(pack.size - before)
+        pack.finish()
+    assert 300_000 < taken[0] < 300_100
+    relative = [a / b for a, b in zip(taken[1:], fast, strict=True)]
+    assert [each < 0.95 for each in relative] == [True] * 3 + [False] * 2
+    assert max(relative) < 1.001
+    with GitOdb(repository.git, repository.format) as odb:
+        assert [odb.read(repository.format.oid_of("blob", each))[1] for each in tables] == tables
+    assert git(repository.git_dir, "fsck", "--strict", "--full", "--no-dangling") == ""
 
 
 def test_nothing_is_left_of_an_empty_or_aborted_pack(repository: Repository) -> None:

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from gitml.errors import CorruptError
 from gitml.oid import ObjectFormat, Oid
 from gitml.store import batches, preparation
-from gitml.store.content import SMALL, ContentError, Stored, passes_through, read_content, store_content
+from gitml.store.content import (
+    SMALL,
+    ContentError,
+    Stored,
+    passes_through,
+    prepare_content,
+    read_content,
+    store_content,
+)
 from gitml.store.manifest import ManifestError, read_manifest
-from gitml.store.odb import Kind, MemoryOdb, MissingObjectError
+from gitml.store.odb import Kind, MemoryOdb, MissingObjectError, Prepared
 from gitml.store.pointer import Pointer
 from gitml.store.tree import Snapshot
 from tests.store.samples import noise, safetensors, table
@@ -139,6 +147,32 @@ def test_an_error_of_reading_back_is_passed_on(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="cannot be read"):
         store_content([noise(1 << 20, b"%d" % number) for number in range(30)], odb, odb)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("chunks")]
+
+
+class Asked(MemoryOdb):
+    """Says of which chunks it was asked to make them small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small: list[bool] = []
+
+    def prepare(self, kind: Kind, data: bytes | memoryview, *, noisy: bool = False, small: bool = False) -> Prepared:
+        self.small.append(small)
+        return super().prepare(kind, data, noisy=noisy, small=small)
+
+
+@pytest.mark.parametrize(("size", "small"), [(None, False), (64 << 20, True), ((64 << 20) + 1, False)])
+def test_content_that_is_not_long_is_made_small(size: int | None, *, small: bool) -> None:
+    odb = Asked()
+    store_content([digits(3 << 20)], odb, size=size)
+    assert len(odb.small) > 3
+    assert set(odb.small) == {small}
+
+
+def test_content_that_is_prepared_is_made_small() -> None:
+    odb = Asked()
+    write = prepare_content([digits(300_000)], odb)
+    assert odb.small.count(True) == len(read_manifest(write().pointer.manifest, odb).chunks)
 
 
 def test_small_content_passes_through() -> None:
