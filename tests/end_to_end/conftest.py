@@ -1,10 +1,12 @@
-"""A project with its first results, which many tests begin with: built once, copied for each."""
+"""What many tests begin with: built once, copied for each."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_git
 from tests.end_to_end.project import Project, prepared, small_project
+from tests.end_to_end.travel import noise
 
 
 @prepared
@@ -21,3 +23,29 @@ def project(first_results: Project) -> Project:
     """Two quick stages, first results committed, set up."""
     first_results.ml("install")
     return first_results
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    where = tmp_path / "served" / "server.git"
+    where.parent.mkdir()
+    run_git(tmp_path, "init", "-q", "--bare", str(where))
+    run_git(where, "config", "http.receivepack", "true")
+    return where
+
+
+@prepared
+def work(tmp_path: Path) -> Project:
+    """A clone that is set up, with two commits of data."""
+    where = tmp_path / "work"
+    where.mkdir()
+    project = Project(where)
+    project.git("init", "-q", "-b", "main")
+    project.ml("install")
+    project.write(".gitattributes", "data/** filter=ml -text\n")
+    for version in (1, 2):
+        project.write("data/changed", noise(version))
+        project.write(f"data/{version}", noise(10 + version))
+        project.git("add", "-A")
+        project.git("commit", "-q", "-m", f"v{version}")
+    return project

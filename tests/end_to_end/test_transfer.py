@@ -1,13 +1,11 @@
 """Data that travels by plain git push, fetch and clone, between installed clones and real servers."""
 
-import hashlib
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,67 +13,11 @@ import pytest
 
 from gitml.resources import data_dir
 from tests.conftest import run_git
-from tests.end_to_end.project import Project, prepared
+from tests.end_to_end.project import Project
+from tests.end_to_end.travel import blobs, clone, content, fsck, noise, put
 from tests.servers import KINDS, serve
 
 MISSING = 5
-
-
-def noise(seed: int, size: int = 150_000) -> bytes:
-    return hashlib.shake_128(b"%d" % seed).digest(size)
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    where = tmp_path / "served" / "server.git"
-    where.parent.mkdir()
-    run_git(tmp_path, "init", "-q", "--bare", str(where))
-    run_git(where, "config", "http.receivepack", "true")
-    return where
-
-
-@prepared
-def work(tmp_path: Path) -> Project:
-    """A clone that is set up, with two commits of data."""
-    where = tmp_path / "work"
-    where.mkdir()
-    project = Project(where)
-    project.git("init", "-q", "-b", "main")
-    project.ml("install")
-    project.write(".gitattributes", "data/** filter=ml -text\n")
-    for version in (1, 2):
-        project.write("data/changed", noise(version))
-        project.write(f"data/{version}", noise(10 + version))
-        project.git("add", "-A")
-        project.git("commit", "-q", "-m", f"v{version}")
-    return project
-
-
-def put(project: Project, name: str, seed: int, size: int = 150_000) -> None:
-    project.write(name, noise(seed, size))
-    project.git("add", "-A")
-    project.git("commit", "-q", "-m", name)
-
-
-def clone(url: str, where: Path, *options: str, status: int = 0) -> Project:
-    run_git(where.parent, "clone", "-q", *options, url, str(where))
-    project = Project(where)
-    assert project.ml("install", check=False).returncode == status
-    return project
-
-
-def content(project: Project, name: str) -> bytes:
-    return (project.path / name).read_bytes()
-
-
-def fsck(where: Path) -> None:
-    run_git(where, "fsck", "--strict", "--full", "--no-dangling")
-
-
-def blobs(where: Path) -> int:
-    """How many blobs of more than a pointer's size a repository has."""
-    listed = run_git(where, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectsize)")
-    return sum(1 for line in listed.splitlines() if line.startswith("blob") and int(line.split()[1]) > 60_000)
 
 
 def hook(bare: Path, name: str, script: str) -> None:
@@ -122,62 +64,6 @@ def test_data_travels_over_every_server(
     other.git("checkout", "-q", "HEAD~1")
     assert content(other, "data/changed") == noise(3)
     assert other.is_clean()
-
-
-def counted(project: Project, top: Path) -> Callable[[], Counter[str]]:
-    """Have every connection to origin counted; what is given tells those since it was last asked, by program."""
-    log = top / "connections"
-    for name in ("upload-pack", "receive-pack"):
-        script = top / name
-        script.write_text(f"#!/bin/sh\necho {name} >> '{log}'\nexec git-{name} \"$@\"\n")
-        script.chmod(0o755)
-        project.git("config", f"remote.origin.{name.replace('-', '')}", str(script))
-
-    def connections() -> Counter[str]:
-        found = Counter(log.read_text().split())
-        log.unlink()
-        return found
-
-    return connections
-
-
-def test_a_push_makes_few_connections(work: Project, bare: Path, tmp_path: Path) -> None:
-    work.git("remote", "add", "origin", f"file://{bare}")
-    connections = counted(work, tmp_path)
-    work.git("push", "-q", "-u", "origin", "main")
-    assert connections() == {"upload-pack": 2, "receive-pack": 2}
-    put(work, "data/changed", 3)
-    work.git("push", "-q")
-    # git's own, one that asks what is there, and one that takes the data: git has no way to put them into one
-    assert connections() == {"upload-pack": 1, "receive-pack": 2}
-    work.git("commit", "-q", "--allow-empty", "-m", "no data")
-    work.git("push", "-q")
-    assert connections() == {"receive-pack": 1}
-    work.git("push", "-q")
-    assert connections() == {"receive-pack": 1}
-
-
-def test_a_push_carries_only_what_it_needs(work: Project, bare: Path) -> None:
-    work.git("remote", "add", "origin", str(bare))
-    work.git("switch", "-q", "-c", "secret")
-    put(work, "data/secret", 7, 2_000_000)
-    work.git("switch", "-q", "main")
-    put(work, "data/open", 8)
-    work.git("push", "-q", "origin", "main")
-    assert blobs(bare) == blobs(work.path) - len(secret_chunks(work))
-    assert not secret_chunks(work) & set(run_git(bare, "cat-file", "--batch-all-objects", "--batch-check").split())
-    fsck(bare)
-    work.git("push", "-q", "origin", "secret")
-    assert blobs(bare) == blobs(work.path)
-    fsck(bare)
-
-
-def secret_chunks(project: Project) -> set[str]:
-    manifest = project.git("cat-file", "blob", "secret:data/secret").splitlines()[3].split()[1]
-    listed = project.git("rev-list", "--objects", "--all").splitlines()
-    tree = next(line for line in listed if line.endswith(" data/secret/manifest"))
-    assert tree.split()[0] == manifest
-    return {line.split()[0] for line in listed if " data/secret/" in line and not line.endswith("/manifest")}
 
 
 def test_a_large_push_goes_in_stages_and_goes_on_where_it_stopped(work: Project, bare: Path, tmp_path: Path) -> None:
@@ -372,95 +258,6 @@ def test_killed_pushes_lose_nothing(work: Project, bare: Path, tmp_path: Path) -
     assert content(other, "data/large") == noise(5, 2_000_000)
 
 
-def test_a_clone_with_single_objects_sends_only_what_changed(work: Project, bare: Path, tmp_path: Path) -> None:
-    run_git(bare, "config", "uploadpack.allowFilter", "true")
-    size = 40_000_000
-    before = noise(5, size)
-    work.write("data/large", before)
-    work.git("add", "-A")
-    work.git("commit", "-q", "-m", "large")
-    work.git("remote", "add", "origin", f"file://{bare}")
-    work.git("push", "-q", "-u", "origin", "main")
-    other = clone(f"file://{bare}", tmp_path / "other")
-    after = before[: size // 2] + noise(6, size // 100) + before[size // 2 + size // 100 :]
-    other.write("data/large", after)
-    other.git("commit", "-q", "-a", "-m", "1 % changed")
-    sent = weighed(other, tmp_path / "pushed")("push", "-q")
-    received = weighed(work, tmp_path / "pulled")("pull", "-q")
-    assert content(work, "data/large") == after
-    assert size // 100 < sum(sent) <= size * 3 // 100
-    assert size // 100 < sum(received) <= size * 3 // 100
-    fsck(bare)
-    fsck(other.path)
-
-
-def weighed(project: Project, top: Path) -> Callable[..., tuple[int, int]]:
-    """Have every byte from and to origin counted; what is given runs git and tells how many it received and sent."""
-    top.mkdir()
-    for name in ("upload-pack", "receive-pack"):
-        script = top / name
-        script.write_text(f"#!/bin/sh\ntee -a '{top}/sent' | git-{name} \"$@\" | tee -a '{top}/received'\n")
-        script.chmod(0o755)
-        project.git("config", f"remote.origin.{name.replace('-', '')}", str(script))
-
-    def bytes_of(*command: str) -> tuple[int, int]:
-        for name in ("received", "sent"):
-            (top / name).write_bytes(b"")
-        project.git(*command)
-        return (top / "received").stat().st_size, (top / "sent").stat().st_size
-
-    return bytes_of
-
-
-def test_a_clone_with_all_data_gets_differences(work: Project, bare: Path, tmp_path: Path) -> None:
-    url = f"file://{bare}"
-    # no two chunks of this table have one sketch: git would send one of them whole, as it looks for the base of a chunk
-    # once for all paths that end in the same 16 characters
-    chance = random.Random(7)
-
-    def row(number: int) -> str:
-        return f"{number},{chance.random():.6f},{chance.choice('abcdefgh')},{chance.randrange(10**6)}\n"
-
-    lines = [hashlib.md5(b"%d" % number).hexdigest() + "\n" for number in range(30_000)]
-    days = [row(number) for number in range(190_476)]
-    work.write("data/table", "".join(lines))
-    work.write("data/days", "".join(days))
-    work.git("add", "-A")
-    work.git("commit", "-q", "-m", "table")
-    work.git("remote", "add", "origin", url)
-    work.git("push", "-q", "-u", "origin", "main")
-    other = clone(url, tmp_path / "other")
-    other.ml("fetch", "--all")
-    pushed, pulled = weighed(work, tmp_path / "pushed"), weighed(other, tmp_path / "pulled")
-
-    def travels(most: int, name: str, content: str) -> None:
-        work.write(name, content)
-        work.git("commit", "-q", "-a", "-m", name)
-        _, sent = pushed("push", "-q", "origin", "main")
-        received, _ = pulled("pull", "-q")
-        assert other.read(name) == content
-        assert 1000 < sent <= most
-        # all connections of the pull together, and the trees in which four other files stand
-        assert 1000 < received <= most + 500
-
-    lines[15_000] = "changed\n"
-    travels(2000, "data/table", "".join(lines))
-    for number in range(300):
-        days.insert(chance.randrange(len(days)), row(number))
-    travels(30_000, "data/days", "".join(days))
-    fsck(other.path)
-    # who has pushed has the history as well, and gets a difference where little else is new (and the server can tell)
-    run_git(bare, "config", "uploadpack.allowFilter", "true")
-    lines[20_000] = "theirs\n"
-    other.write("data/table", "".join(lines))
-    other.git("commit", "-q", "-a", "-m", "theirs")
-    other.git("push", "-q", "origin", "main")
-    received, _ = weighed(work, tmp_path / "theirs")("pull", "-q")
-    assert 1000 < received < 8000
-    assert work.read("data/table") == "".join(lines)
-    fsck(work.path)
-
-
 def make_shallow(url: str, where: Path) -> Project:
     return clone(url, where, "--depth=1")
 
@@ -540,29 +337,6 @@ def test_fetch_recent_and_all(work: Project, bare: Path, tmp_path: Path) -> None
     assert (wrong.returncode, wrong.stdout) == (128, "")
     assert other.ml("fetch", "nothing/here", check=False).returncode == 128
     assert other.ml("fetch", "--remote", "nowhere", check=False).returncode == 128
-
-
-def test_a_clone_may_hold_one_file_of_many(work: Project, bare: Path, tmp_path: Path) -> None:
-    work.git("remote", "add", "origin", f"file://{bare}")
-    work.git("push", "-q", "-u", "origin", "main")
-    run_git(tmp_path, "clone", "-q", f"file://{bare}", "other")
-    other = Project(tmp_path / "other")
-    assert "3 files left as pointers" in other.ml("install", "--no-fetch").stdout
-    other.ml("pull", "data/1")
-    put(work, "data/2", 20)
-    work.git("push", "-q")
-    other.git("pull", "-q")
-    assert content(other, "data/1") == noise(11)
-    assert blobs(other.path) == blobs_of(other, "data/1")
-    other.ml("install")
-    assert content(other, "data/2") == noise(20)
-    assert other.is_clean()
-
-
-def blobs_of(project: Project, path: str) -> int:
-    (listed,) = (each for each in project.json("ls", check=False)["files"] if each["path"] == path)
-    assert listed["here"]
-    return int(listed["chunks"])
 
 
 def test_a_submodule(work: Project, bare: Path, tmp_path: Path) -> None:
