@@ -31,7 +31,7 @@ def deflated(
     """The parts of a zlib stream of `data`.
 
     `noisy` says that nothing repeats in it, and that it follows more of its kind: then not each is probed. `small`
-    takes three to five times as long, for a stream that is a tenth smaller.
+    takes five times as long, for a stream that is a tenth smaller.
     """
     compress: Callable[[bytes | bytearray | memoryview], bytes | bytearray]
     compress = _compress_small if small else _compress_fast
