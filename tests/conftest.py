@@ -15,7 +15,7 @@ def pytest_configure() -> None:
 
     Nothing takes time that it does not need: the collector walks all that pytest holds, and the threads of BLAS spin.
     """
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(50_000, 10, 10)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
