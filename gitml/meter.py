@@ -50,7 +50,7 @@ class Meter:
         self.close()
 
     def expect(self, files: int, size: int) -> None:
-        """So much is going to be done; `size` in bytes."""
+        """So much is going to be done, or where negative is not after all; `size` in bytes."""
         self._files += files
         self._total += size
 

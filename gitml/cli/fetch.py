@@ -68,10 +68,14 @@ def report(
     missing: dict[Item, str],
     failed: Mapping[bytes, GitmlError] | None = None,
     *,
+    left: int = 0,
     json: bool,
     dry_run: bool,
 ) -> int:
-    """Say what came, or would, and why files of which the content is here stay pointers; give the exit code."""
+    """Say what came, or would, and why files of which the content is here stay pointers; give the exit code.
+
+    `left` counts the files whose content is not here and was not to come.
+    """
     failed = failed or {}
     names = {item: item[0].decode("utf-8", "surrogateescape") for item in wanted}
     if json:
@@ -90,8 +94,12 @@ def report(
         came = [item for item in wanted if item not in missing and item[0] not in failed]
         for line in table(((size(contents[item].size).rjust(9), safe(names[item])) for item in came), indent=""):
             show(line)
-        if not wanted:
-            talk(f"nothing to fetch: {count(len(contents), 'file')} stored as chunks, all content is here")
+        if left:
+            talk(f"note: {count(left, 'file')} left out by ml.skip; with PATH git ml pull fetches them all the same")
+        if not wanted and not left:
+            paths = len({path for path, _ in contents})
+            versions = f" in {len(contents)} versions" if len(contents) > paths else ""
+            talk(f"all content is here: {count(paths, 'file')} stored as chunks{versions}")
         for item, reason in missing.items():
             talk(f"warning: the content of '{safe(names[item])}' is not here: {safe(reason)}")
         if missing:

@@ -12,6 +12,7 @@ from gitml.errors import GitmlError, UserError
 from gitml.git.checkout import fill_in
 from gitml.git.promisor import Item, not_here
 from gitml.git.remotes import FetchError, fetch_runs, fetching_remotes
+from gitml.git.skip import read_skip
 
 
 def pull(
@@ -45,4 +46,8 @@ def pull(
             missing = {item: filled.missing[item[0]] for item in wanted if item[0] in filled.missing}
             failed = filled.failed
             wanted = [item for item in contents if item[0] in filled.done or item[0] in failed or item in missing]
-    return report(contents, wanted, missing, failed, json=json, dry_run=dry_run)
+        skipped = read_skip(context.repo)
+        left = 0 if paths else sum(skipped.match(path) for path, manifest in contents if manifest in lacking)
+        if left and dry_run:
+            wanted = [item for item in wanted if not skipped.match(item[0])]
+    return report(contents, wanted, missing, failed, left=left, json=json, dry_run=dry_run)

@@ -55,7 +55,7 @@ class Progress(Protocol):
     """Follows the work."""
 
     def expect(self, files: int, size: int) -> None:
-        """So much is going to be filled in; `size` in bytes."""
+        """So much is going to be filled in, or where negative is not after all; `size` in bytes."""
         ...
 
     def advance(self, size: int) -> None:
@@ -121,6 +121,8 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
             _remember_stat(repo, {path: Clean(blobs[path], state) for path, state in states.items() if state})
     if dirty:
         _refresh(repo)
+    # what stays is expected again by whoever tries again
+    progress.expect(-len(others), -sum(each.filling.size for each in others))
     return _outcome(done, others)
 
 

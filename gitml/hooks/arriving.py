@@ -10,7 +10,7 @@ from gitml.git.checkout import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
-from gitml.git.state import rebase_is_starting, rebase_under_way
+from gitml.git.state import rebase_is_starting
 from gitml.git.worktree import Materialised, materialise
 from gitml.hooks.committing import cover, look
 from gitml.hooks.words import say
@@ -56,9 +56,10 @@ def worktree_changed(repo: Repository, _: Sequence[str]) -> None:
 def index_written(repo: Repository, _: Sequence[str]) -> None:
     """Git wrote its index, and changed the worktree before that."""
     mark = repo.git_dir / _FILLED
-    mark.unlink(missing_ok=True)
     said = _see_to(repo)
-    if said is not None:
+    if said is None:
+        mark.unlink(missing_ok=True)
+    else:
         with suppress(OSError):  # without it there is a second look
             mark.parent.mkdir(exist_ok=True)
             mark.write_text(f"{os.getppid()}\n{json.dumps(said)}\n")
@@ -68,11 +69,8 @@ def _see_to(repo: Repository) -> list[str] | None:
     """Fill in what git left as pointers; give what was said of those that stay, None if this was not the time."""
     if rebase_is_starting(repo.git_dir):
         return None  # the next time that the index is written, at the latest with the first commit
-    said = None
-    if rebase_under_way(repo.git_dir):
-        materialise(repo, None)  # what the steps lack is not worth a fetch each; post-rewrite sees the end
-    else:
-        said = _fill_in(repo, insist=False)
+    # in a rebase too: it may stop at any step, or run a command of the user's there
+    said = _fill_in(repo, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and runs_by_itself(repo):
         start_runner(repo)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gitml.git.checkout import fill_in
+from gitml.git.repository import Repository
 from gitml.oid import ObjectFormat
 from gitml.store.chunker import Chunker
 from gitml.store.pointer import is_pointer
@@ -165,6 +167,44 @@ def test_a_rebase_over_another_change_of_a_file_whose_content_is_not_here(
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_a_rebase_that_stops_has_content_in_its_files(history: Path, tmp_path: Path) -> None:
+    shutil.copytree(history, tmp_path / "origin.git")
+
+    def made(name: str) -> Clone:
+        subprocess.run(["git", "clone", "-q", f"file://{tmp_path}/origin.git", str(tmp_path / name)], check=True)
+        return set_up(tmp_path / name)
+
+    other, runs, conflicts, cut_off = map(made, ("other", "runs", "conflicts", "cut_off"))
+    other.write("data/a.bin", noise(31))
+    other.write("data/b.bin", noise(32))
+    other.commit("theirs", wait=False)
+    other.git("push", "-q", "origin", "main")
+    for each in (runs, conflicts, cut_off):
+        each.git("fetch", "-q")
+    runs.write("notes.txt", "mine\n")
+    runs.commit("mine", wait=False)
+    seen = tmp_path / "seen"
+    runs.git("rebase", "-q", "-x", f"cp -r data '{seen}'", "origin/main")
+    assert [(seen / name).read_bytes() for name in ("a.bin", "b.bin")] == [noise(31), noise(32)]
+
+    conflicts.write("data/a.bin", noise(41))
+    conflicts.commit("ours", wait=False)
+    stopped = conflicts.run("git", "rebase", "origin/main", check=False)
+    assert stopped.returncode == 1
+    assert "is not here" not in stopped.stderr
+    assert conflicts.git("status", "--porcelain") == "UU data/a.bin"
+    assert conflicts.holds("data/b.bin", noise(32))
+    assert not conflicts.is_pointer("data/a.bin")
+
+    for number in range(3):
+        cut_off.write("notes.txt", f"{number}\n")
+        cut_off.commit(f"{number}", wait=False)
+    cut_off.git("remote", "set-url", "origin", f"file://{tmp_path}/nowhere")
+    done = cut_off.run("git", "rebase", "-q", "origin/main")
+    assert 1 <= done.stderr.count("the content of 'data/a.bin' and 1 more is not here: cannot fetch") <= 2, done.stderr
+    assert cut_off.git("status", "--porcelain") == ""
+
+
 def test_a_side_of_a_conflict_is_chosen(clone: Clone) -> None:
     clone.write("data/a.bin", noise(61))
     clone.commit("ours", wait=False)
@@ -267,6 +307,40 @@ def test_skipped_files_come_when_they_are_named(clone: Clone) -> None:
     assert clone.holds("data/a.bin", noise(1))
     assert clone.is_clean()
     assert inside.json("checkout", ":/data")["files"] == []
+
+
+def test_what_is_skipped_is_not_said_to_be_here(history: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "-q", f"file://{history}", str(tmp_path / "clone")], check=True)
+    clone = Clone(tmp_path / "clone")
+    clone.git("config", "ml.skip", "data/*.bin")
+    clone.ml("install")
+    for arguments in (("pull",), ("pull", "-n")):
+        done = clone.ml(*arguments)
+        assert done.stdout == ""
+        assert done.stderr == "note: 4 files left out by ml.skip; with PATH git ml pull fetches them all the same\n"
+    assert "data/a.bin" in clone.ml("pull", "data").stdout
+    assert clone.ml("pull").stderr == "all content is here: 5 files stored as chunks\n"
+    assert clone.ml("fetch", "--all").stderr == "all content is here: 5 files stored as chunks in 7 versions\n"
+
+
+def test_what_is_tried_again_is_expected_once(clone: Clone) -> None:
+    class Expected:
+        files = size = 0
+
+        def expect(self, files: int, size: int) -> None:
+            self.files += files
+            self.size += size
+
+        def advance(self, size: int) -> None:
+            pass
+
+    clone.git("checkout", "-q", "first", GITML_SKIP_SMUDGE="1")
+    chunk = ObjectFormat.SHA1.oid_of("blob", first_chunk(noise(1))).hex()
+    (clone.path / ".git/objects" / chunk[:2] / chunk[2:]).rename(clone.path / ".git/away")
+    expected = Expected()
+    repo = Repository.discover(clone.path)
+    fill_in(repo, progress=expected)
+    assert (expected.files, expected.size) == (1, SIZE)
 
 
 def test_the_environment_keeps_pointers_until_asked(clone: Clone) -> None:
