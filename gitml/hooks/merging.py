@@ -13,6 +13,7 @@ from pathlib import Path
 from gitml.errors import GitmlError
 from gitml.git.odb import GitOdb
 from gitml.git.repository import Repository
+from gitml.git.state import rebase_under_way
 from gitml.hooks.words import say
 from gitml.meter import format_size
 from gitml.pipeline.cache import RunCache
@@ -44,7 +45,7 @@ def merge_file(arguments: Sequence[str]) -> int:
             favoured = favoured_side(repo.git_dir)
             if favoured == "theirs":
                 shutil.copyfile(theirs, ours)
-            return 0 if favoured else _conflict(path, mine, other)
+            return 0 if favoured else _conflict(path, mine, other, in_rebase=rebase_under_way(repo.git_dir))
         done = repo.git.run(
             "merge-file", *_favour(repo.git_dir), "-L", "ours", "-L", "base", "-L", "theirs",
             *(os.fspath(Path(name).absolute()) for name in (ours, base, theirs)), check=False,
@@ -111,10 +112,12 @@ def _pointer(file: Path) -> Pointer | None:
         return None
 
 
-def _conflict(path: str, ours: Pointer | None, theirs: Pointer | None) -> int:
+def _conflict(path: str, ours: Pointer | None, theirs: Pointer | None, *, in_rebase: bool) -> int:
     if ours is not None and theirs is not None and ours.sha256 == theirs.sha256:
         return 0  # the same content in other chunks
     sizes = (format_size(each.size) if each is not None else "a small file" for each in (ours, theirs))
     say(f"both sides changed '{path}': ours {next(sizes)}, theirs {next(sizes)}; large files are not merged by lines")
     say(f"hint: git checkout --ours -- '{path}', or --theirs, then git add it")
+    if in_rebase:
+        say("hint: in a rebase, ours is what you rebase onto, and theirs your commit")
     return _CONFLICT

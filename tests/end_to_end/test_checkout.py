@@ -192,6 +192,7 @@ def test_a_rebase_that_stops_has_content_in_its_files(history: Path, tmp_path: P
     stopped = conflicts.run("git", "rebase", "origin/main", check=False)
     assert stopped.returncode == 1
     assert "is not here" not in stopped.stderr
+    assert "in a rebase, ours is what you rebase onto, and theirs your commit" in stopped.stderr
     assert conflicts.git("status", "--porcelain") == "UU data/a.bin"
     assert conflicts.holds("data/b.bin", noise(32))
     assert not conflicts.is_pointer("data/a.bin")
@@ -212,7 +213,10 @@ def test_a_side_of_a_conflict_is_chosen(clone: Clone) -> None:
     clone.write("data/a.bin", noise(62))
     clone.commit("theirs", wait=False)
     clone.git("switch", "-q", "main")
-    assert clone.run("git", "merge", "-q", "other", check=False).returncode == 1
+    stopped = clone.run("git", "merge", "-q", "other", check=False)
+    assert stopped.returncode == 1
+    assert "git checkout --ours -- 'data/a.bin', or --theirs" in stopped.stderr
+    assert "rebase" not in stopped.stderr
     for side, seed in (("--theirs", 62), ("--ours", 61), ("--theirs", 62)):
         clone.git("checkout", "-q", side, "--", "data/a.bin")
         assert clone.holds("data/a.bin", noise(seed)), side
