@@ -55,7 +55,7 @@ class KnownObjects(Protocol):
         ...
 
 
-_SMALL = 128 << 20
+_SMALL = 64 << 20
 """Bytes that a pack takes time for to make them small: who adds few files hardly notices, who adds many does."""
 
 

@@ -115,7 +115,7 @@ def rebase_is_starting(git_dir: Path) -> bool:
 
 def note_commit(git_dir: Path) -> None:
     """Leave the marker for the `git commit` that started us."""
-    found = _git_above()
+    found = next(_gits_above(), None)
     if found is not None:
         marker = git_dir / COMMIT_MARKER
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -124,27 +124,36 @@ def note_commit(git_dir: Path) -> None:
 
 
 def was_told_to_be_quiet() -> bool:
-    """Whether the git that started us shows no progress: hooks and filters are not told."""
-    found = _git_above()
-    return found is not None and any(map(_SILENT.fullmatch, found[1]))
+    """Whether the git that the user started is to show no progress: hooks and filters are not told."""
+    # `git bisect` and `git submodule` tell others that they start, and mean their words, not how far they are
+    words = [words for _, words in _gits_above()]
+    return bool(words) and any(map(_SILENT.fullmatch, words[-1]))
 
 
-_SILENT = re.compile(rb"--quiet|--no-progress|-[a-zA-Z]?q[a-zA-Z]?")
-"""As git's commands have it, also among two or three letters together."""
+_SILENT = re.compile(rb"--quiet|--no-progress|-[a-zA-Z]{0,4}q[a-zA-Z]{0,4}")
+"""As git's commands have it, also among a few letters together."""
 
 
-def _git_above() -> tuple[int, list[bytes]] | None:
-    """Process id and words of the git that started us, however many scripts of a hook manager lie between."""
+def starting_git() -> str:
+    """Tells the git that started us from any other: process id and start, as `/proc` has it where there is one."""
+    pid = next((pid for pid, _ in _gits_above()), os.getppid())
+    return " ".join([str(pid), *_stat(pid)[19:20]])
+
+
+def _gits_above() -> Iterator[tuple[int, list[bytes]]]:
+    """Process id and words of each git that we descend from, the nearest first, whatever scripts lie between."""
     pid = os.getppid()
-    while pid > 1:
+    while pid > 0:
         words = (_command_line(pid) or b"").split(b"\0")
         if words[0].rpartition(b"/")[2] == b"git" and b"ml" not in words[1:2]:
-            return pid, words[1:]
-        stat = _read(Path(f"/proc/{pid}/stat")) or ""
-        # the name of the program stands in brackets and may hold any characters
-        fields = stat.rpartition(")")[2].split()
-        pid = int(fields[1]) if len(fields) > 1 else 0
-    return None
+            yield pid, words[1:]
+        pid = int((_stat(pid)[1:2] or ["0"])[0])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process in `/proc` from its state on; none where that cannot be read."""
+    # the name of the program stands in brackets before them and may hold any characters
+    return (_read(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
 
 
 def forget_commit(git_dir: Path) -> None:
@@ -193,7 +202,7 @@ def _runs(pid: int, commands: frozenset[bytes]) -> bool:
 
 def _started(pid: int) -> float:
     """When a process was started, seconds after the machine; 0 if that cannot be read."""
-    fields = (_read(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
+    fields = _stat(pid)
     return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else 0.0
 
 

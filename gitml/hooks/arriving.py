@@ -10,7 +10,7 @@ from gitml.git.checkout import fill_in
 from gitml.git.odb import GitOdb
 from gitml.git.remotes import FetchError, data_remote, fetch_runs
 from gitml.git.repository import Repository
-from gitml.git.state import rebase_is_starting
+from gitml.git.state import rebase_is_starting, starting_git
 from gitml.git.worktree import Materialised, materialise
 from gitml.hooks.committing import cover, look
 from gitml.hooks.words import say
@@ -19,7 +19,7 @@ from gitml.pipeline.launch import runs_by_itself, start_runner
 from gitml.pipeline.lease import Lease
 
 _FILLED = "ml/filled"
-"""Below a worktree's git directory: the process id of a git that wrote its index, and what was said to it then.
+"""Below a worktree's git directory: which git wrote its index, and which files stayed pointers, as it was told.
 
 Our script for post-checkout reads it: the same git calls that too, when it has moved HEAD.
 """
@@ -30,7 +30,7 @@ _NAMED = 3
 def post_merge(repo: Repository, arguments: Sequence[str]) -> None:
     """A merge, or a pull, is over."""
     _bring_runs(repo)
-    _fill_in(repo, insist=True)
+    _fill_in(repo, _told_before(repo), insist=True)
     if list(arguments[:1]) == ["1"]:
         return  # a squash: the user's commit is still to come
     with GitOdb(repo.git, repo.format) as odb:
@@ -43,45 +43,45 @@ def post_rewrite(repo: Repository, arguments: Sequence[str]) -> None:
     """A rebase is over; an amended commit was seen by `post-commit`."""
     if list(arguments[:1]) == ["rebase"]:
         _bring_runs(repo)
-        _fill_in(repo, insist=True)
+        _fill_in(repo, _told_before(repo), insist=True)
         with GitOdb(repo.git, repo.format) as odb:
             look(repo, odb, repo.resolve("HEAD"), own=False, may_attach=False)
 
 
 def worktree_changed(repo: Repository, _: Sequence[str]) -> None:
     """A branch was checked out."""
-    _see_to(repo)
+    _see_to(repo, _told_before(repo))
 
 
 def index_written(repo: Repository, _: Sequence[str]) -> None:
     """Git wrote its index, and changed the worktree before that."""
     mark = repo.git_dir / _FILLED
-    said = _see_to(repo)
-    if said is None:
-        mark.unlink(missing_ok=True)
-    else:
+    told = _told_before(repo)
+    mark.unlink(missing_ok=True)
+    stay = _see_to(repo, told)
+    if stay is not None:
         with suppress(OSError):  # without it there is a second look
             mark.parent.mkdir(exist_ok=True)
-            mark.write_text(f"{os.getppid()}\n{json.dumps(said)}\n")
+            mark.write_text(f"{starting_git()}\n{json.dumps([*map(os.fsdecode, stay)])}\n")
 
 
-def _see_to(repo: Repository) -> list[str] | None:
-    """Fill in what git left as pointers; give what was said of those that stay, None if this was not the time."""
+def _see_to(repo: Repository, told: Sequence[bytes]) -> list[bytes] | None:
+    """Fill in what git left as pointers; give those that stay, None if this was not the time."""
     if rebase_is_starting(repo.git_dir):
         return None  # the next time that the index is written, at the latest with the first commit
     # in a rebase too: it may stop at any step, or run a command of the user's there
-    said = _fill_in(repo, insist=False)
+    stay = _fill_in(repo, told, insist=False)
     # an aborted merge, a finished bisect, a switch: what stood in the way of publishing may be gone
     if Lease(repo).request_parked() and runs_by_itself(repo):
         start_runner(repo)
-    return said
+    return stay
 
 
-def _said_before(repo: Repository) -> list[str]:
-    """What was said to this git when it wrote its index."""
+def _told_before(repo: Repository) -> list[bytes]:
+    """The files that stayed pointers when this git wrote its index, which was told to its user."""
     try:
-        whose, said = (repo.git_dir / _FILLED).read_text().splitlines()
-        return list(json.loads(said)) if whose == str(os.getppid()) else []
+        whose, told = (repo.git_dir / _FILLED).read_text().splitlines()
+        return [*map(os.fsencode, json.loads(told))] if whose == starting_git() else []
     except (OSError, ValueError):
         return []
 
@@ -96,19 +96,20 @@ def _bring_runs(repo: Repository) -> None:
         say(error.message)
 
 
-def _fill_in(repo: Repository, *, insist: bool) -> list[str]:
+def _fill_in(repo: Repository, told: Sequence[bytes], *, insist: bool) -> list[bytes]:
     """Put content in place of pointers; what is not here is fetched first, unless `ml.autoFetch` is off.
 
-    With `insist` even if it was not there a short while ago. Give what is said of pointers that stay.
+    With `insist` even if it was not there a short while ago. Give the files that stay pointers; who knows of all of
+    them, as `told` has them, is not told again.
     """
     fetches = repo.config_bool("ml.autoFetch", True)
     with Meter("filling in") as meter:
         result = fill_in(repo, progress=meter, insist=insist) if fetches else materialise(repo, None, meter)
-    words = list(_words(result, fetches=fetches))
-    if words != _said_before(repo):
-        for line in words:
+    stay = sorted([*result.failed, *(result.missing if fetches else ())])
+    if stay != list(told):
+        for line in _words(result, fetches=fetches):
             say(line)
-    return words
+    return stay
 
 
 def _words(result: Materialised, *, fetches: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -258,7 +259,7 @@ class DvcRecipe:
             document = _as_text(self._odb.read(oid)[1])
             if path.endswith(b".dvc"):
                 _add_outputs(parsed, document, posixpath.dirname(path))
-                if isinstance(document.get("deps"), list):
+                if document.get("deps"):
                     self._note(
                         f"'{printable(path)}' was an import: its content is taken over, where it came from is not"
                     )
@@ -335,9 +336,21 @@ class DvcRecipe:
         return Entry(MODE_TREE, self._directories[output.md5])
 
 
+class _Text(yaml.SafeLoader):
+    """Makes text of every value but null, as it is written: names are wanted, no numbers, days or truth values.
+
+    DVC reads YAML 1.2, in which `yes`, `1:30` and `2024-01-01` are text anyway.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as the base class has it
+
+
+_Text.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Text.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
 def _as_text(data: bytes) -> Any:
-    """A document with every value as it is written: DVC reads YAML 1.2, in which `yes`, `012` and `1:30` are names."""
-    return yaml.load(data, Loader=yaml.BaseLoader)  # noqa: S506 - it makes lists, dictionaries and strings only
+    return yaml.load(data, Loader=_Text)  # noqa: S506 - it is a safe loader
 
 
 def _without(text: bytes, lines: set[bytes], entry: Entry, writer: ObjectWriter) -> Entry | None:
@@ -348,7 +361,7 @@ def _without(text: bytes, lines: set[bytes], entry: Entry, writer: ObjectWriter)
 
 
 def _add_outputs(parsed: _Parsed, document: Any, directory: bytes) -> None:
-    base = posixpath.join(directory, os.fsencode(document.get("wdir", ".")))
+    base = posixpath.join(directory, os.fsencode(document.get("wdir") or "."))
     for each in document["outs"]:
         _add(parsed, each, base)
 
@@ -358,7 +371,7 @@ def _add_lock(parsed: _Parsed, document: Any, pipeline: Any, directory: bytes) -
     specified = (pipeline or {}).get("stages", {})
     for name, stage in stages.items():
         specification = specified.get(name.partition("@")[0]) or {}
-        wdir = str((specification.get("do") or specification).get("wdir", "."))
+        wdir = str((specification.get("do") or specification).get("wdir") or ".")
         for each in stage.get("outs", ()):
             if "${" in wdir:
                 parsed.refused.append((str(each.get("path")), "its directory is computed"))
@@ -366,15 +379,20 @@ def _add_lock(parsed: _Parsed, document: Any, pipeline: Any, directory: bytes) -
                 _add(parsed, each, posixpath.join(directory, os.fsencode(wdir)))
 
 
+_TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
+
+
 def _add(parsed: _Parsed, each: Mapping[str, Any], base: bytes) -> None:
-    name = str(each["path"])
+    name = each["path"]
+    if not isinstance(name, str):
+        raise TypeError("a path is text")
     path = posixpath.normpath(posixpath.join(base, os.fsencode(name)))
     md5 = each.get("md5")
-    if str(each.get("cache")).lower() == "false":
+    if each.get("cache") in _FALSE:
         return  # git has it
     if "://" in name or posixpath.isabs(name) or path.startswith(b"../") or path in (b".", b".."):
         parsed.refused.append((name, "it lies outside the repository"))
     elif not isinstance(md5, str):
         parsed.refused.append((name, "it has no MD5"))
     else:
-        parsed.outputs.append(Output(path, md5, str(each.get("isexec")).lower() == "true", each.get("hash") != "md5"))
+        parsed.outputs.append(Output(path, md5, each.get("isexec") in _TRUE, each.get("hash") != "md5"))

@@ -415,8 +415,17 @@ def test_content_that_could_not_be_had_comes_later(clone: Clone, history: Path) 
     assert "the content of 'data/a.bin' is not here: " in said
     clone.git("checkout", "-q", "main")
     done = clone.run("git", "checkout", "-q", "first", extra=IMPORTS_SHOWN)
-    assert done.stderr.count("the content of 'data/a.bin' is not here: ") == 1
+    told = "the content of 'data/a.bin' is not here: "
+    assert done.stderr.count(told) == 1
     assert hooks_started(done) == 1
+    # another git is told again, and one that merges once, though its last hook asks the remotes and has another reason
+    clone.git("switch", "-q", "-c", "plain")
+    clone.write("notes.txt", "two\n")
+    clone.commit("plain", wait=False)
+    for _ in range(2):
+        assert clone.run("git", "reset", "-q", "--hard", "HEAD~").stderr.count(told) == 1
+        assert clone.run("git", "merge", "-q", "plain@{1}").stderr.count(told) == 1
+    clone.git("checkout", "-q", "first")
     away.rename(loose)
     assert clone.ml("checkout").stdout == "1 file filled in (300.0 kB)\n"
     assert clone.holds("data/a.bin", noise(1))

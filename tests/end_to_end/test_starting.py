@@ -56,6 +56,10 @@ def test_a_switch_starts_one_hook(project: Project) -> None:
     assert hooks_of_switch("main") == 1
     assert hooks_of_switch("-c", "third") == 1  # the worktree stays as it is, so post-checkout it is
     assert hooks_of_switch("other") == 1
+    # a process of this id, and not this process
+    script = 'echo "$$ 1" >.git/ml/filled; exec git switch -qc fourth'
+    assert hooks_started(project.run("sh", "-c", script, extra=IMPORTS_SHOWN)) == 1
+    project.git("switch", "-q", "other")
     # only once HEAD has moved can what waits be published
     Lease(Repository.discover(project.path)).park("refs/heads/none")
     assert hooks_of_switch("main") == 2

@@ -198,7 +198,7 @@ def test_a_directory_that_is_a_remote_serves_what_the_cache_lacks(repo: Path, tm
     ]
 
 
-@pytest.mark.parametrize("name", ["yes", "off", "007", "1_000", "1:30", "1.10", "2024-01-01", "~", "0x1f", ".inf"])
+@pytest.mark.parametrize("name", ["yes", "off", "007", "1_000", "1:30", "1.10", "2024-01-01", "0x1f", ".inf"])
 def test_names_are_what_stands_there(repo: Path, name: str) -> None:
     dvc = Dvc(repo / ".dvc/cache")
     digits = "1234567890" * 3 + "12"  # a number to a reader of YAML
@@ -210,6 +210,33 @@ def test_names_are_what_stands_there(repo: Path, name: str) -> None:
     set_up(repo)
     with pytest.raises(ConversionError, match=rf"\n'{re.escape(name)}': .* expected {digits}$"):
         run(repo, source="dvc")
+
+
+def test_merged_keys_and_nothing_mean_what_they_mean_to_dvc(repo: Path) -> None:
+    dvc = Dvc(repo / ".dvc/cache")
+    history = History()
+    out = f"{{path: model.bin, hash: md5, md5: {dvc.put(noise(5))}}}"
+    files: Files = {
+        b"dvc.yaml": b"common: &c {wdir: sub}\nstages:\n  train: {<<: *c, cmd: train, outs: [model.bin]}\n",
+        b"dvc.lock": f"schema: '2.0'\nstages:\n  train:\n    outs: [{out}]\n".encode(),
+        b"none.dvc": b"outs:\n- path: none\n  md5:\n",
+        b"empty.dvc": b"outs:\n",
+        b"nameless.dvc": b"outs:\n- path: ~\n  md5: 00\n",
+    }
+    history.commit("main", b"one", files)
+    history.write(repo)
+    here = set_up(repo)
+    outcome = run(repo, source="dvc")
+    with GitOdb(here.git, here.format) as odb:
+        found = files_of(here, odb, "main")
+    assert found[b"sub/model.bin"].content == noise(5)
+    assert set(found) == {*files, b".gitattributes", b"sub/model.bin"}
+    assert set(outcome.notes) == {
+        "'none' of 'none.dvc' stays with DVC: it has no MD5",
+        "'empty.dvc' cannot be read and stays as it is",
+        "'nameless.dvc' cannot be read and stays as it is",
+        "'dvc.lock' and its dvc.yaml stay: stages come with git ml import dvc",
+    }
 
 
 def test_digests_of_old_dvc_are_those_of_text_with_lf(repo: Path) -> None:
