@@ -121,8 +121,8 @@ def materialise(repo: Repository, paths: Iterable[bytes] | None, progress: Progr
             _remember_stat(repo, {path: Clean(blobs[path], state) for path, state in states.items() if state})
     if dirty:
         _refresh(repo)
-    # what stays is expected again by whoever tries again
-    progress.expect(-len(others), -sum(each.filling.size for each in others))
+    if others:  # what stays is expected again by whoever tries again
+        progress.expect(-len(others), -sum(each.filling.size for each in others))
     return _outcome(done, others)
 
 
