@@ -53,7 +53,7 @@ def _compress_fast(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def _compress_small(data: bytes | bytearray | memoryview) -> bytearray:
-    import deflate  # noqa: PLC0415 - as above
+    import deflate  # noqa: PLC0415 - whoever reads, or adds what is long, need not load it
 
     stream: bytearray = deflate.zlib_compress(data, _SMALL_LEVEL)
     return stream
